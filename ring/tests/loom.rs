@@ -17,29 +17,28 @@ fn memory(entries: usize) -> &'static [AtomicU64] {
 fn entries_arrive_whole_and_in_order() {
     loom::model(|| {
         let words = memory(2);
-        let producer = thread::spawn(move || {
-            let mut producer = Producer::<2>::attach(words, 2).unwrap();
-            let mut sent = 0;
-            for value in 1..=3u64 {
-                if producer.push([value, value << 8]) {
-                    sent += 1;
-                } else {
-                    break;
+        let consumer = thread::spawn(move || {
+            let mut consumer = Consumer::<2>::attach(words, 2).unwrap();
+            let mut next = 1;
+            for _ in 0..2 {
+                if let Some([first, second]) = consumer.pop() {
+                    assert_eq!((first, second), (next, next << 8));
+                    next += 1;
+                    consumer.commit();
                 }
             }
-            producer.publish();
-            sent
+            next
         });
-        let mut consumer = Consumer::<2>::attach(words, 2).unwrap();
-        let mut next = 1;
-        for _ in 0..3 {
-            if let Some([first, second]) = consumer.pop() {
-                assert_eq!((first, second), (next, next << 8));
-                next += 1;
-                consumer.commit();
+        let mut producer = Producer::<2>::attach(words, 2).unwrap();
+        let mut sent = 0;
+        for value in 1..=3u64 {
+            if !producer.push([value, value << 8]) {
+                break;
             }
+            sent += 1;
         }
-        let sent = producer.join().unwrap();
+        let mut next = consumer.join().unwrap();
+        let mut consumer = Consumer::<2>::attach(words, 2).unwrap();
         while let Some([first, second]) = consumer.pop() {
             assert_eq!((first, second), (next, next << 8));
             next += 1;
