@@ -33,3 +33,11 @@ impl ClockPage {
         product.wrapping_shr(self.shift.load(Relaxed)) as u64
     }
 }
+
+/// TSval at TCP time `now_us` for a flow whose `timestamp_offset` is `offset`: ticks of 1024 µs.
+/// RFC 7323 §5.4 asks for at least 1 ms a tick, or the peer's PAWS refuses us after 36 idle
+/// minutes. The handshake (slow path) and the data (fast path) must both use this.
+#[inline]
+pub const fn timestamp_value(now_us: u64, offset: u32) -> u32 {
+    ((now_us >> 10) as u32).wrapping_add(offset)
+}

@@ -163,7 +163,8 @@ pub struct ColdFlow {
     pub socket: AtomicU32,
     /// TCP state as the slow path sees it; values of `message::tcp_state`.
     pub tcp_state: AtomicU32,
-    /// Added to our clock to make TSval (RFC 7323 §7.1: random per connection).
+    /// Added to our clock to make TSval (RFC 7323 §7.1: random per connection); see
+    /// [`crate::clock::timestamp_value`].
     pub timestamp_offset: AtomicU32,
     /// Smoothed RTT in microseconds, as last computed by the slow path.
     pub srtt_us: AtomicU32,
