@@ -29,19 +29,41 @@ fail() {
     printf '%s: error: %s\n' "$tas_program" "$1" >&2
     [ -z "${2:-}" ] || printf '  why:  %s\n' "$2" >&2
     [ -z "${3:-}" ] || printf '  type: %s\n' "$3" >&2
+    [ "$BASH_SUBSHELL" = 0 ] || : >"$tas_failed"
     exit 1
 }
 
+# A command that fails where nobody expected it ends the script (errexit); it must not
+# do so silently. fail() in a subshell has said all already and leaves a mark.
+tas_failed=${TMPDIR:-/tmp}/tas-failed.$$
+unexpected() {
+    if [ -e "$tas_failed" ]; then
+        rm -f "$tas_failed"
+    else
+        printf '%s: error: status %s from: %s (%s)\n' "$tas_program" "$1" "$2" "$3" >&2
+    fi
+}
+set -E
+watch_errors() { trap 'unexpected $? "$BASH_COMMAND" "${BASH_SOURCE[0]##*/}:$LINENO"' ERR; }
+watch_errors
+
 # step TITLE CMD…: runs CMD with its output kept in a log, a line at the start
-# and at the end, and a sign of life every 20 s. On failure the log's end is shown.
+# and at the end, and a sign of life every 20 s. On failure the log's end is shown
+# and the script ends. CMD runs in a subshell, so it sets no variables.
 step() {
-    local title=$1 log start=$SECONDS code=0 ticker
+    local title=$1 log start=$SECONDS code ticker
     shift
     log=$(mktemp "${TMPDIR:-/tmp}/tas-step.XXXXXX")
     say "$title …"
     (while sleep 20; do say "$title … $((SECONDS - start)) s, $(wc -l <"$log") lines"; done) &
     ticker=$!
-    "$@" >"$log" 2>&1 </dev/null || code=$?
+    # Not "CMD || code=$?": that would switch off errexit inside CMD when it is a function.
+    set +e
+    trap - ERR
+    (watch_errors && set -e && "$@") >"$log" 2>&1 </dev/null
+    code=$?
+    set -e
+    watch_errors
     kill "$ticker" 2>/dev/null || true
     wait "$ticker" 2>/dev/null || true
     if [ "$code" != 0 ]; then

@@ -11,8 +11,8 @@ host_id() { . /etc/os-release && printf '%s\n' "${ID:-}"; }
 
 # Every file in which the administrator names a source.
 source_files() {
-    find /etc/apt/sources.list /etc/apt/sources.list.d -maxdepth 1 -type f \
-        \( -name '*.list' -o -name '*.sources' \) 2>/dev/null
+    find /etc/apt -maxdepth 2 -type f \( -path /etc/apt/sources.list -o -path '/etc/apt/sources.list.d/*.list' \
+        -o -path '/etc/apt/sources.list.d/*.sources' \)
 }
 
 # debian_mirror: the URI from which this machine gets Debian, as apt reads it.
@@ -37,7 +37,7 @@ debian_mirror() {
 debian_keyring() {
     local uri key
     uri=$(debian_mirror)
-    key=$(source_files | xargs -r grep -lF -- "$uri" 2>/dev/null | xargs -r cat |
+    key=$(source_files | while IFS= read -r file; do if grep -qF -- "$uri" "$file"; then cat "$file"; fi; done |
         sed -nE -e 's/^Signed-By:[[:space:]]*(\/[^[:space:]]+).*/\1/p' -e 's/.*[[ ]signed-by=([^] ]+).*/\1/p' | head -n 1)
     [ -n "$key" ] && [ -e "$key" ] || key=/usr/share/keyrings/debian-archive-keyring.gpg
     [ -e "$key" ] || fail "no key to check packages with" "$key is missing" \
