@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The cases. Each runs on either backend and says how many TAS segments it cannot do without.
+
+mod applications;
+mod bulk;
+mod closing;
+mod misbehaviour;
+mod peers;
+
+use crate::lab::Lab;
+use anyhow::Result;
+
+/// One case.
+pub struct Case {
+    /// Short name, for `--filter`.
+    pub name: &'static str,
+    /// What it shows.
+    pub about: &'static str,
+    /// Fewest segments TAS must have carried.
+    pub least_segments: u64,
+    /// The case.
+    pub run: fn(&Lab) -> Result<()>,
+}
+
+/// All cases, in the order in which they are run.
+pub const ALL: &[Case] = &[
+    applications::REDIS_SERVER,
+    applications::REDIS_CLIENT,
+    applications::CURL_FROM_PYTHON,
+    applications::CURL_CLIENT,
+    applications::PYTHON_ASYNCIO,
+    applications::MANY_CONNECTIONS,
+    bulk::IPERF_SERVER,
+    bulk::IPERF_SERVER_REVERSE,
+    bulk::IPERF_CLIENT,
+    bulk::IPERF_CLIENT_REVERSE,
+    closing::HALF_CLOSE,
+    closing::RESET,
+    closing::KILLED_SERVER,
+    closing::REFUSED,
+    closing::SLOW_READER,
+    peers::NO_TIMESTAMPS,
+    peers::NO_WINDOW_SCALING,
+    peers::SMALL_MTU,
+    misbehaviour::GARBAGE_APPLICATION,
+];

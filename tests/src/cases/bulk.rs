@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Bulk transfer with iperf3: both directions, no stall.
+
+use super::Case;
+use crate::lab::{Lab, Side};
+use anyhow::{ensure, Context, Result};
+use std::time::Duration;
+
+/// TAS receives.
+pub const IPERF_SERVER: Case = Case {
+    name: "iperf3-server",
+    about: "iperf3 server on TAS, Linux sends, no second without data",
+    least_segments: 500,
+    run: |lab| iperf(lab, Side::Tas, ""),
+};
+/// TAS sends.
+pub const IPERF_SERVER_REVERSE: Case = Case {
+    name: "iperf3-server-reverse",
+    about: "iperf3 server on TAS sends to Linux, no second without data",
+    least_segments: 500,
+    run: |lab| iperf(lab, Side::Tas, "-R"),
+};
+/// TAS sends.
+pub const IPERF_CLIENT: Case = Case {
+    name: "iperf3-client",
+    about: "iperf3 client on TAS sends to Linux, no second without data",
+    least_segments: 500,
+    run: |lab| iperf(lab, Side::Peer, ""),
+};
+/// TAS receives.
+pub const IPERF_CLIENT_REVERSE: Case = Case {
+    name: "iperf3-client-reverse",
+    about: "iperf3 client on TAS receives from Linux, no second without data",
+    least_segments: 500,
+    run: |lab| iperf(lab, Side::Peer, "-R"),
+};
+
+fn iperf(lab: &Lab, server: Side, direction: &str) -> Result<()> {
+    let seconds = lab.volume(6, 3);
+    let address = server.address();
+    lab.start(server, "iperf3 -s -1")?;
+    let line = format!("iperf3 -c {address} -t {seconds} -J {direction}");
+    // iperf3 -s -1 serves one client only, so its readiness cannot be probed by connecting.
+    let mut text = String::new();
+    for _ in 0..100 {
+        let output = lab.output(server.other(), Duration::from_secs(seconds + 60), &line, b"")?;
+        text = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            break;
+        }
+        ensure!(text.contains("refused"), "iperf3: {text} {}", String::from_utf8_lossy(&output.stderr));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let report: serde_json::Value = serde_json::from_str(&text).context("iperf3's report")?;
+    let intervals = report["intervals"].as_array().context("no intervals in the report")?;
+    let rates: Vec<f64> =
+        intervals.iter().map(|i| i["sum"]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e6).collect();
+    ensure!(rates.len() as u64 >= seconds - 1, "only {} intervals", rates.len());
+    ensure!(rates.iter().all(|&rate| rate > 0.0), "a second without data: {rates:?} Mbit/s");
+    println!("  Mbit/s by second: {rates:.0?}");
+    Ok(())
+}
