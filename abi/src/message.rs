@@ -33,7 +33,13 @@ assert_layout!(Message, size 256, op @ 0, error @ 4, object @ 8, flags @ 12, bod
 impl Message {
     /// A request without a body.
     pub const fn new(op: Op, object: u32) -> Self {
-        Self { op: op as u32, error: 0, object, flags: 0, body: [0; BODY_BYTES] }
+        Self {
+            op: op as u32,
+            error: 0,
+            object,
+            flags: 0,
+            body: [0; BODY_BYTES],
+        }
     }
     /// A request with a body.
     pub fn with<T: Body>(op: Op, object: u32, body: &T) -> Self {
@@ -198,12 +204,21 @@ body! {
 impl Endpoint {
     /// An IPv4 endpoint, address in host order.
     pub const fn ipv4(address: u32, port: u16) -> Self {
-        Self { address: [address, 0, 0, 0], port, family: 2, scope: 0 }
+        Self {
+            address: [address, 0, 0, 0],
+            port,
+            family: 2,
+            scope: 0,
+        }
     }
     /// The IPv4 address in host order, if it is one.
     pub const fn as_ipv4(&self) -> Option<u32> {
         let [address, ..] = self.address;
-        if self.family == 2 { Some(address) } else { None }
+        if self.family == 2 {
+            Some(address)
+        } else {
+            None
+        }
     }
 }
 

@@ -68,7 +68,11 @@ const INDEX_MASK: u64 = 0x00ff_ffff;
 impl Region {
     /// The whole of a region that has no segments.
     pub const fn whole(kind: RegionKind, index: u32) -> Self {
-        Self { kind, index, byte_offset: 0 }
+        Self {
+            kind,
+            index,
+            byte_offset: 0,
+        }
     }
     /// The mmap offset that names it: kind in bits 56.., index in bits 32..56, byte offset below.
     pub const fn offset(self) -> u64 {
@@ -111,7 +115,11 @@ pub mod kernel_rings {
 /// Recovery blocks of an instance with `flows` flows.
 pub const fn recovery_blocks(flows: u32) -> u32 {
     let blocks = flows / RECOVERY_PER_FLOWS;
-    if blocks < 64 { 64 } else { blocks }
+    if blocks < 64 {
+        64
+    } else {
+        blocks
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +128,11 @@ mod tests {
 
     #[test]
     fn offsets_round_trip() {
-        let region = Region { kind: RegionKind::Pool, index: 0x1234, byte_offset: 0x20_0000 };
+        let region = Region {
+            kind: RegionKind::Pool,
+            index: 0x1234,
+            byte_offset: 0x20_0000,
+        };
         assert_eq!(Region::from_offset(region.offset()), Some(region));
         assert_eq!(Region::from_offset(0), None);
         assert_eq!(Region::from_offset(99 << 56), None);

@@ -3,8 +3,13 @@
 //! application's only grows.
 
 use crate::{
-    adjacency::Adjacency, clock::ClockPage, context::ContextHeader, core_status::CoreStatus,
-    flow::{ColdFlow, HotFlow}, message as m, recovery::RecoveryBlock,
+    adjacency::Adjacency,
+    clock::ClockPage,
+    context::ContextHeader,
+    core_status::CoreStatus,
+    flow::{ColdFlow, HotFlow},
+    message as m,
+    recovery::RecoveryBlock,
 };
 
 /// Version of the fast path's interface: the flow layout.
@@ -26,18 +31,40 @@ const fn mix(layouts: &[u64]) -> u64 {
 
 /// Hash of what the fast path shares with the slow path.
 pub const FAST_HASH: u64 = mix(&[
-    HotFlow::LAYOUT, ColdFlow::LAYOUT, Adjacency::LAYOUT, RecoveryBlock::LAYOUT, ClockPage::LAYOUT,
-    CoreStatus::LAYOUT, ContextHeader::LAYOUT, m::AttachFast::LAYOUT, m::Notice::LAYOUT,
-    m::Route::LAYOUT, m::MapRequest::LAYOUT,
+    HotFlow::LAYOUT,
+    ColdFlow::LAYOUT,
+    Adjacency::LAYOUT,
+    RecoveryBlock::LAYOUT,
+    ClockPage::LAYOUT,
+    CoreStatus::LAYOUT,
+    ContextHeader::LAYOUT,
+    m::AttachFast::LAYOUT,
+    m::Notice::LAYOUT,
+    m::Route::LAYOUT,
+    m::MapRequest::LAYOUT,
 ]);
 /// Hash of what an application shares with the slow path and the fast path.
 pub const APPLICATION_HASH: u64 = mix(&[
-    ClockPage::LAYOUT, CoreStatus::LAYOUT, ContextHeader::LAYOUT, m::AttachApplication::LAYOUT,
-    m::Context::LAYOUT, m::Socket::LAYOUT, m::FlowInfo::LAYOUT, m::Connect::LAYOUT,
-    m::Accept::LAYOUT, m::Names::LAYOUT, m::Option_::LAYOUT, m::Shutdown::LAYOUT, m::Grow::LAYOUT,
+    ClockPage::LAYOUT,
+    CoreStatus::LAYOUT,
+    ContextHeader::LAYOUT,
+    m::AttachApplication::LAYOUT,
+    m::Context::LAYOUT,
+    m::Socket::LAYOUT,
+    m::FlowInfo::LAYOUT,
+    m::Connect::LAYOUT,
+    m::Accept::LAYOUT,
+    m::Names::LAYOUT,
+    m::Option_::LAYOUT,
+    m::Shutdown::LAYOUT,
+    m::Grow::LAYOUT,
 ]);
 /// Hash of what a control client shares with the slow path.
 pub const CONTROL_HASH: u64 = mix(&[
-    m::AttachControl::LAYOUT, m::Status::LAYOUT, m::FlowEntry::LAYOUT, m::ApplicationEntry::LAYOUT,
-    m::SlowCounters::LAYOUT, CoreStatus::LAYOUT,
+    m::AttachControl::LAYOUT,
+    m::Status::LAYOUT,
+    m::FlowEntry::LAYOUT,
+    m::ApplicationEntry::LAYOUT,
+    m::SlowCounters::LAYOUT,
+    CoreStatus::LAYOUT,
 ]);

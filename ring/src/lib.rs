@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 #![cfg_attr(not(loom), no_std)]
-#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
 //! Shared memory between two processes that do not trust each other: a single-producer
 //! single-consumer ring, the sleep/wake flag that goes with it, and copies in and out of shared
 //! bytes. This is the only place that dereferences shared memory; it knows nothing of what the
