@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Settings of a core.
+
+use crate::port::BATCH_MAX;
+use abi::limits::CORES_MAX;
+
+/// Settings of one core. `Default` gives one core with the values documented at each field.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This core's number, 0 … `cores` - 1.
+    pub core: u32,
+    /// Cores of the instance (1).
+    pub cores: u32,
+    /// Our MAC address.
+    pub mac: [u8; 6],
+    /// Key of the flow hash: random, private to the process, the same for every core.
+    pub hash_key: u64,
+    /// Frames taken from the port in one burst, 1 … [`BATCH_MAX`] (16, the original's).
+    pub batch: usize,
+    /// How long an acknowledgement may wait for data to ride on, microseconds (100). RFC 9293
+    /// §3.8.6.3 allows 500,000; a data-centre peer should not notice.
+    pub delayed_ack_us: u32,
+    /// Entries taken from one context's ring in one poll (32).
+    pub context_entries: usize,
+    /// Contexts looked at in one poll (32): with more, they take turns.
+    pub context_scan: usize,
+    /// Entries taken from the slow path's ring in one poll (8, the original's).
+    pub kernel_entries: usize,
+    /// Time-to-live of what we send (64, RFC 1700).
+    pub ttl: u8,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            core: 0,
+            cores: 1,
+            mac: [0; 6],
+            hash_key: 0x9e37_79b9_7f4a_7c15,
+            batch: 16,
+            delayed_ack_us: 100,
+            context_entries: 32,
+            context_scan: 32,
+            kernel_entries: 8,
+            ttl: 64,
+        }
+    }
+}
+
+/// A value out of its range: the field's name and what it allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConfigError(pub &'static str);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "fast path setting out of range: {}", self.0)
+    }
+}
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// The first field that is out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let rules = [
+            ((1..=CORES_MAX).contains(&self.cores), "cores must be 1 to 16"),
+            (self.core < self.cores, "core must be below cores"),
+            ((1..=BATCH_MAX).contains(&self.batch), "batch must be 1 to 32"),
+            (self.delayed_ack_us <= 500_000, "delayed_ack_us must be at most 500000"),
+            (self.context_entries > 0, "context_entries must not be 0"),
+            (self.context_scan > 0, "context_scan must not be 0"),
+            (self.kernel_entries > 0, "kernel_entries must not be 0"),
+            (self.ttl > 0, "ttl must not be 0"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => Err(ConfigError(what)),
+            None => Ok(()),
+        }
+    }
+}
