@@ -1,2 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Filled in by the first commits.
+//! Client side of TAS: the [`control`] channel to the slow path and the [`lowlevel`] API
+//! (contexts, events, zero-copy buffers); `tas.h` is its C form.
+
+pub mod control;
+pub mod sys;
