@@ -128,11 +128,9 @@ impl<'m> SharedBytes<'m> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::vec;
-
     #[test]
     fn copies_are_bounded() {
-        let mut memory = vec![0u8; 64];
+        let mut memory = std::vec![0u8; 64];
         let start = NonNull::new(memory.as_mut_ptr()).unwrap();
         // SAFETY: `memory` outlives the view and is not touched meanwhile.
         let bytes = unsafe { SharedBytes::new(start, 64) };

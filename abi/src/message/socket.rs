@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Bodies of the calls on sockets.
+
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Body, BODY_BYTES};
+
+body! {
+    /// An address and a port.
+    Endpoint size 24 {
+        /// IPv4: word 0 in host order, others zero. IPv6: four words, most significant first.
+        address: [u32; 4],
+        /// Port, host order.
+        port: u16,
+        /// AF_INET (2) or AF_INET6 (10); zero is unspecified.
+        family: u16,
+        /// IPv6 scope.
+        scope: u32,
+    }
+}
+
+impl Endpoint {
+    /// An IPv4 endpoint, address in host order.
+    pub const fn ipv4(address: u32, port: u16) -> Self {
+        Self {
+            address: [address, 0, 0, 0],
+            port,
+            family: 2,
+            scope: 0,
+        }
+    }
+    /// The IPv4 address in host order, if it is one.
+    pub const fn as_ipv4(&self) -> Option<u32> {
+        let [address, ..] = self.address;
+        if self.family == 2 {
+            Some(address)
+        } else {
+            None
+        }
+    }
+}
+
+body! {
+    /// SOCKET.
+    Socket size 32 {
+        /// The application's own value, returned in kernel events.
+        opaque: u64,
+        /// AF_INET.
+        family: u32,
+        /// O_CLOEXEC, O_NONBLOCK.
+        file_flags: u32,
+        /// Reply: socket id.
+        socket: u32,
+        /// Reply, kernel: descriptor number.
+        descriptor: u32,
+        /// Context that gets its kernel events.
+        context: u32,
+        /// Zero.
+        reserved: u32,
+    }
+}
+
+body! {
+    /// BIND.
+    Name size 32 {
+        /// Address; the reply has the one bound.
+        endpoint: Endpoint,
+        /// Zero.
+        reserved: u64,
+    }
+}
+
+body! {
+    /// CONNECT.
+    Connect size 40 {
+        /// Peer.
+        remote: Endpoint,
+        /// Context that gets its events.
+        context: u32,
+        /// Zero.
+        reserved: [u32; 3],
+    }
+}
+
+body! {
+    /// ACCEPT request; it stands at offset 0 of the body, the reply is a [`FlowInfo`].
+    Accept size 32 {
+        /// The application's own value for the new socket.
+        opaque: u64,
+        /// O_CLOEXEC, O_NONBLOCK.
+        file_flags: u32,
+        /// Context that gets its events.
+        context: u32,
+        /// Zero.
+        reserved: [u32; 4],
+    }
+}
+
+body! {
+    /// SHUTDOWN request.
+    Shutdown size 16 {
+        /// Position after the last byte the application wrote.
+        tx_end: u64,
+        /// Zero.
+        reserved: u64,
+    }
+}
+
+body! {
+    /// FLOW_INFO and ACCEPT reply.
+    FlowInfo size 120 {
+        /// Local name.
+        local: Endpoint,
+        /// Peer's name.
+        remote: Endpoint,
+        /// Flow id.
+        flow: u32,
+        /// Generation.
+        generation: u32,
+        /// Core that owns the flow.
+        core: u32,
+        /// Buffer map record.
+        buffers: u32,
+        /// First position of the stream we receive.
+        rx_start: u64,
+        /// First position of the stream we send.
+        tx_start: u64,
+        /// ACCEPT: new socket id. FLOW_INFO: its own.
+        socket: u32,
+        /// ACCEPT, kernel: new descriptor.
+        descriptor: u32,
+        /// Effective MSS, bytes.
+        mss_bytes: u32,
+        /// Transmit buffer, bytes.
+        tx_buffer_bytes: u32,
+        /// Receive buffer, bytes.
+        rx_buffer_bytes: u32,
+        /// Values of [`tcp_state`].
+        tcp_state: u32,
+        /// Smoothed RTT, microseconds.
+        srtt_us: u32,
+        /// Context that gets its events.
+        context: u32,
+        /// Zero.
+        reserved: u64,
+    }
+}
+
+/// TCP states, numbered as in Linux's `TCP_INFO`.
+pub mod tcp_state {
+    /// ESTABLISHED.
+    pub const ESTABLISHED: u32 = 1;
+    /// SYN-SENT.
+    pub const SYN_SENT: u32 = 2;
+    /// SYN-RECEIVED.
+    pub const SYN_RECEIVED: u32 = 3;
+    /// FIN-WAIT-1.
+    pub const FIN_WAIT1: u32 = 4;
+    /// FIN-WAIT-2.
+    pub const FIN_WAIT2: u32 = 5;
+    /// TIME-WAIT.
+    pub const TIME_WAIT: u32 = 6;
+    /// CLOSED.
+    pub const CLOSED: u32 = 7;
+    /// CLOSE-WAIT.
+    pub const CLOSE_WAIT: u32 = 8;
+    /// LAST-ACK.
+    pub const LAST_ACK: u32 = 9;
+    /// LISTEN.
+    pub const LISTEN: u32 = 10;
+    /// CLOSING.
+    pub const CLOSING: u32 = 11;
+}
+
+body! {
+    /// SET_OPTION, GET_OPTION. (The name avoids `core::option::Option`.)
+    Option_ size 32 {
+        /// See [`option`].
+        option: u32,
+        /// Value.
+        value: u32,
+        /// Second value (linger time).
+        value2: u32,
+        /// Zero.
+        reserved: [u32; 5],
+    }
+}
+
+/// Socket options that the slow path acts on. The sockets layer keeps the rest.
+pub mod option {
+    /// SO_REUSEADDR.
+    pub const REUSE_ADDRESS: u32 = 1;
+    /// SO_REUSEPORT.
+    pub const REUSE_PORT: u32 = 2;
+    /// SO_LINGER: value on/off, value2 seconds. On with zero seconds makes close send RST.
+    pub const LINGER: u32 = 3;
+    /// SO_KEEPALIVE.
+    pub const KEEPALIVE: u32 = 4;
+    /// SO_RCVBUF: bytes of the receive buffer.
+    pub const RECEIVE_BUFFER: u32 = 5;
+    /// TCP_NODELAY.
+    pub const NODELAY: u32 = 6;
+    /// SO_ERROR: read and clear.
+    pub const ERROR: u32 = 7;
+    /// TCP_USER_TIMEOUT, milliseconds.
+    pub const USER_TIMEOUT: u32 = 8;
+    /// TCP_CONGESTION: values of [`congestion`](super::congestion).
+    pub const CONGESTION: u32 = 9;
+}
+
+body! {
+    /// NAMES reply.
+    Names size 56 {
+        /// Local.
+        local: Endpoint,
+        /// Remote; family zero when not connected.
+        remote: Endpoint,
+        /// Values of [`tcp_state`]; zero when neither bound nor connected.
+        tcp_state: u32,
+        /// Zero.
+        reserved: u32,
+    }
+}
