@@ -3,4 +3,5 @@
 //! (contexts, events, zero-copy buffers); `tas.h` is its C form.
 
 pub mod control;
+pub mod lowlevel;
 pub mod sys;
