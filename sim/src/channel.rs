@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The control channel of an application in the same process: calls go straight into the instance.
+
+use abi::{
+    message::{Message, Op},
+    region::Region,
+};
+use daemon::{Client, Credentials, Give, Instance};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc, Mutex, PoisonError,
+    },
+};
+use tas::control::{ControlChannel, Mapping, Target};
+
+/// A socket's far end: when the application's end is closed, the socket is released.
+struct Held {
+    end: OwnedFd,
+    socket: u32,
+}
+
+/// A control channel into an [`Instance`] of this process.
+pub struct InProcess {
+    instance: Arc<Mutex<Instance>>,
+    client: Client,
+    now_us: Arc<AtomicU64>,
+    sockets: Mutex<Vec<Held>>,
+    wake: OwnedFd,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl InProcess {
+    /// A new client of `instance`, at the time that `now_us` shows with each call.
+    ///
+    /// # Errors
+    /// No descriptor to be had.
+    pub fn connect(
+        instance: Arc<Mutex<Instance>>,
+        now_us: Arc<AtomicU64>,
+        pid: u32,
+    ) -> io::Result<Self> {
+        let credentials = Credentials {
+            pid,
+            uid: 0,
+            gid: 0,
+            privileged: true,
+        };
+        let client = locked(&instance).connect(credentials);
+        Ok(Self {
+            instance,
+            client,
+            now_us,
+            sockets: Mutex::default(),
+            wake: eventfd()?,
+        })
+    }
+
+    /// Releases the sockets whose last descriptor was closed.
+    pub fn release_closed(&self) {
+        let mut sockets = locked(&self.sockets);
+        sockets.retain(|held| {
+            let open = !is_hung_up(held.end.as_fd());
+            if !open {
+                locked(&self.instance).release_socket(self.now_us.load(Relaxed), held.socket);
+            }
+            open
+        });
+    }
+
+    /// The application dies.
+    pub fn disconnect(&self) {
+        locked(&self.instance).disconnect(self.now_us.load(Relaxed), self.client);
+        locked(&self.sockets).clear();
+    }
+
+    fn give(&self, give: Give) -> io::Result<OwnedFd> {
+        match give {
+            Give::Socket(socket) => {
+                let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+                locked(&self.sockets).push(Held {
+                    end: ours.into(),
+                    socket,
+                });
+                Ok(theirs.into())
+            }
+            Give::Region { region, writable } => self.descriptor(region, writable),
+            _ => self.wake.try_clone(),
+        }
+    }
+
+    fn descriptor(&self, region: Region, writable: bool) -> io::Result<OwnedFd> {
+        let memory = locked(&self.instance).region(region);
+        memory
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
+            .descriptor(writable)
+    }
+}
+
+fn eventfd() -> io::Result<OwnedFd> {
+    Ok(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into())
+}
+
+/// True if the peer of this stream socket is closed.
+fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
+    use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+    let mut set = [PollFd::new(descriptor, PollFlags::POLLIN)];
+    poll(&mut set, PollTimeout::ZERO).is_ok()
+        && set[0]
+            .revents()
+            .is_some_and(|events| events.intersects(PollFlags::POLLHUP))
+}
+
+impl ControlChannel for InProcess {
+    fn call(
+        &self,
+        target: Target<'_>,
+        message: &mut Message,
+        _pass: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Vec<OwnedFd>> {
+        if let Target::Socket(_, id) = target {
+            message.object = id;
+        }
+        let reply = locked(&self.instance).request(self.now_us.load(Relaxed), self.client, message);
+        if message.error != 0 {
+            return Err(io::Error::from_raw_os_error(message.error as i32));
+        }
+        reply.give.into_iter().map(|give| self.give(give)).collect()
+    }
+
+    fn map(
+        &self,
+        region: Region,
+        bytes: usize,
+        writable: bool,
+        at: Option<usize>,
+    ) -> io::Result<Mapping> {
+        let descriptor = self.descriptor(region, writable)?;
+        Mapping::new(descriptor.as_fd(), 0, bytes, writable, at)
+    }
+
+    fn notice_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+
+    fn wake_core(&self, core: u32) -> io::Result<()> {
+        self.call(
+            Target::Instance,
+            &mut Message::new(Op::WakeCore, core),
+            None,
+        )
+        .map(drop)
+    }
+
+    fn wake_context(&self, _context: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn wake_slowpath(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        "in-process"
+    }
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Two hosts, the link between them, and the clock.
+
+use crate::{
+    host::{Host, HostConfig},
+    random::Random,
+    wire::{Impairment, Link, WirePort},
+};
+use std::{
+    io,
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc,
+    },
+};
+
+/// Longest jump of the clock, microseconds: a core that is alive polls at least this often.
+const STEP_MAX_US: u64 = 1000;
+
+/// The world. Its time starts at one second.
+pub struct World {
+    /// The two hosts: 10.0.0.1 and 10.0.0.2.
+    pub hosts: [Host<WirePort>; 2],
+    /// From the first host to the second, and back.
+    pub links: [Link; 2],
+    random: Random,
+    now_us: Arc<AtomicU64>,
+}
+
+impl World {
+    /// Two hosts with a link of `delay_us` each way.
+    ///
+    /// # Errors
+    /// No memory or descriptors to be had.
+    pub fn new(seed: u64, delay_us: u64, impairment: Impairment) -> io::Result<Self> {
+        Self::with(seed, delay_us, impairment, |config| config)
+    }
+
+    /// As [`Self::new`], with changes to the hosts' configuration.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(
+        seed: u64,
+        delay_us: u64,
+        impairment: Impairment,
+        change: impl Fn(HostConfig) -> HostConfig,
+    ) -> io::Result<Self> {
+        let now_us = Arc::new(AtomicU64::new(1_000_000));
+        let ports = [WirePort::default(), WirePort::default()];
+        let host = |number: u8, port: &WirePort| {
+            Host::new(
+                change(HostConfig::numbered(number, seed)),
+                port.clone(),
+                now_us.clone(),
+            )
+        };
+        let hosts = [host(1, &ports[0])?, host(2, &ports[1])?];
+        let links = [
+            Link::new(ports[0].clone(), ports[1].clone(), delay_us, impairment),
+            Link::new(ports[1].clone(), ports[0].clone(), delay_us, impairment),
+        ];
+        Ok(Self {
+            hosts,
+            links,
+            random: Random::new(seed),
+            now_us,
+        })
+    }
+
+    /// Virtual time, microseconds.
+    pub fn now_us(&self) -> u64 {
+        self.now_us.load(Relaxed)
+    }
+
+    /// The world's randomness, for the applications' own choices.
+    pub fn random(&mut self) -> &mut Random {
+        &mut self.random
+    }
+
+    /// Everything that is due now, then the clock moves to the next event.
+    ///
+    /// # Errors
+    /// What a host reports.
+    pub fn step(&mut self) -> io::Result<()> {
+        let now = self.now_us();
+        for link in &mut self.links {
+            link.deliver(now);
+        }
+        for host in &mut self.hosts {
+            host.step()?;
+        }
+        for link in &mut self.links {
+            link.accept(now, &mut self.random);
+        }
+        let mut next = now + STEP_MAX_US;
+        for host in &mut self.hosts {
+            next = host
+                .next_deadline_us()
+                .map_or(next, |deadline| next.min(deadline));
+        }
+        for link in &self.links {
+            next = link
+                .next_arrival_us()
+                .map_or(next, |arrival| next.min(arrival));
+        }
+        self.now_us.store(next.max(now + 1), Relaxed);
+        Ok(())
+    }
+
+    /// Steps until `done` says so: true; false if `limit_us` of virtual time passed first.
+    ///
+    /// # Errors
+    /// What a host reports.
+    pub fn run_until(
+        &mut self,
+        limit_us: u64,
+        mut done: impl FnMut(&mut Self) -> bool,
+    ) -> io::Result<bool> {
+        let end = self.now_us() + limit_us;
+        loop {
+            self.step()?;
+            if done(self) {
+                return Ok(true);
+            }
+            if self.now_us() >= end {
+                return Ok(false);
+            }
+        }
+    }
+}
