@@ -6,8 +6,9 @@
 TAS_IMAGE_SH=1
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/chroot.sh"
 
-# dpdk brings the shared libraries a statically linked DPDK program still needs.
-image_packages=(dpdk libnuma1 redis-server redis-tools iperf3 curl python3 iproute2 iputils-ping ethtool tcpdump
+# dpdk is there for dpdk-devbind; the libraries after it are those outside DPDK that a
+# program with DPDK linked in statically still asks for.
+image_packages=(dpdk libnuma1 libfdt1 libbsd0 libpcap0.8t64 libelf1t64 libjansson4 libbpf1 libxdp1 redis-server redis-tools iperf3 curl python3 iproute2 iputils-ping ethtool tcpdump
     procps psmisc kmod mount util-linux hostname strace zlib1g netcat-openbsd less ca-certificates)
 
 # Kernel modules that no virtual machine loads.

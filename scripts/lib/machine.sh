@@ -31,7 +31,7 @@ guest_state() { printf '%s/guest-%s\n' "${TAS_RUN:-/run/tas}" "$guest_name"; }
 guest_running() {
     local pid
     pid=$(cat "$(guest_state)/pid" 2>/dev/null) || return 1
-    tr '\0' '\n' <"/proc/$pid/cmdline" 2>/dev/null | grep -qx "tas-guest-$guest_name" || return 1
+    { tr '\0' '\n' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -x "tas-guest-$guest_name" >/dev/null || return 1
 }
 
 # --- Starting ---------------------------------------------------------------
