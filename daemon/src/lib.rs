@@ -8,8 +8,10 @@
 //! * [`server`]: the Unix socket, the eventfds and the epoll loop of `tas-slowpathd` around one
 //!   instance.
 
+pub mod clock;
 pub mod instance;
 pub mod memory;
+pub mod server;
 
 pub use instance::{Client, Credentials, Give, Instance, Reply, Settings, Take, Wake};
 pub use memory::{Memory, MemoryKind};

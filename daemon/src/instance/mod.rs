@@ -28,7 +28,7 @@ use crate::memory::{Memory, MemoryKind, Writers};
 use abi::{
     clock::ClockPage, limits::INSTANCE_NAME_BYTES, message::Message, region::{Region, RegionKind},
 };
-use applications::Application;
+use applications::{Application, Life};
 use contexts::Context;
 use notices::Notices;
 use plane::Plane;
@@ -42,8 +42,10 @@ pub struct Settings {
     pub name: [u8; INSTANCE_NAME_BYTES],
     /// Heap for one process, memfds for several.
     pub memory: MemoryKind,
-    /// Seed of every random choice; from the operating system in production.
-    pub seed: u64,
+    /// Keys of sequence numbers, timestamps and hashes, and the seed of every other random choice
+    /// (four words for the stack, two for the fast path's lookup). From the operating system in
+    /// production.
+    pub secret: [u64; 6],
     /// Microseconds without work before an application's thread sleeps.
     pub poll_interval_us: u32,
     /// Pool segments (2 MiB each) that an application has from the start.
@@ -56,11 +58,11 @@ pub struct Settings {
 
 impl Settings {
     /// Defaults for an instance called `name` (cut to 15 bytes).
-    pub fn new(name: &str, memory: MemoryKind, seed: u64) -> Self {
+    pub fn new(name: &str, memory: MemoryKind, secret: [u64; 6]) -> Self {
         Self {
             name: padded(name),
             memory,
-            seed,
+            secret,
             poll_interval_us: 50,
             pool_segments: 8,
             pool_segments_max: abi::pool::POOL_SEGMENTS_MAX,
@@ -180,6 +182,10 @@ pub struct Instance {
     fast_pid: u32,
     /// Number of attachments so far.
     epoch: u32,
+    /// A fast path has been set up on these tables once: applications may attach.
+    was_ready: bool,
+    /// Events wait for room in a context's ring.
+    overflowing: bool,
     applications: Table<Application>,
     contexts: Table<Context>,
     notices: Notices,
@@ -204,6 +210,8 @@ impl Instance {
             fast: None,
             fast_pid: 0,
             epoch: 0,
+            was_ready: false,
+            overflowing: false,
             applications: Table::new(1, abi::limits::APPLICATIONS_MAX),
             contexts: Table::new(0, abi::limits::CONTEXTS_MAX),
             notices: Notices::default(),
@@ -284,6 +292,11 @@ impl Instance {
     /// True once the notice was carried out (or the fast path that should have is gone).
     pub fn is_settled(&self, notice: u32) -> bool {
         self.notices.is_settled(notice)
+    }
+
+    /// True if a context of this id exists.
+    pub fn has_context(&self, id: u32) -> bool {
+        self.contexts.get(id).is_some()
     }
 
     /// The clock page, to be filled in by whoever owns the clock.

@@ -39,8 +39,10 @@ impl Notices {
         !self.waiting.is_empty()
     }
 
+    /// True if this notice and all before it have ended.
     pub(super) fn is_settled(&self, sequence: u32) -> bool {
-        !self.waiting.iter().chain(&self.taken).any(|notice| notice.sequence == sequence)
+        let not_after = |other: u32| (sequence.wrapping_sub(other) as i32) >= 0;
+        !self.waiting.iter().chain(&self.taken).any(|notice| not_after(notice.sequence))
     }
 
     /// The fast path is gone: returns what it will not do any more.

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What exists from the first attach of a fast path on: the flow tables, the rings to its cores and
+//! the stack that works on them.
+
+use super::regions::Errno;
+use crate::memory::{Memory, MemoryKind, TableEntry, Writers};
+use abi::{
+    adjacency::Adjacency,
+    context::ring_bytes,
+    core_status::{CoreStatus, CORE_STATUS_STRIDE},
+    flow::{ColdFlow, HotFlow},
+    kernel_ring::{KernelEntry, KERNEL_WORDS},
+    limits::{ADJACENCIES_MAX, CORES_MAX, KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    recovery::RecoveryBlock,
+    region::{kernel_rings, recovery_blocks, Region, RegionKind},
+};
+use ring::{Consumer, Producer, SharedBytes, WakeFlag};
+use slowpath::{Config, Sizes, Stack, Storage};
+use std::{collections::VecDeque, io, sync::Arc};
+
+/// Frame buffer of one packet slot.
+pub(super) type FrameBuffer = [u8; PACKET_SLOT_BYTES as usize];
+
+/// Entries kept for a core whose ring is full. Beyond it the stack is not asked for more.
+const BACKLOG_MAX: usize = KERNEL_RING_ENTRIES as usize;
+
+macro_rules! owned_tables {
+    ($($field:ident: $type:ty,)+) => {
+        /// The stack's private tables, in ordinary memory.
+        struct Tables { $($field: Box<[$type]>,)+ }
+        impl Tables {
+            fn new(sizes: &Sizes) -> Self {
+                Self { $($field: vec![<$type>::default(); sizes.$field].into_boxed_slice(),)+ }
+            }
+            /// # Safety
+            /// The tables must outlive what is returned, and not be used otherwise meanwhile.
+            unsafe fn private(&mut self) -> slowpath::Private<'static> {
+                // SAFETY: the caller's contract.
+                unsafe { slowpath::Private { $($field: &mut *std::ptr::from_mut::<[$type]>(&mut self.$field),)+ } }
+            }
+        }
+    };
+}
+slowpath::private_tables!(owned_tables);
+
+/// The rings and the status page of one core.
+pub(super) struct CoreEnd {
+    to_fast: Producer<'static, KERNEL_WORDS>,
+    to_slow: Consumer<'static, KERNEL_WORDS>,
+    to_fast_slots: SharedBytes<'static>,
+    to_slow_slots: SharedBytes<'static>,
+    status: &'static CoreStatus,
+    /// Entries that found the ring full, with their frames.
+    backlog: VecDeque<(KernelEntry, Box<[u8]>)>,
+}
+
+/// True for entries that carry a frame.
+fn has_frame(entry: &KernelEntry) -> bool {
+    use abi::kernel_ring::to_fast::{INJECT, TRANSMIT};
+    matches!(entry.op, INJECT | TRANSMIT)
+}
+
+impl CoreEnd {
+    /// Pushes an entry, with its frame if it has one; keeps it if the ring is full. True if the core
+    /// must be woken.
+    pub(super) fn push(&mut self, entry: KernelEntry, frame: &FrameBuffer) -> bool {
+        let frame = if has_frame(&entry) { &frame[..frame.len().min(entry.value as usize)] } else { &[][..] };
+        if !self.backlog.is_empty() || !self.try_push(entry, frame) {
+            self.backlog.push_back((entry, frame.into()));
+            return false;
+        }
+        self.to_fast.publish();
+        self.is_waiting()
+    }
+
+    fn try_push(&mut self, entry: KernelEntry, frame: &[u8]) -> bool {
+        if self.to_fast.free() == 0 {
+            return false;
+        }
+        let slot = self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1);
+        self.to_fast_slots.write(slot as usize * PACKET_SLOT_BYTES as usize, frame)
+            && self.to_fast.push(entry.encode())
+    }
+
+    /// Tries the backlog again; true if the core must be woken.
+    pub(super) fn flush(&mut self) -> bool {
+        let mut pushed = false;
+        while let Some((entry, frame)) = self.backlog.pop_front() {
+            if !self.try_push(entry, &frame) {
+                self.backlog.push_front((entry, frame));
+                break;
+            }
+            pushed = true;
+        }
+        self.to_fast.publish();
+        pushed && self.is_waiting()
+    }
+
+    /// The next entry from the core; a frame is copied into `frame`, its length returned.
+    pub(super) fn pop(&mut self, frame: &mut FrameBuffer) -> Option<(KernelEntry, usize)> {
+        let position = self.to_slow.position();
+        let entry = KernelEntry::decode(self.to_slow.pop()?);
+        if entry.op != abi::kernel_ring::to_slow::PACKET {
+            return Some((entry, 0));
+        }
+        let slot = (position & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
+        let bytes = frame.len().min(entry.value as usize);
+        self.to_slow_slots.read(slot * PACKET_SLOT_BYTES as usize, &mut frame[..bytes]);
+        Some((entry, bytes))
+    }
+
+    pub(super) fn commit(&mut self) {
+        self.to_slow.commit();
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.to_slow.is_ready()
+    }
+
+    /// The slow path only reads the flag: a wake-up too many does no harm.
+    fn is_waiting(&self) -> bool {
+        WakeFlag::new(&self.status.waiting).is_armed()
+    }
+}
+
+/// See the module.
+pub(super) struct Plane {
+    pub(super) stack: Box<Stack<'static>>,
+    pub(super) cores: Vec<CoreEnd>,
+    config: Config,
+    // What the fields above point into comes after them.
+    _tables: Box<Tables>,
+    hot: Arc<Memory>,
+    cold: Arc<Memory>,
+    adjacencies: Arc<Memory>,
+    recovery: Arc<Memory>,
+    status: Arc<Memory>,
+    rings: Vec<Arc<Memory>>,
+}
+
+/// # Safety
+/// The memory must outlive what is returned.
+unsafe fn forever<T: TableEntry>(memory: &Memory, offset: usize, count: usize) -> io::Result<&'static [T]> {
+    let table = memory.table::<T>(offset, count).ok_or_else(too_small)?;
+    // SAFETY: the caller's contract.
+    Ok(unsafe { std::slice::from_raw_parts(table.as_ptr(), table.len()) })
+}
+
+fn too_small() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENOMEM)
+}
+
+impl Plane {
+    /// Allocates the tables and rings for `config` and makes a stack over them.
+    pub(super) fn new(kind: MemoryKind, config: Config, now_us: u64) -> io::Result<Self> {
+        let flows = config.flows as usize;
+        let region = |name, bytes, writers| Memory::new(kind, name, bytes, writers, false).map(Arc::new);
+        let hot = region("tas-hot", flows * size_of::<HotFlow>(), Writers::Shared)?;
+        let cold = region("tas-cold", flows * size_of::<ColdFlow>(), Writers::Daemon)?;
+        let adjacencies =
+            region("tas-adjacencies", ADJACENCIES_MAX as usize * size_of::<Adjacency>(), Writers::Daemon)?;
+        let blocks = recovery_blocks(config.flows) as usize;
+        let recovery = region("tas-recovery", blocks * size_of::<RecoveryBlock>(), Writers::Shared)?;
+        let status = region("tas-status", config.cores as usize * CORE_STATUS_STRIDE, Writers::Shared)?;
+        let rings: Vec<Arc<Memory>> = (0..config.cores)
+            .map(|_| region("tas-kernel-rings", kernel_rings::BYTES, Writers::Shared))
+            .collect::<io::Result<_>>()?;
+        let mut tables = Box::new(Tables::new(&Sizes::of(&config)));
+        let mut pages = [None; CORES_MAX as usize];
+        let mut cores = Vec::new();
+        for (index, page) in pages.iter_mut().enumerate().take(config.cores as usize) {
+            // SAFETY: the memory is kept in the same struct and dropped later.
+            let end = unsafe { core_end(&rings[index], &status, index)? };
+            *page = Some(end.status);
+            cores.push(end);
+        }
+        // SAFETY: all memory is kept in the same struct as the stack, and dropped later.
+        let storage = unsafe {
+            Storage {
+                hot: forever(&hot, 0, flows)?,
+                cold: forever(&cold, 0, flows)?,
+                adjacencies: forever(&adjacencies, 0, ADJACENCIES_MAX as usize)?,
+                cores: pages,
+                private: tables.private(),
+            }
+        };
+        let stack = Box::new(Stack::new(config, storage, now_us));
+        Ok(Self { stack, cores, config, _tables: tables, hot, cold, adjacencies, recovery, status, rings })
+    }
+
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(super) fn cores(&self) -> u32 {
+        self.config.cores
+    }
+
+    /// True while a core's backlog is so long that the stack should keep its actions.
+    pub(super) fn is_congested(&self) -> bool {
+        self.cores.iter().any(|core| core.backlog.len() >= BACKLOG_MAX)
+    }
+
+    /// True while a core's ring is full.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.cores.iter().any(|core| !core.backlog.is_empty())
+    }
+
+    pub(super) fn has_input(&self) -> bool {
+        self.cores.iter().any(CoreEnd::is_ready)
+    }
+
+    /// A region of the fast path.
+    pub(super) fn region(&self, region: Region) -> Option<Arc<Memory>> {
+        let memory = match region.kind {
+            RegionKind::FlowHot => &self.hot,
+            RegionKind::FlowCold => &self.cold,
+            RegionKind::Adjacencies => &self.adjacencies,
+            RegionKind::Recovery => &self.recovery,
+            RegionKind::CoreStatus => &self.status,
+            RegionKind::KernelRings => self.rings.get(region.index as usize)?,
+            _ => return None,
+        };
+        Some(memory.clone())
+    }
+}
+
+/// # Safety
+/// Both regions must outlive what is returned.
+unsafe fn core_end(rings: &Memory, status: &Memory, index: usize) -> io::Result<CoreEnd> {
+    let words = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
+    // SAFETY: the caller's contract.
+    let (to_fast, to_slow, page) = unsafe {
+        (
+            forever(rings, kernel_rings::TO_FAST, words)?,
+            forever(rings, kernel_rings::TO_SLOW, words)?,
+            forever::<CoreStatus>(status, index * CORE_STATUS_STRIDE, 1)?,
+        )
+    };
+    // SAFETY: the caller's contract; the slots lie within the region and are only copied.
+    let all: SharedBytes<'static> = unsafe { SharedBytes::new(rings.start(), rings.len()) };
+    let slots = |offset| all.slice(offset, kernel_rings::SLOTS_BYTES).ok_or_else(too_small);
+    Ok(CoreEnd {
+        to_fast: Producer::attach(to_fast, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,
+        to_slow: Consumer::attach(to_slow, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,
+        to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS)?,
+        to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS)?,
+        status: page.first().ok_or_else(too_small)?,
+        backlog: VecDeque::new(),
+    })
+}
+
+/// The errno of a failed allocation.
+pub(super) fn errno_of(error: &io::Error) -> Errno {
+    error.raw_os_error().unwrap_or(libc::ENOMEM)
+}
