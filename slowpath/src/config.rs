@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What an instance is configured with. A zero in [`AttachFast`] means "the default".
+
+use crate::errno::Errno;
+use abi::{
+    limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, MTU_MAX, MTU_MIN},
+    message::{congestion, AttachFast},
+    pool::BUFFER_BYTES_MAX,
+};
+
+/// Smallest number of flows: keeps every private table non-empty.
+pub const FLOWS_MIN: u32 = 64;
+/// Smallest buffer of one direction.
+pub const BUFFER_BYTES_MIN: u32 = 4096;
+/// Bit of `AttachFast::features`: negotiate ECN.
+pub const FEATURE_ECN: u32 = 1 << 0;
+
+/// Configuration of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// Instance name, zero-padded.
+    pub instance: [u8; 16],
+    /// Fast-path cores.
+    pub cores: u32,
+    /// Flow slots, a power of two.
+    pub flows: u32,
+    /// MTU of the port, bytes.
+    pub mtu_bytes: u32,
+    /// Local IPv4 address, host order.
+    pub ipv4: u32,
+    /// Its prefix length.
+    pub prefix: u32,
+    /// Local MAC address in the low 48 bits, first byte on the wire highest.
+    pub mac: u64,
+    /// Default congestion control: values of [`congestion`].
+    pub congestion: u32,
+    /// First SYN timeout, microseconds; doubled at every retry.
+    pub handshake_timeout_us: u64,
+    /// SYN and SYN-ACK transmissions after the first.
+    pub handshake_retries: u32,
+    /// Smallest retransmission timeout, microseconds.
+    pub rto_min_us: u64,
+    /// Receive buffer of a flow, bytes.
+    pub rx_buffer_bytes: u32,
+    /// Transmit buffer of a flow, bytes.
+    pub tx_buffer_bytes: u32,
+    /// Link bandwidth, kilobits per second: no rate is set above it.
+    pub link_kbps: u32,
+    /// RTT assumed until measured, microseconds.
+    pub rtt_init_us: u32,
+    /// Control interval in RTTs.
+    pub control_interval_rtts: u32,
+    /// DCTCP's g in units of 1/65536.
+    pub dctcp_weight: u32,
+    /// DCTCP's first rate, kilobits per second.
+    pub dctcp_init_kbps: u32,
+    /// DCTCP's additive step, kilobits per second.
+    pub dctcp_step_kbps: u32,
+    /// DCTCP's floor, kilobits per second.
+    pub dctcp_min_kbps: u32,
+    /// Constant rate, kilobits per second; `abi::flow::RATE_UNLIMITED` does not pace.
+    pub const_rate_kbps: u32,
+    /// ARP: first retry, microseconds; doubled at every retry.
+    pub arp_timeout_us: u64,
+    /// ARP: age at which an entry is asked for again, microseconds.
+    pub arp_age_us: u64,
+    /// TIME-WAIT, microseconds.
+    pub time_wait_us: u64,
+    /// Negotiate ECN.
+    pub ecn: bool,
+    /// Keys for sequence numbers, timestamps offsets and the lookup hash, and the seed of every
+    /// other random choice. The shell draws them once from the system's random source.
+    pub secret: [u64; 4],
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            instance: *b"tas0\0\0\0\0\0\0\0\0\0\0\0\0",
+            cores: 1,
+            flows: FLOWS_DEFAULT,
+            mtu_bytes: MTU_MAX,
+            ipv4: 0,
+            prefix: 24,
+            mac: 0,
+            congestion: congestion::DCTCP_RATE,
+            handshake_timeout_us: 1_000_000,
+            handshake_retries: 6,
+            rto_min_us: 200_000,
+            rx_buffer_bytes: BUFFER_BYTES_MAX,
+            tx_buffer_bytes: BUFFER_BYTES_MAX,
+            link_kbps: 10_000_000,
+            rtt_init_us: 50,
+            control_interval_rtts: 2,
+            dctcp_weight: 65_536 / 16,
+            dctcp_init_kbps: 10_000,
+            dctcp_step_kbps: 10_000,
+            dctcp_min_kbps: 1_000,
+            const_rate_kbps: abi::flow::RATE_UNLIMITED,
+            arp_timeout_us: 500_000,
+            arp_age_us: 60_000_000,
+            time_wait_us: 60_000_000,
+            ecn: true,
+            secret: [0; 4],
+        }
+    }
+}
+
+const fn or(value: u32, default: u32) -> u32 {
+    if value == 0 {
+        default
+    } else {
+        value
+    }
+}
+
+const fn or_us(value: u32, default: u64) -> u64 {
+    if value == 0 {
+        default
+    } else {
+        value as u64
+    }
+}
+
+impl Config {
+    /// From the fast path's ATTACH call and the instance's keys.
+    ///
+    /// # Errors
+    /// EINVAL: a value is outside its limits (cores, flows, MTU, prefix, buffers, congestion
+    /// control), or the local address is not a unicast address.
+    pub fn from_attach(body: &AttachFast, secret: [u64; 4]) -> Result<Self, Errno> {
+        let default = Self::default();
+        let config = Self {
+            instance: if body.instance == [0; 16] { default.instance } else { body.instance },
+            cores: body.cores,
+            flows: or(body.flows, default.flows).checked_next_power_of_two().unwrap_or(u32::MAX),
+            mtu_bytes: or(body.mtu_bytes, default.mtu_bytes),
+            ipv4: body.ipv4,
+            prefix: body.prefix,
+            mac: body.mac & 0xffff_ffff_ffff,
+            congestion: or(body.congestion, default.congestion),
+            handshake_timeout_us: or_us(body.handshake_timeout_us, default.handshake_timeout_us),
+            handshake_retries: or(body.handshake_retries, default.handshake_retries),
+            rto_min_us: or_us(body.rto_min_us, default.rto_min_us),
+            rx_buffer_bytes: or(body.rx_buffer_bytes, default.rx_buffer_bytes),
+            tx_buffer_bytes: or(body.tx_buffer_bytes, default.tx_buffer_bytes),
+            link_kbps: or(body.link_kbps, default.link_kbps),
+            rtt_init_us: or(body.rtt_init_us, default.rtt_init_us),
+            control_interval_rtts: or(body.control_interval_rtts, default.control_interval_rtts),
+            dctcp_weight: or(body.dctcp_weight, default.dctcp_weight),
+            dctcp_init_kbps: or(body.dctcp_init_kbps, default.dctcp_init_kbps),
+            dctcp_step_kbps: or(body.dctcp_step_kbps, default.dctcp_step_kbps),
+            dctcp_min_kbps: or(body.dctcp_min_kbps, default.dctcp_min_kbps),
+            const_rate_kbps: or(body.const_rate_kbps, default.const_rate_kbps),
+            arp_timeout_us: or_us(body.arp_timeout_us, default.arp_timeout_us),
+            arp_age_us: or_us(body.arp_age_us, default.arp_age_us),
+            time_wait_us: or_us(body.time_wait_us, default.time_wait_us),
+            ecn: body.features & FEATURE_ECN != 0,
+            secret,
+        };
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn validate(&self) -> Result<(), Errno> {
+        let fits = matches!(self.cores, 1..=CORES_MAX)
+            && matches!(self.flows, FLOWS_MIN..=FLOWS_MAX)
+            && self.flows.is_power_of_two()
+            && matches!(self.mtu_bytes, MTU_MIN..=MTU_MAX)
+            && self.prefix <= 32
+            && matches!(self.rx_buffer_bytes, BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX)
+            && matches!(self.tx_buffer_bytes, BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX)
+            && matches!(self.control_interval_rtts, 1..=64)
+            && self.handshake_retries <= 15
+            && self.dctcp_weight <= 65_536
+            && crate::congestion::is_known(self.congestion)
+            && is_unicast(self.ipv4);
+        if fits {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+}
+
+/// Whether an IPv4 address (host order) can belong to one host: not 0/8, not 127/8, not class D or E.
+pub const fn is_unicast(address: u32) -> bool {
+    let first = address >> 24;
+    first != 0 && first != 127 && first < 224
+}

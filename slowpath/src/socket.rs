@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Private state of one socket: what a descriptor stands for.
+
+use abi::flow::NONE;
+
+/// What a socket is at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The slot is free.
+    Free,
+    /// Created, perhaps bound.
+    Idle,
+    /// Listening.
+    Listening,
+    /// SYN sent, or failed and not yet asked.
+    Connecting,
+    /// Has, or had, a connection.
+    Connected,
+}
+
+/// Events owed to the socket's context, one bit each in [`Socket::pending`].
+pub(crate) mod event {
+    pub(crate) const CONNECTED: u8 = 1 << 0;
+    pub(crate) const FAILED: u8 = 1 << 1;
+    pub(crate) const ACCEPTABLE: u8 = 1 << 2;
+    pub(crate) const MOVED: u8 = 1 << 3;
+}
+
+/// Options and facts, one bit each in [`Socket::flags`].
+pub(crate) mod flag {
+    pub(crate) const REUSE_ADDRESS: u16 = 1 << 0;
+    pub(crate) const REUSE_PORT: u16 = 1 << 1;
+    pub(crate) const LINGER: u16 = 1 << 2;
+    pub(crate) const KEEPALIVE: u16 = 1 << 3;
+    pub(crate) const NODELAY: u16 = 1 << 4;
+    /// Has a local port (`port`), counted in the port table.
+    pub(crate) const BOUND: u16 = 1 << 5;
+    /// Linked in its context's list of owed events.
+    pub(crate) const QUEUED: u16 = 1 << 6;
+}
+
+/// Private state of one socket.
+#[derive(Debug, Clone, Copy)]
+pub struct Socket {
+    pub(crate) kind: Kind,
+    pub(crate) pending: u8,
+    pub(crate) flags: u16,
+    pub(crate) port: u16,
+    pub(crate) application: u32,
+    pub(crate) context: u32,
+    /// Bound address, zero for any.
+    pub(crate) local_ip: u32,
+    /// Connection, or [`NONE`].
+    pub(crate) flow: u32,
+    /// The application's value.
+    pub(crate) opaque: u64,
+    /// SO_ERROR.
+    pub(crate) error: u32,
+    pub(crate) linger_s: u32,
+    pub(crate) user_timeout_ms: u32,
+    pub(crate) rcv_buffer_bytes: u32,
+    pub(crate) congestion: u32,
+    /// Listener: connections waiting, first and last of them, limit, half-open connections.
+    pub(crate) accept_count: u32,
+    pub(crate) accept_head: u32,
+    pub(crate) accept_tail: u32,
+    pub(crate) backlog: u32,
+    pub(crate) half_open: u32,
+    /// Next listener of the same port.
+    pub(crate) listener_next: u32,
+    /// The application's list of sockets; `app_next` also links the free list.
+    pub(crate) app_next: u32,
+    pub(crate) app_prev: u32,
+    /// Next in the context's list of owed events.
+    pub(crate) event_next: u32,
+    /// Distinguishes successive sockets of one slot.
+    pub(crate) generation: u32,
+}
+
+impl Socket {
+    pub(crate) const EMPTY: Self = Self {
+        kind: Kind::Free, pending: 0, flags: 0, port: 0, application: NONE, context: NONE,
+        local_ip: 0, flow: NONE, opaque: 0, error: 0, linger_s: 0, user_timeout_ms: 0,
+        rcv_buffer_bytes: 0, congestion: 0, accept_count: 0, accept_head: NONE, accept_tail: NONE,
+        backlog: 0, half_open: 0, listener_next: NONE, app_next: NONE, app_prev: NONE,
+        event_next: NONE, generation: 0,
+    };
+    #[inline]
+    pub(crate) fn is(&self, flags: u16) -> bool {
+        self.flags & flags != 0
+    }
+    #[inline]
+    pub(crate) fn set(&mut self, flags: u16, on: bool) {
+        if on { self.flags |= flags } else { self.flags &= !flags }
+    }
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}

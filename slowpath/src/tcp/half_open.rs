@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The SYN queue: connections between the peer's SYN and its ACK of our SYN-ACK.
+
+use abi::flow::NONE;
+
+/// A half-open connection; its four-tuple is in the lookup table.
+#[derive(Debug, Clone, Copy)]
+pub struct HalfOpen {
+    pub(crate) used: bool,
+    /// Options negotiated.
+    pub(crate) timestamps: bool,
+    pub(crate) window_scale: bool,
+    pub(crate) sack: bool,
+    pub(crate) ecn: bool,
+    pub(crate) waits_for_arp: bool,
+    pub(crate) peer_shift: u8,
+    /// SYN-ACKs sent.
+    pub(crate) sent: u8,
+    pub(crate) peer_mss: u16,
+    pub(crate) iss: u32,
+    pub(crate) irs: u32,
+    pub(crate) ts_recent: u32,
+    /// Listening socket, and its generation.
+    pub(crate) listener: u32,
+    pub(crate) generation: u32,
+    pub(crate) neighbor: u32,
+    /// When the last SYN-ACK was sent, for the first RTT sample.
+    pub(crate) sent_us: u64,
+    /// Next of the free list.
+    pub(crate) next: u32,
+}
+
+impl Default for HalfOpen {
+    fn default() -> Self {
+        Self {
+            used: false, timestamps: false, window_scale: false, sack: false, ecn: false,
+            waits_for_arp: false, peer_shift: 0, sent: 0, peer_mss: 0, iss: 0, irs: 0, ts_recent: 0,
+            listener: NONE, generation: 0, neighbor: NONE, sent_us: 0, next: NONE,
+        }
+    }
+}
