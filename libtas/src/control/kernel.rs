@@ -30,7 +30,15 @@ impl KernelChannel {
     /// # Errors
     /// ENOENT: the module is not loaded. EACCES: the caller is not in group `tas`.
     pub fn open() -> io::Result<Self> {
-        let device = sys::open(DEVICE, libc::O_RDWR).map_err(|error| explain(&error))?;
+        Self::open_at(DEVICE)
+    }
+
+    /// Opens another device node.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_at(path: &CStr) -> io::Result<Self> {
+        let device = sys::open(path, libc::O_RDWR).map_err(|error| explain(&error, path))?;
         Ok(Self { device, process: sys::process_id() })
     }
 
@@ -106,9 +114,9 @@ impl ControlChannel for KernelChannel {
     }
 }
 
-fn explain(error: &io::Error) -> io::Error {
+fn explain(error: &io::Error, path: &CStr) -> io::Error {
     let errno = super::errno(error);
-    let device = DEVICE.to_string_lossy();
+    let device = path.to_string_lossy();
     match errno {
         libc::ENOENT | libc::ENXIO | libc::ENODEV => explained(
             errno,

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The `tas-fastpath` program: a port over DPDK, the cores' threads, and the control thread that
+//! talks to the slow path. Start reading at [`service::run`].
+
+mod attach;
+mod core_thread;
+mod device;
+mod eal;
+mod eal_arguments;
+mod host;
+mod ipv4;
+mod notices;
+mod options;
+mod port;
+mod regions;
+mod service;
+mod steer;
+mod wake;
+
+pub use options::Options;
+pub use service::run;

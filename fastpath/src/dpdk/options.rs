@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line of `tas-fastpath`. Options of the original TAS that still make sense keep
+//! their names (some as aliases); what follows `--` goes to DPDK's EAL.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use abi::limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, INSTANCE_NAME_BYTES, MTU_MAX, MTU_MIN};
+use abi::message::congestion;
+use abi::pool::BUFFER_BYTES_MAX;
+use clap::{Parser, ValueEnum};
+
+/// Smallest buffer of a flow: two full segments, so that one can be in flight while one is read.
+const BUFFER_BYTES_MIN: u32 = 4096;
+/// Fewest flows that make a sensible table.
+const FLOWS_MIN: u32 = 64;
+/// Half a minute is more than any retry needs, and keeps sums of them within 32 bits.
+const SHORT_TIME_US_MAX: i64 = 30_000_000;
+/// Largest time given in seconds: 32 bits of microseconds hold 4294.
+const SECONDS_MAX: i64 = 4000;
+/// Largest bandwidth: 32 bits of kilobits per second hold 4294 Gbit/s.
+const LINK_GBPS_MAX: i64 = 4000;
+
+/// The TAS fast path: TCP data transfer on dedicated cores, over DPDK.
+///
+/// Connections are set up by the slow path (the tas.ko module, or tas-slowpathd), which must be
+/// running. EAL arguments follow `--`, for example `-- --vdev=net_tap0,iface=tas0` or
+/// `-- -a 0000:00:03.0`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "tas-fastpath", version, max_term_width = 100)]
+pub struct Options {
+    /// Address TAS serves, with its prefix length
+    #[arg(long, value_name = "ADDRESS/PREFIX", alias = "ip-addr")]
+    pub ip: Ipv4Net,
+
+    /// Route: destination[/prefix],next-hop. Repeatable; the longest prefix wins
+    #[arg(long, value_name = "DEST[/PREFIX],NEXT-HOP", alias = "ip-route")]
+    pub route: Vec<RouteOption>,
+
+    /// Fast-path cores, one thread each
+    #[arg(long, default_value_t = 1, alias = "fp-cores-max",
+          value_parser = clap::value_parser!(u32).range(1..=CORES_MAX as i64))]
+    pub cores: u32,
+
+    /// Processors for the cores, for example 2,4-6 [default: the last ones this process may use]
+    #[arg(long, value_name = "LIST")]
+    pub cpus: Option<CpuList>,
+
+    /// Do not tie each core to one processor
+    #[arg(long)]
+    pub no_pin: bool,
+
+    /// Where the slow path runs
+    #[arg(long, value_enum, default_value_t = Backend::Kernel)]
+    pub backend: Backend,
+
+    /// Name of this instance
+    #[arg(long, default_value = "tas0", value_parser = instance_name)]
+    pub instance: String,
+
+    /// Device of the kernel backend
+    #[arg(long, value_name = "PATH", default_value = "/dev/tas")]
+    pub device: PathBuf,
+
+    /// Socket of the daemon backend [default: /run/tas/INSTANCE.sock]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+
+    /// Flows the instance has room for, rounded up to a power of two
+    #[arg(long, default_value_t = FLOWS_DEFAULT,
+          value_parser = clap::value_parser!(u32).range(FLOWS_MIN as i64..=FLOWS_MAX as i64))]
+    pub flows: u32,
+
+    /// MTU in bytes [default: the port's, at most 1500]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(MTU_MIN as i64..=MTU_MAX as i64))]
+    pub mtu: Option<u32>,
+
+    /// DPDK port by name, when EAL finds more than one
+    #[arg(long, value_name = "NAME")]
+    pub port: Option<String>,
+
+    #[command(flatten)]
+    pub tcp: TcpOptions,
+
+    #[command(flatten)]
+    pub cc: CongestionOptions,
+
+    #[command(flatten)]
+    pub core: CoreOptions,
+
+    /// Write one line to this descriptor once applications can attach, and close it
+    #[arg(long, value_name = "FD", value_parser = clap::value_parser!(i32).range(0..))]
+    pub ready_fd: Option<i32>,
+
+    /// Print errors only
+    #[arg(long)]
+    pub quiet: bool,
+
+    /// One more EAL argument; repeatable
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub dpdk_extra: Vec<String>,
+
+    /// Arguments for DPDK's EAL
+    #[arg(last = true, value_name = "EAL ARGUMENTS")]
+    pub eal: Vec<String>,
+}
+
+/// TCP and ARP.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "TCP")]
+pub struct TcpOptions {
+    /// Round-trip time assumed until one is measured, microseconds
+    #[arg(long, value_name = "US", default_value_t = 50,
+          value_parser = clap::value_parser!(u32).range(1..=SHORT_TIME_US_MAX))]
+    pub tcp_rtt_init: u32,
+
+    /// Bandwidth of the link, Gbit/s
+    #[arg(long, value_name = "GBPS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..=LINK_GBPS_MAX))]
+    pub tcp_link_bw: u32,
+
+    /// Receive buffer of a connection, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = BUFFER_BYTES_MAX,
+          value_parser = clap::value_parser!(u32).range(BUFFER_BYTES_MIN as i64..=BUFFER_BYTES_MAX as i64))]
+    pub tcp_rxbuf_len: u32,
+
+    /// Transmit buffer of a connection, bytes
+    #[arg(long, value_name = "BYTES", default_value_t = BUFFER_BYTES_MAX,
+          value_parser = clap::value_parser!(u32).range(BUFFER_BYTES_MIN as i64..=BUFFER_BYTES_MAX as i64))]
+    pub tcp_txbuf_len: u32,
+
+    /// Time before a SYN is repeated, microseconds; doubles each time
+    #[arg(long, value_name = "US", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(100..=SHORT_TIME_US_MAX))]
+    pub tcp_handshake_timeout: u32,
+
+    /// How often a SYN is repeated before giving up
+    #[arg(long, value_name = "N", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(0..=30))]
+    pub tcp_handshake_retries: u32,
+
+    /// Smallest retransmission timeout, microseconds. The default is above the 40 ms that Linux
+    /// may delay an acknowledgement
+    #[arg(long, value_name = "US", default_value_t = 50_000,
+          value_parser = clap::value_parser!(u32).range(100..=SHORT_TIME_US_MAX))]
+    pub tcp_rto_min: u32,
+
+    /// TIME-WAIT, seconds
+    #[arg(long, value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+    pub tcp_time_wait: u32,
+
+    /// Time before an ARP request is repeated, microseconds; doubles each time
+    #[arg(long, value_name = "US", default_value_t = 20_000, alias = "arp-timout",
+          value_parser = clap::value_parser!(u32).range(100..=SHORT_TIME_US_MAX))]
+    pub arp_timeout: u32,
+
+    /// Age at which a next hop is asked for again, seconds
+    #[arg(long, value_name = "S", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(1..=SECONDS_MAX))]
+    pub arp_age: u32,
+
+    /// Do not negotiate ECN
+    #[arg(long)]
+    pub no_ecn: bool,
+}
+
+/// Congestion control.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Congestion control")]
+pub struct CongestionOptions {
+    /// Algorithm of connections that do not choose one (TCP_CONGESTION)
+    #[arg(long, value_enum, default_value_t = Congestion::DctcpRate)]
+    pub cc: Congestion,
+
+    /// Control interval, in round-trip times
+    #[arg(long, value_name = "RTTS", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub cc_control_interval: u32,
+
+    /// DCTCP: weight g of a new sample, above 0 and at most 1
+    #[arg(long, value_name = "G", default_value = "0.0625")]
+    pub cc_dctcp_weight: Fraction,
+
+    /// DCTCP: first rate, kbit/s
+    #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
+    pub cc_dctcp_init: u32,
+
+    /// DCTCP: additive increase per control interval, kbit/s
+    #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
+    pub cc_dctcp_step: u32,
+
+    /// DCTCP: lowest rate, kbit/s
+    #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
+    pub cc_dctcp_min: u32,
+
+    /// Constant rate: kbit/s; 0 is unlimited
+    #[arg(long, value_name = "KBPS", default_value_t = 0)]
+    pub cc_const_rate: u32,
+}
+
+/// The fast-path cores and their port.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Cores and port")]
+pub struct CoreOptions {
+    /// Time without work before a core sleeps, microseconds
+    #[arg(long, value_name = "US", default_value_t = 10_000, alias = "fp-poll-interval-tas",
+          value_parser = clap::value_parser!(u32).range(0..=SHORT_TIME_US_MAX))]
+    pub poll_interval: u32,
+
+    /// Never sleep
+    #[arg(long, alias = "fp-no-ints")]
+    pub no_ints: bool,
+
+    /// Compute transmit checksums in software
+    #[arg(long, alias = "fp-no-xsumoffload")]
+    pub no_xsumoffload: bool,
+
+    /// Verify receive checksums in software, whatever the port says of them
+    #[arg(long)]
+    pub no_rx_xsumoffload: bool,
+
+    /// Use ordinary pages even where huge pages are free
+    #[arg(long, alias = "fp-no-hugepages")]
+    pub no_hugepages: bool,
+
+    /// Let the port strip VLAN tags
+    #[arg(long, alias = "fp-vlan-strip")]
+    pub vlan_strip: bool,
+}
+
+/// Which slow path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// The tas.ko module
+    Kernel,
+    /// tas-slowpathd
+    Daemon,
+}
+
+/// Congestion control algorithms by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Congestion {
+    /// DCTCP, rate based (RFC 8257's marking fraction)
+    DctcpRate,
+    /// NewReno (RFC 5681, RFC 6582)
+    #[value(alias = "reno")]
+    Newreno,
+    /// A fixed rate, see --cc-const-rate
+    ConstRate,
+}
+
+impl Congestion {
+    /// Its number in [`abi::message::congestion`].
+    pub fn number(self) -> u32 {
+        match self {
+            Self::DctcpRate => congestion::DCTCP_RATE,
+            Self::Newreno => congestion::NEWRENO,
+            Self::ConstRate => congestion::CONST_RATE,
+        }
+    }
+}
+
+/// An IPv4 address with a prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ipv4Net {
+    /// Address, host bits included.
+    pub address: Ipv4Addr,
+    /// Prefix length, 0..=32.
+    pub prefix: u32,
+}
+
+impl Ipv4Net {
+    /// The address in host order.
+    pub fn address_bits(self) -> u32 {
+        u32::from(self.address)
+    }
+
+    fn parse(text: &str, default_prefix: Option<u32>) -> Result<Self, String> {
+        let (address, prefix) = match (text.split_once('/'), default_prefix) {
+            (Some((address, prefix)), _) => {
+                let prefix = prefix.parse().ok().filter(|bits| *bits <= 32);
+                (address, prefix.ok_or_else(|| format!("the prefix length in {text} is not 0 to 32"))?)
+            }
+            (None, Some(prefix)) => (text, prefix),
+            (None, None) => return Err(format!("prefix length missing: say {text}/24")),
+        };
+        let address = address.parse().map_err(|_| format!("{address} is not an IPv4 address"))?;
+        Ok(Self { address, prefix })
+    }
+}
+
+impl FromStr for Ipv4Net {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = Self::parse(text, None)?;
+        let bits = net.address_bits();
+        let unusable = bits == 0 || net.address.is_multicast() || net.address.is_broadcast() || net.address.is_loopback();
+        if unusable {
+            return Err(format!("{} cannot be the address of a host", net.address));
+        }
+        let host_mask = u32::MAX.checked_shr(net.prefix).unwrap_or(0);
+        if net.prefix < 31 && (bits & host_mask == 0 || bits & host_mask == host_mask) {
+            return Err(format!("{} is the network's own or its broadcast address", net.address));
+        }
+        Ok(net)
+    }
+}
+
+/// A route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteOption {
+    /// Destination network.
+    pub destination: Ipv4Net,
+    /// Next hop.
+    pub next_hop: Ipv4Addr,
+}
+
+impl FromStr for RouteOption {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (destination, next_hop) =
+            text.split_once(',').ok_or("next hop missing: say 0.0.0.0/0,10.0.0.254")?;
+        let destination = match destination {
+            "default" => Ipv4Net { address: Ipv4Addr::UNSPECIFIED, prefix: 0 },
+            other => Ipv4Net::parse(other, Some(32))?,
+        };
+        let host_mask = u32::MAX.checked_shr(destination.prefix).unwrap_or(0);
+        if destination.address_bits() & host_mask != 0 {
+            return Err(format!("{}/{} has host bits set", destination.address, destination.prefix));
+        }
+        let next_hop = next_hop.parse().map_err(|_| format!("{next_hop} is not an IPv4 address"))?;
+        Ok(Self { destination, next_hop })
+    }
+}
+
+/// Processor numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not a list like 2,4-6");
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let (first, last): (usize, usize) =
+                (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
+            if last < first || last >= MAX_CPUS {
+                return Err(wrong());
+            }
+            cpus.extend(first..=last);
+        }
+        let given = cpus.len();
+        cpus.sort_unstable();
+        cpus.dedup();
+        if cpus.len() != given {
+            return Err(format!("{text} names a processor twice"));
+        }
+        Ok(Self(cpus))
+    }
+}
+
+/// The size of glibc's `cpu_set_t`.
+const MAX_CPUS: usize = 1024;
+
+/// A fraction in 65536ths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fraction(pub u32);
+
+impl FromStr for Fraction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is not a number above 0 and at most 1");
+        let value: f64 = match text.split_once('/') {
+            Some((top, bottom)) => {
+                let bottom: f64 = bottom.parse().map_err(|_| wrong())?;
+                top.parse::<f64>().map_err(|_| wrong())? / bottom
+            }
+            None => text.parse().map_err(|_| wrong())?,
+        };
+        let scaled = (value * 65536.0).round();
+        if !(1.0..=65536.0).contains(&scaled) {
+            return Err(wrong());
+        }
+        Ok(Self(scaled as u32))
+    }
+}
+
+/// A rate: zero would stop the flow for good, all ones means unlimited.
+fn rate_kbps(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|rate| (1..u32::MAX).contains(rate))
+        .ok_or_else(|| format!("{text} is not a rate from 1 to 4294967294 kbit/s"))
+}
+
+fn instance_name(text: &str) -> Result<String, String> {
+    let fits = !text.is_empty() && text.len() < INSTANCE_NAME_BYTES;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if fits && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("an instance name has 1 to {} letters, digits, - or _", INSTANCE_NAME_BYTES - 1))
+    }
+}
+
+impl Options {
+    /// Checks what concerns more than one option.
+    ///
+    /// # Errors
+    /// What is wrong and what to type.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(CpuList(cpus)) = &self.cpus {
+            if cpus.len() != self.cores as usize {
+                return Err(format!("--cpus names {} processors for --cores {}", cpus.len(), self.cores));
+            }
+            if self.no_pin {
+                return Err("--cpus and --no-pin exclude each other".into());
+            }
+        }
+        if self.backend == Backend::Kernel && self.socket.is_some() {
+            return Err("--socket belongs to --backend daemon".into());
+        }
+        let mask = u32::MAX.checked_shl(32 - self.ip.prefix).unwrap_or(0);
+        for route in &self.route {
+            let hop = u32::from(route.next_hop);
+            if (hop ^ self.ip.address_bits()) & mask != 0 {
+                return Err(format!(
+                    "next hop {} is not on the link {}/{}", route.next_hop, self.ip.address, self.ip.prefix
+                ));
+            }
+            if route.next_hop == self.ip.address {
+                return Err(format!("next hop {} is TAS itself", route.next_hop));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;
