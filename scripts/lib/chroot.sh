@@ -42,14 +42,17 @@ debootstrap_trixie() {
     rm -f "$dir.aptopt"
 }
 
-# in_chroot DIR [--bind PATH | --bind-ro PATH]… CMD…: runs CMD as root in the chroot, in
+# in_chroot DIR [--bind PATH | --bind-ro PATH | --bind-at PATH INSIDE]… CMD…: runs CMD as root in the chroot, in
 # a mount and process namespace of its own: nothing stays mounted, nothing keeps running.
 in_chroot() {
     local dir=$1 binds=()
     shift
-    while [ "$1" = --bind ] || [ "$1" = --bind-ro ]; do
-        binds+=("$1" "$2")
-        shift 2
+    while true; do
+        case $1 in
+        --bind | --bind-ro) binds+=("$1" "$2") && shift 2 ;;
+        --bind-at) binds+=("$1" "$2" "$3") && shift 3 ;;
+        *) break ;;
+        esac
     done
     unshare --mount --pid --fork --kill-child --propagation private \
         bash "$tas_lib/enter-chroot" "$dir" "${binds[@]}" -- "$@"
