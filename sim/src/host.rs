@@ -11,7 +11,7 @@ use abi::{
     flow::{ColdFlow, HotFlow},
     kernel_ring::KERNEL_WORDS,
     limits,
-    message::{congestion, notice, AttachFast, Message, Notice, Op},
+    message::{congestion, notice, AttachControl, AttachFast, Message, Notice, Op, Status},
     pool::SEGMENT_BYTES,
     recovery::RecoveryBlock,
     region::{kernel_rings, recovery_blocks, Region, RegionKind},
@@ -32,8 +32,10 @@ use tas::lowlevel::{Application, Options};
 /// What a host is made with.
 #[derive(Debug, Clone)]
 pub struct HostConfig {
-    /// IPv4 address, host order; the prefix is 24 bits.
+    /// IPv4 address, host order.
     pub ipv4: u32,
+    /// Prefix length.
+    pub prefix: u32,
     /// MAC address.
     pub mac: [u8; 6],
     /// Flow slots.
@@ -51,6 +53,7 @@ impl HostConfig {
     pub fn numbered(number: u8, seed: u64) -> Self {
         Self {
             ipv4: 0x0a00_0000 | u32::from(number),
+            prefix: 24,
             mac: [2, 0, 0, 0, 0, number],
             flows: 1024,
             seed: seed ^ u64::from(number) << 32,
@@ -230,6 +233,27 @@ impl<P: Port> Host<P> {
         Ok(application)
     }
 
+    /// Flow slots in use.
+    pub fn flows_used(&mut self) -> u32 {
+        let mut message = Message::with(
+            Op::AttachControl,
+            0,
+            &AttachControl {
+                abi_hash: version::CONTROL_HASH,
+                version: version::CONTROL_VERSION,
+                ..AttachControl::default()
+            },
+        );
+        let now = self.now_us.load(Relaxed);
+        let mut instance = self.instance();
+        let client = instance.connect(Credentials::default());
+        let mut status = Message::new(Op::Status, 0);
+        let answered = request(&mut instance, now, client, &mut message)
+            .and_then(|()| request(&mut instance, now, client, &mut status));
+        instance.disconnect(now, client);
+        answered.map_or(u32::MAX, |()| status.get::<Status>().flows_used)
+    }
+
     /// Runs everything that is due, until nothing changes any more at this time.
     ///
     /// # Errors
@@ -392,7 +416,7 @@ fn attach_message(config: &HostConfig) -> Message {
         flows: config.flows,
         mtu_bytes: 1500,
         ipv4: config.ipv4,
-        prefix: 24,
+        prefix: config.prefix,
         mac,
         congestion: config.congestion,
         handshake_timeout_us: 10_000,

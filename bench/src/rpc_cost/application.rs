@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The echo server whose cost is measured, over either interface.
+
+use crate::{wire::BenchPort, Api};
+use abi::message::Endpoint;
+use anyhow::{ensure, Context as _, Result};
+use sim::Host;
+use std::{io, sync::Arc};
+use tas::lowlevel::{event, Application, Connection, Context, Event, Socket};
+
+/// Events taken at once.
+const EVENTS: usize = 64;
+/// The listener's token.
+const LISTENER: u64 = u64::MAX;
+
+/// An echo server.
+pub enum Server {
+    /// Over `tas::lowlevel`.
+    LowLevel(Box<LowLevel>),
+}
+
+/// Over `tas::lowlevel`.
+pub struct LowLevel {
+    context: Arc<Context>,
+    listener: Socket,
+    connections: Vec<(Socket, Connection)>,
+    events: [Event; EVENTS],
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    /// Listens on `port`; requests and replies have `bytes` bytes.
+    pub fn new(api: Api, host: &mut Host<BenchPort>, port: u16, bytes: usize) -> Result<Self> {
+        ensure!(
+            api == Api::LowLevel,
+            "the sockets interface is measured by the interposer's run"
+        );
+        let application: Arc<Application> = host.application()?;
+        let context = Context::new(&application)?;
+        host.carry_out_notices()?;
+        let listener = Socket::new(&context, LISTENER, 0)?;
+        listener
+            .bind(&Endpoint::ipv4(host.config().ipv4, port))
+            .context("bind")?;
+        listener.listen(1024).context("listen")?;
+        Ok(Self::LowLevel(Box::new(LowLevel {
+            context,
+            listener,
+            connections: Vec::new(),
+            events: [Event::default(); EVENTS],
+            buffer: vec![0; bytes],
+        })))
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        match self {
+            Self::LowLevel(server) => server.connections.len(),
+        }
+    }
+
+    /// Accepts what waits.
+    pub fn accept(&mut self, host: &mut Host<BenchPort>) -> Result<()> {
+        match self {
+            Self::LowLevel(server) => server.accept(host),
+        }
+    }
+
+    /// Echoes every request that is there; how many there were.
+    #[inline]
+    pub fn serve(&mut self) -> Result<usize> {
+        match self {
+            Self::LowLevel(server) => server.serve(),
+        }
+    }
+}
+
+impl LowLevel {
+    fn accept(&mut self, host: &mut Host<BenchPort>) -> Result<()> {
+        while self.context.poll(&mut self.events) > 0 {}
+        loop {
+            let token = self.connections.len() as u64;
+            match self.listener.accept(&self.context, token, 0) {
+                Ok(pair) => self.connections.push(pair),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // The pool of buffer maps grows while connections arrive.
+                Err(error) => return Err(error).context("accept"),
+            }
+            host.carry_out_notices()?;
+        }
+    }
+
+    fn serve(&mut self) -> Result<usize> {
+        let mut served = 0;
+        loop {
+            let count = self.context.poll(&mut self.events);
+            if count == 0 {
+                return Ok(served);
+            }
+            for happened in self.events.iter().take(count) {
+                if happened.flags & event::READABLE == 0 {
+                    continue;
+                }
+                let Some((_, connection)) = self.connections.get(happened.token as usize) else {
+                    continue;
+                };
+                let read = connection.read(&mut self.buffer);
+                if read > 0 {
+                    ensure!(
+                        connection.write(&self.buffer[..read]) == read,
+                        "no room for a reply"
+                    );
+                    served += 1;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cost of one 64-byte RPC, by stage, in the set-up in which the original was measured: one thread, an
+//! in-memory wire (DPDK net_ring), the real fast path and the real client library.
+//!
+//! A round: a request segment per flow (with the last reply's acknowledgement) is on the wire; then
+//! three stages, each a function of its own so that callgrind can tell them apart: *receive* until the wire
+//! is empty, *application* serves all flows and polls once more, *transmit* until every reply is out.
+//! `scripts/bench rpc-cost` runs this under callgrind at two lengths and takes the difference.
+
+mod application;
+mod garbage;
+mod peer;
+mod wire;
+
+use anyhow::{ensure, Result};
+use application::Server;
+use clap::{Parser, ValueEnum};
+use fastpath::dpdk::eal::Eal;
+use peer::{Addresses, Heard, Peer};
+use sim::{Host, HostConfig};
+use std::sync::{
+    atomic::{AtomicU64, Ordering::Relaxed},
+    Arc,
+};
+use wire::{BenchPort, Wire};
+
+/// Which interface the application uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Api {
+    /// `tas::lowlevel`.
+    LowLevel,
+    /// `tas::sockets`: epoll_wait, read, write.
+    Sockets,
+}
+
+/// Cost of one RPC by stage.
+#[derive(Parser)]
+struct Options {
+    /// Connections.
+    #[arg(long, default_value_t = 64)]
+    flows: usize,
+    /// Rounds; each is one RPC on every flow.
+    #[arg(long, default_value_t = 100)]
+    rounds: usize,
+    /// Bytes of request and reply.
+    #[arg(long, default_value_t = 64)]
+    bytes: usize,
+    /// The application's interface.
+    #[arg(long, value_enum, default_value = "low-level")]
+    api: Api,
+    /// Checksums in software instead of by the (pretended) NIC.
+    #[arg(long)]
+    software_checksum: bool,
+    /// Also show that segments with bad checksums, stale timestamps and garbage ring entries are refused.
+    #[arg(long)]
+    refusals: bool,
+}
+
+const SERVER: ([u8; 6], u32) = ([2, 0, 0, 0, 0, 1], 0x0a00_0001);
+/// A /8, so that many client addresses are on the link.
+const CLIENT: ([u8; 6], u32) = ([2, 0, 0, 0, 0, 2], 0x0a00_0064);
+const PORT: u16 = 7;
+
+fn main() -> Result<()> {
+    let options = Options::parse();
+    ensure!(
+        options.flows > 0 && options.rounds > 0,
+        "--flows and --rounds must not be zero"
+    );
+    let memory = format!("{}", 192 + options.flows / 100);
+    let words = [
+        "--no-huge",
+        "-m",
+        &memory,
+        "--no-pci",
+        "--no-telemetry",
+        "--iova-mode=va",
+        "--log-level=3",
+        "--in-memory",
+    ];
+    // --in-memory and --no-huge exclude each other in DPDK 22.11.
+    let words = &words[..words.len() - 1];
+    let prefix = format!("--file-prefix=rpc-cost-{}", std::process::id());
+    let arguments: Vec<String> = words
+        .iter()
+        .map(|word| (*word).to_owned())
+        .chain([prefix])
+        .collect();
+    let _eal = Eal::start(&arguments)?;
+    let mut bench = Bench::new(&options)?;
+    bench.connect()?;
+    bench.warm_up()?;
+    let ticks = bench.measure(options.rounds)?;
+    ticks.print(&options);
+    if options.refusals {
+        garbage::show(&mut bench)?;
+    }
+    // Everything is torn down with the process; DPDK's order is not worth the cycles.
+    std::process::exit(0);
+}
+
+/// Everything of one run.
+pub(crate) struct Bench {
+    pub(crate) host: Host<BenchPort>,
+    pub(crate) server: Server,
+    pub(crate) peer: Peer,
+    pub(crate) wire: Wire,
+    pub(crate) now_us: Arc<AtomicU64>,
+    pub(crate) flows: usize,
+    pub(crate) payload: Vec<u8>,
+    frame: [u8; 2048],
+}
+
+/// TSC cycles per RPC of each round and stage.
+#[derive(Default)]
+struct Ticks {
+    stages: [Vec<u64>; 3],
+}
+
+const STAGES: [&str; 3] = ["receive", "application", "transmit"];
+
+impl Bench {
+    fn new(options: &Options) -> Result<Self> {
+        let [tas, clients] = wire::devices()?;
+        let port = BenchPort::new(&tas, !options.software_checksum)?;
+        let wire = Wire::new(&clients)?;
+        // The devices live until the process ends.
+        std::mem::forget([tas, clients]);
+        let now_us = Arc::new(AtomicU64::new(1_000_000));
+        let config = HostConfig {
+            flows: (options.flows * 2).next_power_of_two().max(1024) as u32,
+            prefix: 8,
+            congestion: abi::message::congestion::CONST_RATE,
+            tx_checksum_offload: !options.software_checksum,
+            ..HostConfig::numbered(1, 1)
+        };
+        let mut host = Host::new(config, port, now_us.clone())?;
+        let server = Server::new(options.api, &mut host, PORT, options.bytes)?;
+        let addresses = Addresses {
+            server: SERVER,
+            client: CLIENT,
+            port: PORT,
+        };
+        Ok(Self {
+            host,
+            server,
+            peer: Peer::new(addresses, options.flows),
+            wire,
+            now_us,
+            flows: options.flows,
+            payload: (0..options.bytes).map(|index| index as u8).collect(),
+            frame: [0; 2048],
+        })
+    }
+
+    /// Opens all connections, a few at a time (the listener's backlog is finite).
+    fn connect(&mut self) -> Result<()> {
+        const AT_A_TIME: usize = 32;
+        for first in (0..self.flows).step_by(AT_A_TIME) {
+            let last = (first + AT_A_TIME).min(self.flows);
+            for flow in first..last {
+                let length = self.peer.syn(flow, &mut self.frame);
+                self.wire.send(&self.frame[..length])?;
+            }
+            let mut rounds = 0;
+            while !(first..last).all(|flow| self.peer.is_established(flow))
+                || self.server.connections() < last
+            {
+                self.now_us.fetch_add(10, Relaxed);
+                self.host.step()?;
+                self.server.accept(&mut self.host)?;
+                self.listen_to_wire()?;
+                rounds += 1;
+                ensure!(
+                    rounds < 10_000,
+                    "flows {first}..{last} do not connect: {} accepted",
+                    self.server.connections()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what TAS sends outside the measured stages; payload bytes that were replies.
+    pub(crate) fn listen_to_wire(&mut self) -> Result<usize> {
+        let mut bytes = 0;
+        loop {
+            let mut heard = None;
+            let peer = &mut self.peer;
+            let some = self.wire.receive(|frame| {
+                heard = Some(peer.hear(frame)?);
+                Ok(())
+            })?;
+            match heard {
+                _ if !some => return Ok(bytes),
+                Some(Heard::Arp(reply)) => self.wire.send(&reply)?,
+                Some(Heard::Accepted(flow)) => {
+                    let length = self.peer.ack(flow, &mut self.frame);
+                    self.wire.send(&self.frame[..length])?;
+                }
+                Some(Heard::Reply(_, count)) => bytes += count,
+                Some(Heard::Acknowledged(_)) | None => {}
+            }
+        }
+    }
+
+    fn warm_up(&mut self) -> Result<()> {
+        for _ in 0..4 {
+            self.round()?;
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, rounds: usize) -> Result<Ticks> {
+        let mut ticks = Ticks::default();
+        for _ in 0..rounds {
+            let stages = self.round()?;
+            for (all, stage) in ticks.stages.iter_mut().zip(stages) {
+                all.push(stage / self.flows as u64);
+            }
+        }
+        Ok(ticks)
+    }
+
+    /// One RPC on every flow; TSC cycles of the three stages.
+    fn round(&mut self) -> Result<[u64; 3]> {
+        self.peer.tick();
+        for flow in 0..self.flows {
+            let length = self.peer.request(flow, &self.payload, &mut self.frame);
+            self.wire.send(&self.frame[..length])?;
+        }
+        let now = self.now_us.fetch_add(20, Relaxed) + 20;
+        let start = dpdk_sys::rdtsc();
+        stage_receive(&mut self.host, now);
+        let received = dpdk_sys::rdtsc();
+        let served = stage_application(&mut self.server)?;
+        let answered = dpdk_sys::rdtsc();
+        stage_transmit(&mut self.host, now);
+        let sent = dpdk_sys::rdtsc();
+        ensure!(
+            served == self.flows,
+            "the application served {served} of {} requests",
+            self.flows
+        );
+        let bytes = self.listen_to_wire()?;
+        let wanted = self.flows * self.payload.len();
+        ensure!(
+            bytes == wanted,
+            "{bytes} reply bytes came back, {wanted} were expected"
+        );
+        // The slow path takes what it was told, outside the measurement (the original's did, too).
+        self.host.step()?;
+        self.listen_to_wire()?;
+        Ok([received - start, answered - received, sent - answered])
+    }
+}
+
+#[inline(never)]
+fn stage_receive(host: &mut Host<BenchPort>, now: u64) {
+    let core = host.core_mut();
+    while core.poll(now).received > 0 {}
+    core.drain_wakes(|_| ());
+}
+
+#[inline(never)]
+fn stage_application(server: &mut Server) -> Result<usize> {
+    server.serve()
+}
+
+#[inline(never)]
+fn stage_transmit(host: &mut Host<BenchPort>, now: u64) {
+    let core = host.core_mut();
+    while !core.poll(now).is_idle() {}
+}
+
+impl Ticks {
+    /// JSON on standard output, for the script.
+    fn print(mut self, options: &Options) {
+        let mut parts = Vec::new();
+        for (name, ticks) in STAGES.iter().zip(&mut self.stages) {
+            ticks.sort_unstable();
+            let median = ticks[ticks.len() / 2];
+            parts.push(format!(
+                "\"{name}\":{{\"min\":{},\"median\":{median}}}",
+                ticks[0]
+            ));
+        }
+        println!(
+            "{{\"flows\":{},\"rounds\":{},\"bytes\":{},\"cycles\":{{{}}}}}",
+            options.flows,
+            options.rounds,
+            options.bytes,
+            parts.join(",")
+        );
+    }
+}

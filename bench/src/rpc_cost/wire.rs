@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The wire: two rings of DPDK's between TAS's port and the clients' end.
+
+use anyhow::{ensure, Context, Result};
+use dpdk_sys::{
+    burst::{RxBurst, TxBurst},
+    mbuf,
+    pool::PoolCache,
+    rte_eth_from_rings, rte_mbuf, rte_ring_create, RING_F_SC_DEQ, RING_F_SP_ENQ,
+};
+use fastpath::{
+    dpdk::{
+        device::{Device, DeviceRequest},
+        port::{DpdkPacket, DpdkPort},
+    },
+    Batch, Capabilities, Packet, Port, RxChecksum,
+};
+use std::{ffi::CString, ptr::null_mut};
+
+/// Frames a ring holds: more than the flows of one round.
+const RING_FRAMES: u32 = 1 << 16;
+
+fn request(name: &str) -> DeviceRequest {
+    DeviceRequest {
+        name: Some(name.to_owned()),
+        queues: 1,
+        mtu_bytes: None,
+        mtu_max_bytes: 1500,
+        tx_checksums: false,
+        rx_checksums: false,
+        vlan_strip: false,
+        interrupts: false,
+    }
+}
+
+/// Both ends' devices: TAS's, the clients'.
+pub fn devices() -> Result<[Device; 2]> {
+    // SAFETY: EAL runs; the rings live as long as the process.
+    unsafe {
+        let mut rings = [null_mut(), null_mut()];
+        for (ring, name) in rings.iter_mut().zip(["to-tas", "from-tas"]) {
+            let name = CString::new(name)?;
+            *ring = rte_ring_create(
+                name.as_ptr(),
+                RING_FRAMES,
+                -1,
+                RING_F_SP_ENQ | RING_F_SC_DEQ,
+            );
+            ensure!(!ring.is_null(), "no memory for a ring: raise -m");
+        }
+        let [mut to_tas, mut from_tas] = rings;
+        let tas = rte_eth_from_rings(c"tas".as_ptr(), &mut to_tas, 1, &mut from_tas, 1, 0);
+        let peer = rte_eth_from_rings(c"peer".as_ptr(), &mut from_tas, 1, &mut to_tas, 1, 0);
+        ensure!(tas >= 0 && peer >= 0, "no port over the rings");
+    }
+    Ok([
+        Device::start(&request("net_ring_tas"))?,
+        Device::start(&request("net_ring_peer"))?,
+    ])
+}
+
+/// The clients' end.
+pub struct Wire {
+    rx: RxBurst,
+    tx: TxBurst,
+    cache: PoolCache,
+}
+
+impl Wire {
+    /// Over the clients' device.
+    pub fn new(device: &Device) -> Result<Self> {
+        // SAFETY: the device is started and lives as long as the process; this thread is EAL's.
+        unsafe {
+            Ok(Self {
+                rx: RxBurst::new(device.port, 0).context("no receive function")?,
+                tx: TxBurst::new(device.port, 0).context("no transmit function")?,
+                cache: PoolCache::of_this_thread(device.pool).context("no mempool cache")?,
+            })
+        }
+    }
+
+    /// Puts a frame on the wire to TAS.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        // SAFETY: the mbuf is ours until it is sent; its buffer holds a frame.
+        unsafe {
+            let mut packet: *mut rte_mbuf = self.cache.alloc(frame.len() as u16);
+            ensure!(!packet.is_null(), "the clients' pool is empty");
+            std::ptr::copy_nonoverlapping(frame.as_ptr(), mbuf::data(packet), frame.len());
+            ensure!(self.tx.transmit(&mut packet, 1) == 1, "the wire is full");
+        }
+        Ok(())
+    }
+
+    /// Takes a frame from TAS off the wire and shows it to `read`; false if there is none.
+    pub fn receive(&self, read: impl FnOnce(&[u8]) -> Result<()>) -> Result<bool> {
+        let mut packet: *mut rte_mbuf = null_mut();
+        // SAFETY: a received mbuf is ours; its data is data_len bytes.
+        unsafe {
+            if self.rx.receive(&mut packet, 1) == 0 {
+                return Ok(false);
+            }
+            let bytes =
+                std::slice::from_raw_parts(mbuf::data(packet), usize::from(mbuf::data_len(packet)));
+            let result = read(bytes);
+            self.cache.free(packet);
+            result.map(|()| true)
+        }
+    }
+}
+
+/// TAS's port as a NIC with checksum offload would be: sums of received frames are good, sums of
+/// frames to send are not computed. Without `offload` both are done in software.
+pub struct BenchPort {
+    port: DpdkPort,
+    offload: bool,
+    incoming: Batch<DpdkPacket>,
+    outgoing: Batch<DpdkPacket>,
+}
+
+/// Its packet.
+#[repr(transparent)]
+pub struct BenchPacket(DpdkPacket);
+
+/// What [`BenchPacket::checksum`] answers; one port per process.
+static OFFLOAD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
+
+impl BenchPort {
+    /// Over TAS's device.
+    pub fn new(device: &Device, offload: bool) -> Result<Self> {
+        OFFLOAD.store(offload, std::sync::atomic::Ordering::Relaxed);
+        Ok(Self {
+            port: DpdkPort::new(device, 0)?,
+            offload,
+            incoming: Batch::default(),
+            outgoing: Batch::default(),
+        })
+    }
+}
+
+impl Packet for BenchPacket {
+    #[inline]
+    fn data(&self) -> &[u8] {
+        self.0.data()
+    }
+    #[inline]
+    fn data_mut(&mut self) -> &mut [u8] {
+        self.0.data_mut()
+    }
+    #[inline]
+    fn capacity(&self) -> usize {
+        self.0.capacity()
+    }
+    #[inline]
+    fn set_len(&mut self, len: usize) {
+        self.0.set_len(len);
+    }
+    #[inline]
+    fn checksum(&self) -> RxChecksum {
+        if OFFLOAD.load(std::sync::atomic::Ordering::Relaxed) {
+            RxChecksum::Good
+        } else {
+            RxChecksum::Unknown
+        }
+    }
+    #[inline]
+    fn request_tx_checksum(&mut self, l2_bytes: u8, l3_bytes: u8, l4_bytes: u8) {
+        self.0.request_tx_checksum(l2_bytes, l3_bytes, l4_bytes);
+    }
+    #[inline]
+    fn clear_tx_offload(&mut self) {
+        self.0.clear_tx_offload();
+    }
+    #[inline]
+    fn prefetch(&self) {
+        self.0.prefetch();
+    }
+}
+
+impl Port for BenchPort {
+    type Packet = BenchPacket;
+    #[inline]
+    fn receive(&mut self, into: &mut Batch<BenchPacket>, limit: usize) -> usize {
+        let limit = limit.saturating_sub(into.len()).min(into.room());
+        let count = self.port.receive(&mut self.incoming, limit);
+        for index in 0..count {
+            if let Some(packet) = self.incoming.take(index) {
+                drop(into.push(BenchPacket(packet)));
+            }
+        }
+        self.incoming.remove_front(count);
+        count
+    }
+    #[inline]
+    fn allocate(&mut self) -> Option<BenchPacket> {
+        self.port.allocate().map(BenchPacket)
+    }
+    #[inline]
+    fn transmit(&mut self, batch: &mut Batch<BenchPacket>) -> usize {
+        let count = batch.len();
+        for index in 0..count {
+            if let Some(BenchPacket(packet)) = batch.take(index) {
+                drop(self.outgoing.push(packet));
+            }
+        }
+        batch.remove_front(count);
+        self.port.transmit(&mut self.outgoing);
+        count
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            tx_checksum: self.offload,
+            steer_in_software: false,
+        }
+    }
+}
