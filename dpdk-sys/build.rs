@@ -51,6 +51,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_ring_(create|free)",
     "rte_thread_(register|unregister)",
     "rte_log_(set_global_level|register_type_and_pick_level)",
+    "rte_get_(next|main)_lcore",
+    "rte_lcore_to_cpu_id",
     "rte_strerror",
     "rte_get_tsc_hz",
     "rte_version",

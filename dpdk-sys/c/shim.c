@@ -54,26 +54,6 @@ struct rte_mbuf *tas_pktmbuf_alloc(struct rte_mempool *mp)
 	return rte_pktmbuf_alloc(mp);
 }
 
-uint16_t tas_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
-{
-	return rte_eth_tx_prepare(port, queue, pkts, n);
-}
-
-const char *tas_eth_bus_name(const struct rte_eth_dev_info *info)
-{
-	const struct rte_bus *bus;
-
-	if (info->device == NULL)
-		return NULL;
-	bus = rte_dev_bus(info->device);
-	return bus == NULL ? NULL : rte_bus_name(bus);
-}
-
-const char *tas_eth_device_name(const struct rte_eth_dev_info *info)
-{
-	return info->device == NULL ? NULL : rte_dev_name(info->device);
-}
-
 void tas_mbuf_read(const struct rte_mbuf *m, struct tas_mbuf_fields *out)
 {
 	out->ol_flags = m->ol_flags;

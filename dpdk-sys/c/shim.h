@@ -13,9 +13,7 @@
 #include <stdint.h>
 
 #include <rte_config.h>
-#include <rte_bus.h>
 #include <rte_cycles.h>
-#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_eth_ring.h>
@@ -109,14 +107,6 @@ void tas_mempool_cache_spill(struct rte_mempool *mp, struct rte_mempool_cache *c
 /* Any mbuf: chained, shared, external buffer. */
 void tas_pktmbuf_free(struct rte_mbuf *m);
 struct rte_mbuf *tas_pktmbuf_alloc(struct rte_mempool *mp);
-
-/* The driver's pseudo-header preparation, where it has one: the number of
- * leading packets fit for transmission. */
-uint16_t tas_eth_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n);
-
-/* What rte_device, opaque from 22.11 on, is called. */
-const char *tas_eth_bus_name(const struct rte_eth_dev_info *info);
-const char *tas_eth_device_name(const struct rte_eth_dev_info *info);
 
 /* The version of the DPDK these headers belong to: year, month. */
 enum tas_version {

@@ -30,9 +30,9 @@ fn start_eal() {
 /// A port whose transmit queue is its receive queue.
 unsafe fn ring_port(pool: *mut rte_mempool) -> u16 {
     unsafe {
-        let mut ring = rte_ring_create(c"loop".as_ptr(), 256, 0, RING_F_SP_ENQ | RING_F_SC_DEQ);
+        let ring = rte_ring_create(c"loop".as_ptr(), 256, 0, RING_F_SP_ENQ | RING_F_SC_DEQ);
         assert!(!ring.is_null());
-        let port = rte_eth_from_rings(c"loop".as_ptr(), &mut ring, 1, &mut ring, 1, 0);
+        let port = rte_eth_from_rings(c"loop".as_ptr(), &ring, 1, &ring, 1, 0);
         assert!(port >= 0);
         let port = port as u16;
         let conf: rte_eth_conf = std::mem::zeroed();

@@ -57,7 +57,7 @@ pub(super) struct CoreHandle {
     signs: Arc<Signs>,
     wakes: Arc<Vec<CoreWake>>,
     core: usize,
-    thread: Option<JoinHandle<Result<()>>>,
+    thread: Option<JoinHandle<Result<u64>>>,
 }
 
 /// What the core looks at in every iteration: one cache line, rarely written.
@@ -118,13 +118,13 @@ impl CoreHandle {
         }
     }
 
-    /// Waits for the thread's end.
+    /// Waits for the thread's end; how many frames its end of the port dropped.
     ///
     /// # Errors
     /// Why it ended early.
-    pub(super) fn join(&mut self) -> Result<()> {
+    pub(super) fn join(&mut self) -> Result<u64> {
         match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
+            None => Ok(0),
             Some(Ok(result)) => result.with_context(|| format!("core {}", self.core)),
             Some(Err(_)) => Err(anyhow!("core {} panicked (see above)", self.core)),
         }
@@ -160,7 +160,7 @@ struct Loop<'a> {
     last_work_us: u64,
 }
 
-fn run(start: CoreStart, signs: &Signs, inbox: &Receiver<Order>, started: &Sender<()>) -> Result<()> {
+fn run(start: CoreStart, signs: &Signs, inbox: &Receiver<Order>, started: &Sender<()>) -> Result<u64> {
     if let Some(cpu) = start.cpu {
         pin_to(cpu)?;
     }
@@ -191,7 +191,7 @@ fn run(start: CoreStart, signs: &Signs, inbox: &Receiver<Order>, started: &Sende
         state.iterate();
     }
     state.core.stop();
-    Ok(())
+    Ok(state.core.port_mut().dropped())
 }
 
 trait SwapIfSet {

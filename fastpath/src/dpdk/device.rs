@@ -3,7 +3,6 @@
 
 use std::ffi::CStr;
 use std::mem::zeroed;
-use std::ptr::null_mut;
 
 use anyhow::{bail, ensure, Context, Result};
 use dpdk_sys::*;
@@ -342,7 +341,7 @@ fn create_pool(port: u16, queues: u16) -> Result<(*mut rte_mempool, u16, u16)> {
         // SAFETY: as above, on any node.
         pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, ANY_SOCKET) };
     }
-    if pool == null_mut() {
+    if pool.is_null() {
         // SAFETY: reads the calling thread's rte_errno.
         let reason = error_text(unsafe { tas_errno() });
         bail!("no memory for {count} packet buffers: {reason}. Give EAL more: -- -m MIB, or free huge pages");

@@ -89,20 +89,36 @@ impl Drop for RegisteredThread {
     }
 }
 
-/// The processors for `cores` cores: those asked for, else the last ones this process may use, so
-/// that processor 0, which serves most interrupts, stays with Linux. With fewer processors than
-/// cores they are shared.
+/// The processors of the lcores EAL was given (`-l`): its workers', then its main lcore's.
+pub(super) fn lcore_cpus() -> Vec<usize> {
+    let mut cpus = Vec::new();
+    // SAFETY: EAL is running; u32::MAX starts at the first lcore.
+    unsafe {
+        let mut lcore = dpdk_sys::rte_get_next_lcore(u32::MAX, 1, 0);
+        while lcore < dpdk_sys::RTE_MAX_LCORE {
+            cpus.push(dpdk_sys::rte_lcore_to_cpu_id(lcore as i32) as usize);
+            lcore = dpdk_sys::rte_get_next_lcore(lcore, 1, 0);
+        }
+        cpus.push(dpdk_sys::rte_lcore_to_cpu_id(dpdk_sys::rte_get_main_lcore() as i32) as usize);
+    }
+    cpus
+}
+
+/// The processors for `cores` cores: the first of those asked for, else the last ones this process
+/// may use, so that processor 0, which serves most interrupts, stays with Linux. With fewer usable
+/// processors than cores they are shared.
 ///
 /// # Errors
-/// A processor asked for is not usable.
+/// Too few processors were asked for, or one that is not usable.
 pub(super) fn choose_cpus(cores: usize, asked: Option<&[usize]>) -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
     let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if let Some(asked) = asked {
+        ensure!(asked.len() >= cores, "{} processors for {cores} cores", asked.len());
         for cpu in asked {
             ensure!(usable.contains(cpu), "processor {cpu} is not usable by this process; these are: {usable:?}");
         }
-        return Ok(asked.to_vec());
+        return Ok(asked.iter().take(cores).copied().collect());
     }
     Ok(usable.iter().rev().cycle().take(cores).copied().collect())
 }

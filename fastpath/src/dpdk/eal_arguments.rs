@@ -181,7 +181,7 @@ fn check_vdev(value: &str, host: &dyn Host) -> Result<(), String> {
 fn is_pci_address(name: &str) -> bool {
     let parts: Vec<&str> = name.split([':', '.']).collect();
     let hex = |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_hexdigit());
-    matches!(parts.len(), 3 | 4) && name.contains('.') && parts.iter().all(|part| hex(part))
+    matches!(parts.len(), 3 | 4) && name.contains('.') && parts.iter().all(hex)
 }
 
 fn full_pci_address(name: &str) -> String {

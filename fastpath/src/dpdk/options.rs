@@ -80,12 +80,15 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     pub port: Option<String>,
 
+    /// TCP and ARP
     #[command(flatten)]
     pub tcp: TcpOptions,
 
+    /// Congestion control
     #[command(flatten)]
     pub cc: CongestionOptions,
 
+    /// Cores and port
     #[command(flatten)]
     pub core: CoreOptions,
 

@@ -360,3 +360,7 @@ fn prefetch_line(line: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = line;
 }
+
+#[cfg(test)]
+#[path = "port_tests.rs"]
+mod tests;

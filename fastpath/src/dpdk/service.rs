@@ -15,7 +15,7 @@ use tas::control::ControlChannel;
 use super::attach;
 use super::core_thread::{CoreHandle, CoreStart};
 use super::device::{Device, DeviceRequest};
-use super::eal::{choose_cpus, Eal};
+use super::eal::{choose_cpus, lcore_cpus, Eal};
 use super::eal_arguments;
 use super::host::{Host, ThisHost};
 use super::notices::{self, FirstNotices};
@@ -58,8 +58,9 @@ pub fn run(options: &Options) -> Result<()> {
     let mut service = Service::start(options, channel, Arc::clone(&device))?;
     announce(options, ready_fd)?;
     let result = service.serve(&signals);
-    service.stop().and(result)?;
-    say(&format!("ended; the port dropped {} frames for want of a descriptor", device.missed()));
+    let dropped = service.stop()?;
+    result?;
+    say(&format!("ended; frames lost: {} by the port, {dropped} between port and core", device.missed()));
     Ok(())
 }
 
@@ -162,10 +163,7 @@ impl Service {
         wakes: Arc<Vec<CoreWake>>,
         mut first: FirstNotices,
     ) -> Result<()> {
-        let cpus = match options.no_pin {
-            true => Vec::new(),
-            false => choose_cpus(options.cores as usize, options.cpus.as_ref().map(|list| list.0.as_slice()))?,
-        };
+        let cpus = core_cpus(options)?;
         let fabric = SteerFabric::new(options.cores as usize);
         let hash_key = random_word()?;
         let commands = std::mem::take(&mut first.commands);
@@ -215,16 +213,12 @@ impl Service {
         }
     }
 
-    /// Ends the cores; their flows wait for the next fast path.
-    fn stop(&mut self) -> Result<()> {
+    /// Ends the cores; their flows wait for the next fast path. How many frames they dropped.
+    fn stop(&mut self) -> Result<u64> {
         self.cores.iter().for_each(CoreHandle::stop);
-        let mut result = Ok(());
-        for core in &mut self.cores {
-            let ended = core.join();
-            result = result.and(ended);
-        }
+        let ends: Vec<Result<u64>> = self.cores.iter_mut().map(CoreHandle::join).collect();
         self.cores.clear();
-        result
+        ends.into_iter().sum()
     }
 }
 
@@ -232,6 +226,19 @@ impl Drop for Service {
     fn drop(&mut self) {
         // Cores must not outlive the memory they use; errors were reported by stop().
         let _ = self.stop();
+    }
+}
+
+/// The processor of each core; empty: none is fixed.
+fn core_cpus(options: &Options) -> Result<Vec<usize>> {
+    let cores = options.cores as usize;
+    match &options.cpus {
+        _ if options.no_pin => Ok(Vec::new()),
+        Some(list) => choose_cpus(cores, Some(&list.0)).context("--cpus"),
+        None if eal_arguments::names_lcores(&options.eal) => {
+            choose_cpus(cores, Some(&lcore_cpus())).context("the processors given to EAL")
+        }
+        None => choose_cpus(cores, None),
     }
 }
 
