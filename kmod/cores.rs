@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The rings between the slow path and each fast-path core, with their packet slots.
+
+use crate::memory::Region;
+use abi::{
+    context::ring_bytes,
+    core_status::{CoreStatus, CORE_STATUS_STRIDE},
+    kernel_ring::{to_fast, to_slow, KernelEntry, KERNEL_WORDS},
+    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    region::kernel_rings as layout,
+};
+use kernel::{error::code::*, prelude::*, sync::Arc};
+use ring::{Consumer, Producer, SharedBytes, WakeFlag};
+
+/// Bytes of a packet slot.
+pub(crate) const FRAME_BYTES: usize = PACKET_SLOT_BYTES as usize;
+
+/// What came from a core.
+pub(crate) enum Received {
+    /// The first `bytes` of the frame buffer; why it came.
+    Frame { bytes: usize, reason: u8 },
+    /// A report without a frame.
+    Report(KernelEntry),
+}
+
+/// The slow path's ends of one core's rings.
+pub(crate) struct CoreRings {
+    to_fast: Producer<'static, KERNEL_WORDS>,
+    to_slow: Consumer<'static, KERNEL_WORDS>,
+    to_fast_slots: SharedBytes<'static>,
+    to_slow_slots: SharedBytes<'static>,
+    status: &'static CoreStatus,
+    /// Something was pushed since the core was last woken.
+    pushed: bool,
+    /// Last fields: the others point into them.
+    _memory: Arc<Region>,
+    _status_memory: Arc<Region>,
+}
+
+impl CoreRings {
+    /// The rings of `core`. `status_memory` has the status pages of all cores.
+    pub(crate) fn new(core: u32, memory: Arc<Region>, status_memory: Arc<Region>) -> Result<Self> {
+        let bytes = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS);
+        let at = (core as usize).checked_mul(CORE_STATUS_STRIDE).ok_or(EINVAL)?;
+        // SAFETY: both regions live as long as the value, which keeps these private.
+        let (down, up, down_slots, up_slots, status) = unsafe {
+            (
+                memory.words(layout::TO_FAST, bytes)?,
+                memory.words(layout::TO_SLOW, bytes)?,
+                memory.shared_bytes(layout::TO_FAST_SLOTS, layout::SLOTS_BYTES)?,
+                memory.shared_bytes(layout::TO_SLOW_SLOTS, layout::SLOTS_BYTES)?,
+                status_memory.table::<CoreStatus>(at, 1)?.first().ok_or(EINVAL)?,
+            )
+        };
+        Ok(Self {
+            to_fast: Producer::attach(down, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
+            to_slow: Consumer::attach(up, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
+            to_fast_slots: down_slots,
+            to_slow_slots: up_slots,
+            status,
+            pushed: false,
+            _memory: memory,
+            _status_memory: status_memory,
+        })
+    }
+
+    /// Pushes an entry, with its frame where it has one. False: the ring is full.
+    pub(crate) fn push(&mut self, entry: KernelEntry, frame: &[u8; FRAME_BYTES]) -> bool {
+        if self.to_fast.free() == 0 {
+            return false;
+        }
+        if matches!(entry.op, to_fast::TRANSMIT | to_fast::INJECT) {
+            let bytes = frame.get(..entry.value as usize).unwrap_or(frame);
+            self.to_fast_slots.write(slot(self.to_fast.position()), bytes);
+        }
+        self.pushed = true;
+        self.to_fast.push(entry.encode())
+    }
+
+    /// Publishes what was pushed. True if the core sleeps and must be woken.
+    pub(crate) fn flush(&mut self) -> bool {
+        if !core::mem::take(&mut self.pushed) {
+            return false;
+        }
+        self.to_fast.publish();
+        WakeFlag::new(&self.status.waiting).take()
+    }
+
+    /// Takes what the core pushed next; a frame is copied into `frame`.
+    pub(crate) fn receive(&mut self, frame: &mut [u8; FRAME_BYTES]) -> Option<Received> {
+        let at = slot(self.to_slow.position());
+        let entry = KernelEntry::decode(self.to_slow.pop()?);
+        if entry.op != to_slow::PACKET {
+            return Some(Received::Report(entry));
+        }
+        let bytes = usize::try_from(entry.value).unwrap_or(FRAME_BYTES).min(FRAME_BYTES);
+        if let Some(into) = frame.get_mut(..bytes) {
+            self.to_slow_slots.read(at, into);
+        }
+        Some(Received::Frame { bytes, reason: entry.reason })
+    }
+
+    /// Gives the slots of what was received back to the core.
+    pub(crate) fn commit(&mut self) {
+        self.to_slow.commit();
+    }
+
+    /// True if [`Self::receive`] would return something.
+    pub(crate) fn has_input(&self) -> bool {
+        self.to_slow.is_ready()
+    }
+}
+
+/// Byte offset of the packet slot of the entry at `position`.
+fn slot(position: u64) -> usize {
+    (position as usize & (KERNEL_RING_ENTRIES as usize - 1)) * FRAME_BYTES
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Declarations of `shim.c`, and of exported kernel functions that the bindings lack.
+
+use kernel::{bindings, ffi};
+
+// Kernel structs are only passed on by pointer.
+#[allow(improper_ctypes)]
+unsafe extern "C" {
+    /// A compound page of 2 MiB, or null.
+    pub(crate) fn tas_shim_huge_folio(gfp: bindings::gfp_t) -> *mut bindings::folio;
+    /// Takes a reference to a page.
+    pub(crate) fn tas_shim_get_page(page: *mut bindings::page);
+    /// Gives a reference back; frees the page (or the compound page) with the last.
+    pub(crate) fn tas_shim_put_page(page: *mut bindings::page);
+    /// Page `index` of a compound page.
+    pub(crate) fn tas_shim_page_of(folio: *mut bindings::folio, index: usize) -> *mut bindings::page;
+    /// A contiguous kernel mapping of the pages, or null. May sleep.
+    pub(crate) fn tas_shim_map_pages(pages: *mut *mut bindings::page, count: ffi::c_uint) -> *mut u8;
+    /// Undoes `tas_shim_map_pages`. May sleep.
+    pub(crate) fn tas_shim_unmap_pages(address: *const u8);
+    /// The TSC, ordered after earlier loads.
+    pub(crate) fn tas_shim_tsc() -> u64;
+    /// Lets others run.
+    pub(crate) fn tas_shim_cond_resched();
+    /// Copies the command name of the current task, zero-padded.
+    pub(crate) fn tas_shim_command(into: *mut u8, bytes: ffi::c_uint) -> ffi::c_int;
+    /// `<linux/anon_inodes.h>`: exported, but not in `kernel::bindings`.
+    pub(crate) fn anon_inode_getfile(
+        name: *const ffi::c_char,
+        operations: *const bindings::file_operations,
+        private: *mut ffi::c_void,
+        flags: ffi::c_int,
+    ) -> *mut bindings::file;
+}

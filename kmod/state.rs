@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What an instance's lock protects: the stack, its rings, applications, contexts, sockets.
+
+use crate::{
+    clock::Clock,
+    cores::{CoreRings, FRAME_BYTES},
+    errors::from_stack,
+    objects::{Application, Context},
+    socket::SocketFile,
+    table::Table,
+    tables::{PrivateTables, Tables},
+    wait::WaitQueue,
+};
+use abi::limits::{APPLICATIONS_MAX, CONTEXTS_MAX};
+use kernel::{error::code::*, prelude::*, sync::Arc};
+use slowpath::{Config, Sizes, Stack, Storage};
+
+/// The attached fast path.
+pub(crate) struct FastPath {
+    /// Its file's pollers: a notice waits.
+    pub(crate) pollers: Arc<WaitQueue>,
+}
+
+/// See the module.
+pub(crate) struct State {
+    pub(crate) stack: KBox<Stack<'static>>,
+    pub(crate) cores: KVec<CoreRings>,
+    pub(crate) config: Config,
+    pub(crate) applications: Table<Application>,
+    pub(crate) contexts: Table<Context>,
+    /// By socket id, which the stack hands out.
+    pub(crate) sockets: Table<Arc<SocketFile>>,
+    pub(crate) fast: Option<FastPath>,
+    /// Number of attachments so far.
+    pub(crate) epoch: u32,
+    /// A fast path has completed its set-up, so applications may attach.
+    pub(crate) ready: bool,
+    /// Last notice's number.
+    pub(crate) notice_sequence: u32,
+    pub(crate) in_frame: KBox<[u8; FRAME_BYTES]>,
+    pub(crate) out_frame: KBox<[u8; FRAME_BYTES]>,
+    /// The latest time used: TCP time never runs backwards.
+    last_us: u64,
+    /// After everything that points into it.
+    _private: KBox<PrivateTables>,
+}
+
+impl State {
+    /// A stack over `tables`, which must outlive the result (the instance keeps both, in order).
+    pub(crate) fn new(config: &Config, tables: &Tables, now_us: u64) -> Result<Self> {
+        let sizes = Sizes::of(config);
+        let mut private = KBox::new(PrivateTables::new(&sizes)?, GFP_KERNEL)?;
+        let mut cores = KVec::with_capacity(tables.rings.len(), GFP_KERNEL)?;
+        for (core, ring) in tables.rings.iter().enumerate() {
+            cores.push(CoreRings::new(core as u32, ring.clone(), tables.status.clone())?, GFP_KERNEL)?;
+        }
+        let flows = config.flows as usize;
+        // SAFETY: the instance drops its tables, and this value its private ones, after the stack.
+        let storage = unsafe {
+            Storage {
+                hot: tables.hot.table(0, flows)?,
+                cold: tables.cold.table(0, flows)?,
+                adjacencies: tables.adjacencies.table(0, abi::limits::ADJACENCIES_MAX as usize)?,
+                cores: tables.status_pages(config.cores)?,
+                private: private.private(),
+            }
+        };
+        Ok(Self {
+            stack: KBox::new(Stack::new(now_us, *config, storage).map_err(from_stack)?, GFP_KERNEL)?,
+            cores,
+            config: *config,
+            applications: Table::new(1, APPLICATIONS_MAX)?,
+            contexts: Table::new(0, CONTEXTS_MAX)?,
+            sockets: Table::new(0, u32::try_from(sizes.sockets).map_err(|_| ENOMEM)?)?,
+            fast: None,
+            epoch: 0,
+            ready: false,
+            notice_sequence: 0,
+            in_frame: KBox::new([0; FRAME_BYTES], GFP_KERNEL)?,
+            out_frame: KBox::new([0; FRAME_BYTES], GFP_KERNEL)?,
+            last_us: now_us,
+            _private: private,
+        })
+    }
+
+    /// TCP time, microseconds.
+    pub(crate) fn now_us(&mut self, clock: &Clock) -> u64 {
+        self.last_us = self.last_us.max(clock.now_us());
+        self.last_us
+    }
+}
