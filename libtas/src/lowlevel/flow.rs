@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The library's state of one connection. A context's `poll` writes what the fast path tells, one
+//! reader and one writer at a time write the rest.
+
+use super::{
+    application::Application,
+    chunks::{Cache, Depot},
+    context::Context,
+    memory::map_index,
+};
+use abi::{
+    message::FlowInfo,
+    pool::{BUFFER_BYTES_MAX, CHUNK_SHIFT, MAP_ENTRIES},
+};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*},
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+    },
+};
+
+/// Bits of [`Flow::status`].
+pub(super) mod status {
+    /// The peer's FIN was received; `rcv_nxt` is the end of its stream.
+    pub(crate) const PEER_FINISHED: u32 = 1 << 0;
+    /// Our FIN and all data were acknowledged.
+    pub(crate) const FINISH_ACKED: u32 = 1 << 1;
+    /// The application asked for a FIN.
+    pub(crate) const FINISHED: u32 = 1 << 2;
+    /// The fast path was told about the FIN.
+    pub(crate) const FINISH_TOLD: u32 = 1 << 3;
+    /// The application closed it; it stays in the table until its data is acknowledged.
+    pub(crate) const CLOSED: u32 = 1 << 4;
+    /// It failed with [`Flow::error`](super::Flow::error).
+    pub(crate) const FAILED: u32 = 1 << 5;
+}
+
+/// One connection.
+pub(super) struct Flow {
+    pub(super) record: &'static [AtomicU32],
+    pub(super) token: u64,
+    pub(super) id: u32,
+    pub(super) generation: u32,
+    pub(super) core: u32,
+    /// Transmit buffer, at most what a map can hold.
+    pub(super) tx_buffer_bytes: u32,
+    /// Bytes read that are announced at once, a quarter of the receive buffer.
+    pub(super) rx_report_bytes: u32,
+
+    /// Readable up to here. Written by `poll`.
+    pub(super) rcv_nxt: AtomicU64,
+    /// Acknowledged up to here. Written by `poll`.
+    pub(super) snd_una: AtomicU64,
+    pub(super) status: AtomicU32,
+    pub(super) error: AtomicI32,
+
+    /// Read up to here. Written by the reader.
+    pub(super) rcv_read: AtomicU64,
+    /// Written up to here. Written by the writer.
+    pub(super) snd_end: AtomicU64,
+    /// What the fast path was last told of the two. Written under the context's lock.
+    pub(super) told_read: AtomicU64,
+    pub(super) told_end: AtomicU64,
+    /// In the context's list of flows whose event found the ring full. Under the context's lock.
+    pub(super) queued: AtomicBool,
+    /// The next poll announces what was read.
+    pub(super) touched: AtomicBool,
+
+    pub(super) receive: Mutex<Receive>,
+    pub(super) transmit: Mutex<Transmit>,
+    pub(super) info: FlowInfo,
+    /// Keeps `record` and the chunks mapped.
+    pub(super) application: Arc<Application>,
+}
+
+/// Held by whoever reads.
+pub(super) struct Receive {
+    pub(super) context: Arc<Context>,
+}
+
+/// Held by whoever writes.
+pub(super) struct Transmit {
+    pub(super) context: Arc<Context>,
+    pub(super) map: ChunkMap,
+    /// A write came up short: tell when there is room.
+    pub(super) wants_room: bool,
+    /// Keeps the socket while the connection is closed and data is unacknowledged.
+    pub(super) keep_alive: Option<OwnedFd>,
+}
+
+/// The chunks that a connection sends from.
+pub(super) struct ChunkMap {
+    /// Chunk + 1 of each map entry, zero when empty: the record's copy in private memory.
+    chunks: [u32; MAP_ENTRIES as usize],
+    /// Chunk-sized steps of the stream (`position >> CHUNK_SHIFT`) that may hold chunks: from
+    /// `first` to before `last`.
+    first: u64,
+    last: u64,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// Nothing to tell.
+    Quiet,
+    /// A writer waits for room, and there is some.
+    Writable,
+    /// The connection is closed and all its data acknowledged.
+    Over,
+    /// A writer is at work: look again.
+    Busy,
+}
+
+impl Flow {
+    /// Checks what the slow path told of a flow.
+    ///
+    /// # Errors
+    /// EPROTO when it makes no sense.
+    pub(super) fn new(context: &Arc<Context>, info: &FlowInfo, token: u64) -> io::Result<Arc<Self>> {
+        let application = context.application();
+        // SAFETY: the flow holds the application, which holds the mapping.
+        let record = unsafe { application.memory.record(info.buffers) };
+        let valid = info.flow < application.info.flows && info.core < application.info.cores;
+        let (true, Some(record)) = (valid, record) else {
+            return Err(crate::control::explained(libc::EPROTO, "the slow path named a flow that cannot be"));
+        };
+        Ok(Arc::new(Self {
+            record,
+            token,
+            id: info.flow,
+            generation: info.generation,
+            core: info.core,
+            tx_buffer_bytes: info.tx_buffer_bytes.min(BUFFER_BYTES_MAX),
+            rx_report_bytes: info.rx_buffer_bytes / 4,
+            rcv_nxt: info.rx_start.into(),
+            snd_una: info.tx_start.into(),
+            status: 0.into(),
+            error: 0.into(),
+            rcv_read: info.rx_start.into(),
+            snd_end: info.tx_start.into(),
+            told_read: info.rx_start.into(),
+            told_end: info.tx_start.into(),
+            queued: false.into(),
+            touched: false.into(),
+            receive: Mutex::new(Receive { context: context.clone() }),
+            transmit: Mutex::new(Transmit {
+                context: context.clone(),
+                map: ChunkMap::new(info.tx_start),
+                wants_room: false,
+                keep_alive: None,
+            }),
+            info: *info,
+            application: application.clone(),
+        }))
+    }
+
+    #[inline]
+    pub(super) fn receive(&self) -> MutexGuard<'_, Receive> {
+        self.receive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(super) fn transmit(&self) -> MutexGuard<'_, Transmit> {
+        self.transmit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[inline]
+    pub(super) fn has(&self, bits: u32) -> bool {
+        self.status.load(Acquire) & bits != 0
+    }
+
+    /// Bytes that can be read.
+    #[inline]
+    pub(super) fn readable_bytes(&self) -> usize {
+        if self.has(status::CLOSED) {
+            return 0;
+        }
+        self.rcv_nxt.load(Acquire).wrapping_sub(self.rcv_read.load(Acquire)) as usize
+    }
+
+    /// Bytes written and not acknowledged.
+    #[inline]
+    pub(super) fn unacknowledged_bytes(&self) -> u64 {
+        // In this order: an acknowledgement in between must not make the difference negative.
+        let una = self.snd_una.load(Acquire);
+        self.snd_end.load(Acquire).wrapping_sub(una)
+    }
+
+    /// Room in the transmit buffer.
+    #[inline]
+    pub(super) fn room_bytes(&self) -> usize {
+        u64::from(self.tx_buffer_bytes).saturating_sub(self.unacknowledged_bytes()) as usize
+    }
+
+    /// Linux tells of room when a third of the buffer is free (`sk_stream_is_writeable`).
+    fn has_room(&self) -> bool {
+        self.room_bytes() >= self.tx_buffer_bytes as usize / 3
+    }
+
+    /// After `snd_una` moved: frees acknowledged chunks and says whether somebody waits for room.
+    #[inline]
+    pub(super) fn acknowledged(&self, cache: &mut Cache, depot: &Depot) -> Progress {
+        let mut transmit = match self.transmit.try_lock() {
+            Ok(transmit) => transmit,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Progress::Busy,
+        };
+        let una = self.snd_una.load(Relaxed);
+        let end = self.snd_end.load(Relaxed);
+        transmit.map.release(self.record, una, end, &mut |chunk| cache.give(chunk, depot));
+        if una == end && self.has(status::CLOSED) {
+            transmit.keep_alive = None;
+            return Progress::Over;
+        }
+        if transmit.wants_room && self.has_room() {
+            transmit.wants_room = false;
+            return Progress::Writable;
+        }
+        Progress::Quiet
+    }
+
+    /// The next announcement says everything, whatever was told before.
+    pub(super) fn forget_told(&self) {
+        self.told_end.store(!self.snd_end.load(Relaxed), Relaxed);
+        self.told_read.store(!self.rcv_read.load(Relaxed), Relaxed);
+        self.status.fetch_and(!status::FINISH_TOLD, Relaxed);
+    }
+
+    /// Records why the connection failed; the first reason counts.
+    pub(super) fn fail(&self, errno: i32) {
+        let _ = self.error.compare_exchange(0, errno, Relaxed, Relaxed);
+        self.status.fetch_or(status::FAILED, Release);
+    }
+}
+
+impl ChunkMap {
+    fn new(start: u64) -> Self {
+        let step = start >> CHUNK_SHIFT;
+        Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step }
+    }
+
+    /// Gives back the chunks that hold no byte of `una..end`.
+    #[inline]
+    pub(super) fn release(&mut self, record: &[AtomicU32], una: u64, end: u64, give: &mut impl FnMut(u32)) {
+        let keep_from = if una == end { self.last } else { una >> CHUNK_SHIFT };
+        self.release_before(record, keep_from, give);
+        if una == end {
+            // The next byte's chunk may have been among them: it gets a new one.
+            self.first = end >> CHUNK_SHIFT;
+            self.last = self.first;
+        }
+    }
+
+    /// Whether [`Self::release`] would give something back although data is outstanding.
+    #[inline]
+    pub(super) fn lags(&self, una: u64) -> bool {
+        self.first < una >> CHUNK_SHIFT
+    }
+
+    #[inline]
+    fn release_before(&mut self, record: &[AtomicU32], keep_from: u64, give: &mut impl FnMut(u32)) {
+        while self.first < keep_from {
+            self.take(record, self.first, give);
+            self.first += 1;
+        }
+    }
+
+    /// Gives back all chunks, wherever the stream is.
+    pub(super) fn release_all(&mut self, record: &[AtomicU32], give: &mut impl FnMut(u32)) {
+        for step in 0..u64::from(MAP_ENTRIES) {
+            self.take(record, step, give);
+        }
+        self.first = self.last;
+    }
+
+    #[inline]
+    fn take(&mut self, record: &[AtomicU32], step: u64, give: &mut impl FnMut(u32)) {
+        let index = map_index(step << CHUNK_SHIFT);
+        let entry = std::mem::take(&mut self.chunks[index]);
+        if entry != 0 {
+            record[MAP_ENTRIES as usize + index].store(0, Relaxed);
+            give(entry - 1);
+        }
+    }
+
+    /// Chunk that holds `position`, if there is one.
+    #[inline]
+    pub(super) fn chunk(&self, position: u64) -> Option<u32> {
+        self.chunks[map_index(position)].checked_sub(1)
+    }
+
+    /// Sees to it that `position`'s chunk exists. False: no memory.
+    #[inline]
+    pub(super) fn ensure(&mut self, record: &[AtomicU32], position: u64, cache: &mut Cache, depot: &Depot) -> bool {
+        let index = map_index(position);
+        if self.chunks[index] == 0 {
+            let Some(chunk) = cache.take(depot) else { return false };
+            self.chunks[index] = chunk + 1;
+            record[MAP_ENTRIES as usize + index].store(chunk + 1, Relaxed);
+            self.last = self.last.max((position >> CHUNK_SHIFT) + 1);
+        }
+        true
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A context's way out: one ring to each core, and what waits because a ring was full.
+
+use super::flow::{status, Flow};
+use abi::event::{event_flags, FlowEvent, EVENT_WORDS};
+use ring::Producer;
+use std::{
+    collections::VecDeque,
+    sync::{atomic::Ordering::*, Arc},
+};
+
+/// Rings to the fast-path cores.
+pub(super) struct Lanes {
+    producers: Vec<Producer<'static, EVENT_WORDS>>,
+    /// Flows whose event found the ring full.
+    pending: VecDeque<Arc<Flow>>,
+    /// Cores that were sent something since [`Self::take_pushed`], one bit each.
+    pushed: u32,
+}
+
+impl Lanes {
+    pub(super) fn new(producers: Vec<Producer<'static, EVENT_WORDS>>) -> Self {
+        Self { producers, pending: VecDeque::new(), pushed: 0 }
+    }
+
+    /// Whether an event to `core` would be taken now.
+    #[inline]
+    pub(super) fn has_room(&mut self, core: u32) -> bool {
+        self.producers.get_mut(core as usize).is_some_and(|producer| producer.free() != 0)
+    }
+
+    /// Tells the fast path what was read and written since it was last told. False when the ring
+    /// was full: then it is told later, by [`Self::retry`].
+    #[inline]
+    pub(super) fn announce(&mut self, flow: &Arc<Flow>) -> bool {
+        let Some(event) = news(flow) else { return true };
+        if self.push(flow, event) {
+            return true;
+        }
+        self.wait_for_room(flow);
+        false
+    }
+
+    /// Has the next poll look whether `flow`'s ring has room again.
+    pub(super) fn wait_for_room(&mut self, flow: &Arc<Flow>) {
+        if !flow.queued.swap(true, Relaxed) {
+            self.pending.push_back(flow.clone());
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, flow: &Flow, event: FlowEvent) -> bool {
+        let Some(producer) = self.producers.get_mut(flow.core as usize) else { return true };
+        if !producer.push(event.encode()) {
+            return false;
+        }
+        self.pushed |= 1 << flow.core;
+        flow.told_read.store(event.rx, Relaxed);
+        flow.told_end.store(event.tx, Relaxed);
+        if event.flags & event_flags::FIN != 0 {
+            flow.status.fetch_or(status::FINISH_TOLD, Relaxed);
+        }
+        true
+    }
+
+    /// Tries again what found its ring full.
+    pub(super) fn retry(&mut self) {
+        for _ in 0..self.pending.len() {
+            let Some(flow) = self.pending.pop_front() else { break };
+            match news(&flow) {
+                Some(event) if !self.push(&flow, event) => self.pending.push_back(flow),
+                _ => flow.queued.store(false, Relaxed),
+            }
+        }
+    }
+
+    /// Whether something waits for room in a ring.
+    #[inline]
+    pub(super) fn is_blocked(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Tells everything again: a fast path that came back may have lost what it was told.
+    pub(super) fn announce_again<'a>(&mut self, flows: impl Iterator<Item = &'a Arc<Flow>>) {
+        for flow in flows {
+            flow.forget_told();
+            self.announce(flow);
+        }
+    }
+
+    /// Cores that were sent something since the last call, one bit each.
+
+    #[inline]
+    pub(super) fn take_pushed(&mut self) -> u32 {
+        std::mem::take(&mut self.pushed)
+    }
+}
+
+/// The event that brings the fast path up to date, if it is not.
+#[inline]
+fn news(flow: &Flow) -> Option<FlowEvent> {
+    let rx = flow.rcv_read.load(Relaxed);
+    let tx = flow.snd_end.load(Relaxed);
+    let state = flow.status.load(Relaxed);
+    let mut flags = 0;
+    if rx != flow.told_read.load(Relaxed) {
+        flags |= event_flags::RX;
+    }
+    if tx != flow.told_end.load(Relaxed) {
+        flags |= event_flags::TX;
+    }
+    if state & (status::FINISHED | status::FINISH_TOLD) == status::FINISHED {
+        flags |= event_flags::TX | event_flags::FIN;
+    }
+    if flags == 0 || state & status::FAILED != 0 {
+        return None;
+    }
+    Some(FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx })
+}

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Taking events from a context's rings. Whatever stands in an entry is checked against what this
+//! side knows before it is believed.
+
+use super::{
+    application::Application,
+    context::{Context, Inner},
+    event::{self, Event},
+    flow::{status, Flow},
+};
+use abi::{
+    event::{event_flags, kernel_event, FlowEvent, KernelEvent},
+    pool::BUFFER_BYTES_MAX,
+    region::RegionKind,
+};
+use std::{
+    collections::hash_map::Entry,
+    sync::{atomic::Ordering::*, Arc},
+};
+
+/// Entries taken from one ring in a poll: a producer that never stops must not hold us here.
+const RING_BATCH: u32 = abi::limits::CONTEXT_RING_ENTRIES;
+
+/// What a poll leaves to be done without the lock.
+#[derive(Default)]
+struct Chores {
+    grow_pool: bool,
+    grow_maps: bool,
+}
+
+impl Context {
+    /// Takes what arrived, updates connections and fills `events`; returns how many. Also retries
+    /// what found a ring full, announces what was read, frees acknowledged memory and grows the
+    /// pool when it is low. No system call in the common case.
+    pub fn poll(&self, events: &mut [Event]) -> usize {
+        let application = &**self.application();
+        let mut chores = Chores::default();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        inner.announce_touched();
+        if inner.has_leftovers() {
+            inner.leftovers(application);
+        }
+        let mut count = inner.backlog(events);
+        count += inner.flow_events(&mut events[count..], application);
+        if inner.kernel.is_ready() {
+            count += inner.kernel_events(&mut events[count..], application, &mut chores);
+        }
+        let freed = application.is_starving.load(Relaxed) && inner.give_up_cache(application);
+        let pushed = inner.lanes.take_pushed();
+        drop(guard);
+
+        self.wake_cores(pushed);
+        if freed {
+            application.end_starving();
+        }
+        chores.grow_pool |= application.is_pool_low();
+        if chores.grow_pool || chores.grow_maps {
+            grow(application, &chores);
+        }
+        count
+    }
+}
+
+/// A refusal is not an error here: writers see it when the pool is empty.
+#[cold]
+fn grow(application: &Application, chores: &Chores) {
+    if chores.grow_pool {
+        let _ = application.grow_pool();
+    }
+    if chores.grow_maps {
+        let _ = application.grow_maps();
+    }
+}
+
+impl Inner {
+    #[inline]
+    fn has_leftovers(&self) -> bool {
+        self.lanes.is_blocked() || !self.deferred.is_empty() || !self.starved.is_empty() || !self.quarantine.is_empty()
+    }
+
+    /// What earlier polls could not finish.
+    #[cold]
+    fn leftovers(&mut self, application: &Application) {
+        self.lanes.retry();
+        for id in std::mem::take(&mut self.deferred) {
+            if self.acknowledged(id, application) {
+                self.tell(id, event::WRITABLE);
+            }
+        }
+        self.quarantine.release(&mut self.cache, application);
+        if !self.starved.is_empty() && self.cache.len() + application.depot.len() > 0 {
+            for id in std::mem::take(&mut self.starved) {
+                self.tell(id, event::WRITABLE);
+            }
+        }
+    }
+
+    fn tell(&mut self, id: u32, flags: u16) {
+        if let Some(flow) = self.table.get(id) {
+            self.backlog.push_back(Event::new(flow.token, flags));
+        }
+    }
+
+    fn give_up_cache(&mut self, application: &Application) -> bool {
+        self.cache.flush(&application.depot);
+        application.depot.len() > 0
+    }
+
+    #[inline]
+    fn backlog(&mut self, events: &mut [Event]) -> usize {
+        if self.backlog.is_empty() {
+            return 0;
+        }
+        let count = self.backlog.len().min(events.len());
+        for (to, from) in events.iter_mut().zip(self.backlog.drain(..count)) {
+            *to = from;
+        }
+        count
+    }
+
+    #[inline]
+    fn flow_events(&mut self, events: &mut [Event], application: &Application) -> usize {
+        let cores = self.incoming.len();
+        let mut count = 0;
+        for step in 0..cores {
+            let mut core = self.first_core + step;
+            if core >= cores {
+                core -= cores;
+            }
+            let mut popped = 0;
+            while count < events.len() && popped < RING_BATCH {
+                let Some(words) = self.incoming[core].pop() else { break };
+                popped += 1;
+                if let Some(event) = self.flow_event(FlowEvent::decode(words), application) {
+                    events[count] = event;
+                    count += 1;
+                }
+            }
+            if popped > 0 {
+                self.incoming[core].commit();
+            }
+        }
+        // Another core comes first next time, lest the last one starve.
+        self.first_core = if self.first_core + 1 < cores { self.first_core + 1 } else { 0 };
+        count
+    }
+
+    /// One entry from the fast path.
+    #[inline]
+    pub(super) fn flow_event(&mut self, entry: FlowEvent, application: &Application) -> Option<Event> {
+        let Some(flow) = self.table.get(entry.flow) else {
+            self.unknown_flow(entry);
+            return None;
+        };
+        if flow.generation != entry.generation {
+            self.unknown_flow(entry);
+            return None;
+        }
+        let token = flow.token;
+        let mut flags = 0;
+        if entry.flags & event_flags::RX != 0 {
+            match received(flow, entry) {
+                Some(news) => flags = news,
+                None => self.refused += 1,
+            }
+            if flags != 0 && !flow.touched.swap(true, SeqCst) {
+                self.touched.push(entry.flow);
+            }
+        }
+        if entry.flags & (event_flags::TX | event_flags::FIN_ACKED) != 0 {
+            let una = flow.snd_una.load(Relaxed);
+            let end = flow.snd_end.load(Acquire);
+            // The acknowledged FIN takes one position after the data.
+            let tx = if entry.tx == end.wrapping_add(1) { end } else { entry.tx };
+            let acked = tx.wrapping_sub(una);
+            if acked > end.wrapping_sub(una) {
+                // A repeated or late entry lies behind; what lies ahead of the data written is nonsense.
+                self.refused += u64::from((acked as i64) > 0);
+                return (flags != 0).then(|| Event::new(token, flags));
+            }
+            if entry.flags & event_flags::FIN_ACKED != 0
+                && tx == end
+                && flow.status.fetch_or(status::FINISH_ACKED, AcqRel) & status::FINISH_ACKED == 0
+            {
+                flags |= event::FINISHED;
+            }
+            if acked != 0 {
+                flow.snd_una.store(tx, Release);
+                if self.acknowledged(entry.flow, application) {
+                    flags |= event::WRITABLE;
+                }
+            }
+        }
+        (flags != 0).then(|| Event::new(token, flags))
+    }
+
+    /// An entry for no connection of ours: late, nonsense, or early.
+    #[cold]
+    fn unknown_flow(&mut self, entry: FlowEvent) {
+        if self.expecting == 0 {
+            return;
+        }
+        match self.early.entry(entry.flow) {
+            Entry::Vacant(place) => {
+                place.insert(entry);
+            }
+            Entry::Occupied(mut place) if place.get().generation == entry.generation => {
+                let merged = place.get_mut();
+                if entry.flags & event_flags::RX != 0 {
+                    merged.rx = entry.rx;
+                }
+                if entry.flags & event_flags::TX != 0 {
+                    merged.tx = entry.tx;
+                }
+                merged.flags |= entry.flags;
+            }
+            Entry::Occupied(mut place) => {
+                place.insert(entry);
+            }
+        }
+    }
+
+    #[cold]
+    fn kernel_events(&mut self, events: &mut [Event], application: &Application, chores: &mut Chores) -> usize {
+        let (mut count, mut popped) = (0, 0);
+        while count < events.len() && popped < RING_BATCH {
+            let Some(words) = self.kernel.pop() else { break };
+            popped += 1;
+            if let Some(event) = self.kernel_event(KernelEvent::decode(words), application, chores) {
+                events[count] = event;
+                count += 1;
+            }
+        }
+        self.kernel.commit();
+        count
+    }
+
+    fn kernel_event(&mut self, entry: KernelEvent, application: &Application, chores: &mut Chores) -> Option<Event> {
+        let token = entry.opaque;
+        match entry.kind {
+            kernel_event::CONNECTED => Some(Event::new(token, event::CONNECTED)),
+            kernel_event::ACCEPTABLE => Some(Event::new(token, event::ACCEPTABLE)),
+            kernel_event::FAILED => self.failed(entry, application),
+            kernel_event::POOL_LOW => {
+                // The value names the area; zero is the pool.
+                chores.grow_maps |= entry.error == RegionKind::Maps as u32;
+                chores.grow_pool |= entry.error != RegionKind::Maps as u32;
+                None
+            }
+            kernel_event::FASTPATH => {
+                if entry.error == 1 {
+                    self.lanes.announce_again(self.table.iter());
+                }
+                None
+            }
+            kernel_event::MOVED => None,
+            _ => {
+                self.refused += 1;
+                None
+            }
+        }
+    }
+
+    fn failed(&mut self, entry: KernelEvent, application: &Application) -> Option<Event> {
+        let errno = i32::try_from(entry.error).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(libc::EIO);
+        let flow = self.table.get(entry.flow).filter(|flow| flow.token == entry.opaque).cloned();
+        let Some(flow) = flow else { return Some(Event::failed(entry.opaque, errno)) };
+        flow.fail(errno);
+        self.abandon(&flow, application);
+        if flow.has(status::CLOSED) {
+            self.table.remove(&flow);
+            return None;
+        }
+        Some(Event::failed(flow.token, errno))
+    }
+}
+
+/// Takes in a receive position. None when it makes no sense.
+#[inline]
+fn received(flow: &Arc<Flow>, entry: FlowEvent) -> Option<u16> {
+    let known = flow.rcv_nxt.load(Relaxed);
+    let fresh = entry.rx.wrapping_sub(known);
+    if (fresh as i64) < 0 {
+        // Late: a newer position is known.
+        return Some(0);
+    }
+    let finished = flow.status.load(Relaxed) & status::PEER_FINISHED != 0;
+    if entry.rx.wrapping_sub(flow.rcv_read.load(Relaxed)) > u64::from(BUFFER_BYTES_MAX) || (finished && fresh != 0) {
+        return None;
+    }
+    let mut news = 0;
+    if fresh != 0 {
+        flow.rcv_nxt.store(entry.rx, Release);
+        news = event::READABLE;
+    }
+    if entry.flags & event_flags::FIN != 0 && !finished {
+        flow.status.fetch_or(status::PEER_FINISHED, Release);
+        news |= event::END_OF_STREAM;
+    }
+    Some(news)
+}

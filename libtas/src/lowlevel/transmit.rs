@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Writing: bytes go into chunks of ours; the fast path learns where the data ends.
+
+use super::{
+    connection::Connection,
+    context::{Context, Inner},
+    flow::{status, ChunkMap, Flow, Transmit},
+    memory::{chunk_offset, chunk_rest},
+};
+use abi::pool::CHUNK_BYTES;
+use std::{
+    io::IoSlice,
+    sync::{atomic::Ordering::*, Arc, MutexGuard},
+};
+
+/// Largest copy made under the context's lock: one chunk, as a second lock costs about as much.
+const LOCKED_COPY_MAX: usize = CHUNK_BYTES as usize;
+
+impl Connection {
+    /// Bytes that a write would take now, memory permitting.
+    #[inline]
+    pub fn writable_bytes(&self) -> usize {
+        if self.flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+            return 0;
+        }
+        self.flow.room_bytes()
+    }
+
+    /// Bytes written and not yet acknowledged by the peer.
+    pub fn unacknowledged_bytes(&self) -> usize {
+        self.flow.unacknowledged_bytes() as usize
+    }
+
+    /// Copies in as much as fits and tells the fast path at once. Less than all: a WRITABLE event
+    /// follows. Zero after [`Self::finish`] and after a failure.
+    #[inline]
+    pub fn write(&self, from: &[u8]) -> usize {
+        self.write_pieces(from.len(), |skip, to| to.copy_from_slice(&from[skip..skip + to.len()]))
+    }
+
+    /// As [`Self::write`], of several pieces with one announcement.
+    pub fn write_vectored(&self, from: &[IoSlice<'_>]) -> usize {
+        let bytes = from.iter().map(|piece| piece.len()).sum();
+        let (mut rest, mut used) = (from, 0);
+        // Called with ascending positions: `rest[0][used..]` is the next byte.
+        self.write_pieces(bytes, |_, mut to| {
+            while let (Some(piece), false) = (rest.first(), to.is_empty()) {
+                let bytes = (piece.len() - used).min(to.len());
+                let (now, later) = to.split_at_mut(bytes);
+                now.copy_from_slice(&piece[used..used + bytes]);
+                (to, used) = (later, used + bytes);
+                if used == piece.len() {
+                    (rest, used) = (&rest[1..], 0);
+                }
+            }
+        })
+    }
+
+    /// `fill(skip, to)` writes the bytes from `skip` on into `to`.
+    #[inline]
+    fn write_pieces(&self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8])) -> usize {
+        let flow = &self.flow;
+        let mut transmit = flow.transmit();
+        let Transmit { context, map, wants_room, .. } = &mut *transmit;
+        let mut written = 0;
+        while written < bytes && !flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+            let start = flow.snd_end.load(Relaxed);
+            let want = (bytes - written).min(flow.room_bytes());
+            let mut inner = context.lock();
+            let got = reserve(flow, map, &mut inner, start, want);
+            if got <= LOCKED_COPY_MAX {
+                fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
+            } else {
+                drop(inner);
+                fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
+                inner = context.lock();
+            }
+            send(flow, context, inner, got);
+            written += got;
+            if written < bytes {
+                *wants_room = true;
+                if got == want || !find_memory(flow, context) {
+                    break;
+                }
+            }
+        }
+        written
+    }
+
+    /// Memory to write up to `bytes` in place; holds the write lock.
+    pub fn writable(&self, bytes: usize) -> Writable<'_> {
+        let flow = &self.flow;
+        let mut transmit = flow.transmit();
+        let Transmit { context, map, wants_room, .. } = &mut *transmit;
+        let start = flow.snd_end.load(Relaxed);
+        let mut len = 0;
+        while !flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+            let want = bytes.min(flow.room_bytes());
+            len = reserve(flow, map, &mut context.lock(), start, want);
+            *wants_room |= len < bytes;
+            if len == want || !find_memory(flow, context) {
+                break;
+            }
+        }
+        Writable { flow, start, len, transmit }
+    }
+
+    /// Sends FIN after what was written.
+    pub fn finish(&self) {
+        let transmit = self.flow.transmit();
+        if self.flow.status.fetch_or(status::FINISHED, AcqRel) & status::FINISHED == 0 {
+            tell(&self.flow, &transmit.context);
+        }
+    }
+
+    /// Whether [`Self::finish`] was called.
+    pub fn has_finished(&self) -> bool {
+        self.flow.has(status::FINISHED)
+    }
+
+    /// All data and our FIN were acknowledged.
+    pub fn is_finish_acknowledged(&self) -> bool {
+        self.flow.has(status::FINISH_ACKED)
+    }
+}
+
+/// Gets chunks for up to `want` bytes from `start` on; returns for how many there are. None when
+/// the ring is full: what is written must be announced at once.
+#[inline]
+fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, want: usize) -> usize {
+    let depot = &flow.application.depot;
+    let una = flow.snd_una.load(Acquire);
+    if map.lags(una) {
+        map.release(flow.record, una, start, &mut |chunk| inner.cache.give(chunk, depot));
+    }
+    if want == 0 {
+        return 0;
+    }
+    if !inner.lanes.has_room(flow.core) {
+        inner.lanes.wait_for_room(flow);
+        inner.starved.push(flow.id);
+        return 0;
+    }
+    let mut got = 0;
+    while got < want {
+        let position = start.wrapping_add(got as u64);
+        if !map.ensure(flow.record, position, &mut inner.cache, depot) {
+            break;
+        }
+        got += chunk_rest(position);
+    }
+    got.min(want)
+}
+
+/// Calls `fill` for each contiguous piece of the `bytes` from `start` on.
+#[inline]
+fn fill_chunks(flow: &Flow, map: &ChunkMap, start: u64, bytes: usize, mut fill: impl FnMut(usize, &mut [u8])) {
+    let mut done = 0;
+    while done < bytes {
+        let piece = piece(flow, map, start.wrapping_add(done as u64), bytes - done);
+        if piece.is_empty() {
+            break;
+        }
+        let piece_bytes = piece.len();
+        fill(done, piece);
+        done += piece_bytes;
+    }
+}
+
+/// The contiguous bytes at `position`, at most `bytes`, in a chunk that `map` holds.
+#[inline]
+fn piece<'a>(flow: &'a Flow, map: &ChunkMap, position: u64, bytes: usize) -> &'a mut [u8] {
+    let Some(chunk) = map.chunk(position).and_then(|chunk| flow.application.memory.chunk(chunk)) else {
+        return &mut [];
+    };
+    let bytes = bytes.min(chunk_rest(position));
+    // SAFETY: within a mapped chunk that only this connection holds. Bytes from `snd_end` on belong
+    // to the holder of the write lock; the fast path has not been told of them.
+    unsafe { std::slice::from_raw_parts_mut(chunk.as_ptr().add(chunk_offset(position)), bytes) }
+}
+
+/// The next `bytes` are written: tells the fast path, and wakes its core if it sleeps.
+#[inline]
+fn send(flow: &Arc<Flow>, context: &Context, mut inner: MutexGuard<'_, Inner>, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
+    let end = flow.snd_end.load(Relaxed).wrapping_add(bytes as u64);
+    flow.snd_end.store(end, Release);
+    inner.lanes.announce(flow);
+    let pushed = inner.lanes.take_pushed();
+    drop(inner);
+    context.wake_cores(pushed);
+}
+
+/// Tells the fast path what changed.
+pub(super) fn tell(flow: &Arc<Flow>, context: &Context) {
+    let mut inner = context.lock();
+    inner.lanes.announce(flow);
+    let pushed = inner.lanes.take_pushed();
+    drop(inner);
+    context.wake_cores(pushed);
+}
+
+/// There were fewer chunks than needed. True: try again.
+#[cold]
+fn find_memory(flow: &Flow, context: &Context) -> bool {
+    // First, lest chunks that are freed in between go unnoticed.
+    context.lock().starved.push(flow.id);
+    flow.application.relieve()
+}
+
+/// Memory to write in place.
+pub struct Writable<'a> {
+    flow: &'a Arc<Flow>,
+    start: u64,
+    len: usize,
+    transmit: MutexGuard<'a, Transmit>,
+}
+
+impl Writable<'_> {
+    /// Bytes that can be written.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The first two contiguous pieces; the second is empty when there is one piece only.
+    pub fn slices(&mut self) -> [&mut [u8]; 2] {
+        let first = piece(self.flow, &self.transmit.map, self.start, self.len);
+        let rest = self.len - first.len();
+        let second = self.start.wrapping_add(first.len() as u64);
+        [first, if rest == 0 { &mut [] } else { piece(self.flow, &self.transmit.map, second, rest) }]
+    }
+
+    /// The contiguous piece at `skip` bytes after the write position; empty at the end.
+    pub fn piece(&mut self, skip: usize) -> &mut [u8] {
+        if skip >= self.len {
+            return &mut [];
+        }
+        piece(self.flow, &self.transmit.map, self.start.wrapping_add(skip as u64), self.len - skip)
+    }
+
+    /// Sends the first `bytes` (clamped to [`Self::len`]).
+    pub fn commit(self, bytes: usize) {
+        let context = &*self.transmit.context;
+        send(self.flow, context, context.lock(), bytes.min(self.len));
+    }
+}
+
+impl Drop for Writable<'_> {
+    fn drop(&mut self) {
+        // An idle connection holds no chunk.
+        let Transmit { context, map, .. } = &mut *self.transmit;
+        let (una, end) = (self.flow.snd_una.load(Relaxed), self.flow.snd_end.load(Relaxed));
+        if una == end {
+            let (depot, mut inner) = (&self.flow.application.depot, context.lock());
+            map.release(self.flow.record, una, end, &mut |chunk| inner.cache.give(chunk, depot));
+        }
+    }
+}
