@@ -34,7 +34,8 @@ debootstrap_trixie() {
     packages=$(IFS=, && printf '%s' "$*")
     mapfile -t lines < <(suite_lines "${guest_suites[@]}")
     apt_fetch_options >"$dir.aptopt"
-    mmdebstrap --mode=root --variant="$variant" --skip=output/dev \
+    # In a mount namespace of its own: if it is killed, its mounts of /proc and /dev go with it.
+    unshare --mount --propagation private mmdebstrap --mode=root --variant="$variant" --skip=output/dev \
         --aptopt='APT::Install-Recommends "false"' --aptopt='APT::Sandbox::User "root"' --aptopt="$dir.aptopt" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \

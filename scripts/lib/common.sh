@@ -147,7 +147,7 @@ cached_locked() {
         touch "$dir"
         return
     fi
-    rm -rf "$dir.part"
+    rm -rf --one-file-system "$dir.part"
     mkdir -p "$dir.part"
     "$@" "$dir.part"
     mv "$dir.part" "$dir"
