@@ -2,15 +2,15 @@
 //! Between the stack and the rings: what the fast path reports goes in, what the stack wants done is
 //! carried out.
 
-use super::{plane::FrameBuffer, Instance, Wake};
+use super::{
+    plane::{self, FrameBuffer, Pushed},
+    Instance, Wake,
+};
 use abi::{
-    kernel_ring::to_slow,
+    kernel_ring::{to_slow, KernelEntry},
     limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
 };
 use slowpath::Action;
-
-/// Time after which a full ring is tried again, microseconds.
-const RETRY_US: u64 = 500;
 
 impl Instance {
     /// Takes at most one ring full of entries from each core.
@@ -23,7 +23,7 @@ impl Instance {
                     break;
                 }
                 // The stack's queues are short: empty them as they fill.
-                self.carry_out(now_us);
+                self.carry_out();
             }
             if let Some(end) = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core)) {
                 end.commit();
@@ -39,59 +39,46 @@ impl Instance {
             plane.stack.handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
         } else {
             plane.stack.handle_report(now_us, core, entry);
-            self.count_report(&entry);
         }
         true
     }
 
     /// Carries out everything the stack wants done.
-    pub(super) fn carry_out(&mut self, _now_us: u64) {
-        self.flush_cores();
-        self.flush_contexts();
+    pub(super) fn carry_out(&mut self) {
         let mut frame: FrameBuffer = [0; PACKET_SLOT_BYTES as usize];
-        while let Some(action) = self.next_action(&mut frame) {
-            match action {
-                Action::ToFast { core, entry } => {
-                    let end = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core as usize));
-                    if end.is_some_and(|end| end.push(entry, &frame)) {
-                        self.queue_wake(Wake::Core(core));
+        while let Some(action) = self.plane.as_mut().and_then(|plane| plane.stack.poll_action(&mut frame)) {
+            let (pushed, wake) = match action {
+                Action::ToFast { core, entry } => (self.push_to_core(core, entry, &frame), Wake::Core(core)),
+                Action::Notify { context, event } => (self.notify(context, event), Wake::Context(context)),
+                Action::ApplicationDrained { application } => {
+                    self.application_drained(application);
+                    continue;
+                }
+            };
+            match pushed {
+                Pushed::Yes => {}
+                Pushed::Wake => self.queue_wake(wake),
+                Pushed::Full => {
+                    if let Some(plane) = &mut self.plane {
+                        plane.stack.keep_action();
                     }
                 }
-                Action::Notify { context, event } => self.notify(context, event),
-                Action::ApplicationDrained { application } => self.application_drained(application),
             }
         }
     }
 
-    fn next_action(&mut self, frame: &mut FrameBuffer) -> Option<Action> {
-        let plane = self.plane.as_mut()?;
-        if plane.is_congested() {
-            return None;
+    fn push_to_core(&mut self, core: u32, entry: KernelEntry, frame: &FrameBuffer) -> Pushed {
+        // Without a fast path a frame would only be late when one comes.
+        if self.fast.is_none() && plane::has_frame(&entry) {
+            return Pushed::Yes;
         }
-        plane.stack.poll_action(frame)
+        let end = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core as usize));
+        end.map_or(Pushed::Yes, |end| end.push(entry, frame))
     }
 
-    fn flush_cores(&mut self) {
-        let Some(plane) = self.plane.as_mut().filter(|plane| plane.has_backlog()) else { return };
-        let woken: Vec<usize> =
-            plane.cores.iter_mut().enumerate().filter_map(|(core, end)| end.flush().then_some(core)).collect();
-        for core in woken {
-            self.queue_wake(Wake::Core(core as u32));
-        }
-    }
-
-    /// The stack's next timer, or the next try at a full ring.
+    /// The stack's next timer.
     pub(super) fn next_deadline(&self, now_us: u64) -> Option<u64> {
         let plane = self.plane.as_ref()?;
-        if plane.has_input() {
-            return Some(now_us);
-        }
-        // Without a fast path nobody empties a core's ring.
-        let stuck = plane.has_backlog() && self.fast.is_some();
-        let retry = (stuck || self.overflowing).then(|| now_us.saturating_add(RETRY_US));
-        match (plane.stack.next_deadline(), retry) {
-            (Some(timer), Some(retry)) => Some(timer.min(retry)),
-            (timer, retry) => timer.or(retry),
-        }
+        if plane.has_input() { Some(now_us) } else { plane.stack.next_deadline() }
     }
 }

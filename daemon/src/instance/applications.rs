@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Applications: their pools and maps, and what is left to do when one dies.
 
-use super::{regions::Errno, Client, Credentials, Give, Instance, Reply, Role};
+use super::{regions::Errno, Client, Give, Instance, Reply, Role};
 use crate::memory::{Memory, MemoryKind, Writers};
 use abi::{
     message::{notice, AttachApplication, Grow, Message},
@@ -16,12 +16,12 @@ type Segments = Vec<Arc<Memory>>;
 
 /// An application, alive or dying.
 pub(super) struct Application {
-    pub(super) credentials: Credentials,
-    pub(super) command: [u8; 16],
     /// Contexts that exist, those being removed included.
     pub(super) contexts: u32,
     pub(super) pool: Segments,
     pub(super) maps: Segments,
+    /// Buffer map records that the fast path has mapped.
+    records: u32,
     pub(super) life: Life,
 }
 
@@ -41,6 +41,11 @@ pub(super) enum Life {
 impl Application {
     fn segments(&self, kind: RegionKind) -> &Segments {
         if kind == RegionKind::Maps { &self.maps } else { &self.pool }
+    }
+
+    /// Segments of pool and maps.
+    pub(super) fn segment_counts(&self) -> (u32, u32) {
+        (self.pool.len() as u32, self.maps.len() as u32)
     }
 
     /// The segment at a byte offset.
@@ -71,9 +76,10 @@ impl Instance {
             return Err(libc::EPROTO);
         }
         self.check_name(&request.instance)?;
-        let config = *self.plane.as_ref().filter(|_| self.was_ready).ok_or(libc::ENODEV)?.config();
+        let config = self.plane.as_ref().filter(|_| self.was_ready).ok_or(libc::ENODEV)?.config;
         let id = self.new_application(client, request.command)?;
-        let application = self.applications.get(id).ok_or(libc::ENOMEM)?;
+        let counts = self.applications.get(id).map(Application::segment_counts);
+        let (pool_segments, map_segments) = counts.ok_or(libc::ENOMEM)?;
         message.set(&AttachApplication {
             abi_hash: APPLICATION_HASH,
             version: APPLICATION_VERSION,
@@ -84,8 +90,8 @@ impl Instance {
             ipv4: config.ipv4,
             prefix: config.prefix,
             mtu_bytes: config.mtu_bytes,
-            pool_segments: application.pool.len() as u32,
-            map_segments: application.maps.len() as u32,
+            pool_segments,
+            map_segments,
             tx_buffer_bytes: config.tx_buffer_bytes,
             rx_buffer_bytes: config.rx_buffer_bytes,
             poll_interval_us: self.settings.poll_interval_us,
@@ -104,17 +110,17 @@ impl Instance {
         let pool = pool.collect::<io::Result<Segments>>().map_err(|_| libc::ENOMEM)?;
         let maps = vec![new_segment(kind, "tas-maps").map_err(|_| libc::ENOMEM)?];
         let application = Application {
-            credentials,
-            command,
             contexts: 0,
             pool,
             maps,
+            records: 0,
             life: Life::Alive,
         };
         let id = self.applications.insert(application).map_err(|_| libc::EMFILE)?;
-        if let Err(error) = self.add_to_stack(id) {
+        let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
+        if let Err(error) = plane.stack.add_application(id, credentials.uid, credentials.pid, command) {
             self.applications.remove(id);
-            return Err(error);
+            return Err(error.0 as Errno);
         }
         self.set_role(client, Role::Application(id));
         Ok(id)
@@ -123,7 +129,7 @@ impl Instance {
     /// Has the fast path map all segments of an application; the last notice.
     pub(super) fn announce_segments(&mut self, id: u32) -> Option<u32> {
         let application = self.applications.get(id)?;
-        let (pool, maps) = (application.pool.len() as u32, application.maps.len() as u32);
+        let (pool, maps) = application.segment_counts();
         for index in 0..pool {
             self.tell_fast(notice::POOL_SEGMENT, id, index);
         }
@@ -147,12 +153,23 @@ impl Instance {
         }
         segments.push(new_segment(self.settings.memory, name).map_err(|_| libc::ENOMEM)?);
         let count = segments.len() as u32;
-        if is_maps {
-            self.give_records(id, count * SEGMENT_RECORDS);
-        }
         message.set(&Grow { kind: request.kind, segments: count, reserved: [0; 2] });
         let after_notice = self.tell_fast(notice, id, count - 1);
         Ok(Reply { after_notice, ..Reply::default() })
+    }
+
+    /// The fast path has mapped a segment of an application's maps: its records may be used.
+    pub(super) fn maps_mapped(&mut self, id: u32, segment: u32) {
+        let Some(application) = self.applications.get_mut(id).filter(|a| a.life == Life::Alive) else { return };
+        let usable = segment.saturating_add(1).saturating_mul(SEGMENT_RECORDS);
+        if usable <= application.records {
+            return;
+        }
+        application.records = usable;
+        if let Some(plane) = &mut self.plane {
+            // Refused only if there is no room to keep track of more: the application then has fewer.
+            let _ = plane.stack.set_map_records(id, usable);
+        }
     }
 
     /// The process of an application is gone: its contexts go, its flows end as Linux would end them.
@@ -162,7 +179,7 @@ impl Instance {
         let contexts: Vec<u32> =
             self.contexts.iter().filter(|(_, context)| context.application == id).map(|(context, _)| context).collect();
         for context in contexts {
-            self.remove_context(context);
+            self.remove_context(now_us, context);
         }
         if let Some(plane) = &mut self.plane {
             plane.stack.application_died(now_us, id);

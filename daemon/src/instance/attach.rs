@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Roles: becoming the fast path or a control client, and losing the fast path.
 
-use super::{plane::{errno_of, Plane}, regions::Errno};
-use super::{Client, FastPath, Give, Instance, Life, Reply, Role, Take, Wake};
+use super::{plane::Plane, regions::Errno, Client, FastPath, Give, Instance, Life, Reply, Role, Take, Wake};
 use abi::{
     message::{notice, AttachControl, AttachFast, Message, Notice, Route},
     version::{CONTROL_HASH, CONTROL_VERSION, FAST_HASH, FAST_VERSION},
@@ -35,13 +34,12 @@ impl Instance {
         if self.fast.is_some() {
             return Err(libc::EBUSY);
         }
-        let secret = [self.settings.secret[0], self.settings.secret[1], self.settings.secret[2], self.settings.secret[3]];
-        let config = Config::from_attach(&AttachFast { instance: self.settings.name, ..request }, secret)
+        let [a, b, c, d, hash_key @ ..] = self.settings.secret;
+        let config = Config::from_attach(&AttachFast { instance: self.settings.name, ..request }, [a, b, c, d])
             .map_err(|error| error.0 as Errno)?;
-        let resumed = self.prepare_plane(now_us, config)?;
+        let resumed = self.attach_plane(now_us, config, credentials.pid)?;
+        self.fast = Some(FastPath { client });
         self.epoch = self.epoch.wrapping_add(1);
-        self.fast = Some(FastPath { client, ready: false });
-        self.fast_pid = credentials.pid;
         self.set_role(client, Role::FastPath);
         self.publish_epoch();
         self.announce_everything();
@@ -52,26 +50,37 @@ impl Instance {
             mtu_bytes: config.mtu_bytes,
             epoch: self.epoch,
             resumed: u32::from(resumed),
-            hash_key: [self.settings.secret[4], self.settings.secret[5]],
+            hash_key,
             reserved: [0; 4],
             ..request
         });
         Ok(Reply { give: vec![Give::NoticeWake, Give::SlowpathWake], ..Reply::default() })
     }
 
-    /// Keeps the tables if anything lives in them (true), else makes new ones.
-    fn prepare_plane(&mut self, now_us: u64, config: Config) -> Result<bool, Errno> {
-        if let Some(plane) = &mut self.plane {
-            let in_use = self.applications.len() != 0 || plane.flows_used() != 0;
-            if in_use {
-                return if plane.is_compatible(&config) { Ok(true) } else { Err(libc::EINVAL) };
-            }
+    /// Keeps the tables if anything lives in them, else makes new ones; true if there are flows to
+    /// pick up.
+    fn attach_plane(&mut self, now_us: u64, config: Config, pid: u32) -> Result<bool, Errno> {
+        if self.is_idle(now_us) {
+            self.plane = None;
+            self.was_ready = false;
         }
-        self.plane = None;
-        self.was_ready = false;
-        let plane = Plane::new(self.settings.memory, config, now_us).map_err(|error| errno_of(&error))?;
-        self.plane = Some(plane);
-        Ok(false)
+        if self.plane.is_none() {
+            let plane = Plane::new(self.settings.memory, config, now_us);
+            self.plane = Some(plane.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?);
+        }
+        let plane = self.plane.as_mut().ok_or(libc::ENOMEM)?;
+        // The contexts' rings were laid out for this many.
+        if plane.cores() != config.cores {
+            return Err(libc::EINVAL);
+        }
+        let resumed = plane.stack.fast_path_attached(now_us, &config, pid).map_err(|error| error.0 as Errno)?;
+        plane.config = config;
+        Ok(resumed)
+    }
+
+    /// True if neither an application nor a flow is left.
+    fn is_idle(&mut self, now_us: u64) -> bool {
+        self.applications.len() == 0 && self.stack_status(now_us).flows_used == 0
     }
 
     /// Has a new fast path map all contexts and segments there are.
@@ -94,20 +103,14 @@ impl Instance {
             self.notice_ended(undone);
         }
         if let Some(plane) = &mut self.plane {
-            plane.stack.fastpath_detached(now_us);
+            plane.stack.fast_path_detached(now_us);
         }
     }
 
-    /// READY: applications may attach; a stack that waited goes on.
-    pub(super) fn ready(&mut self, now_us: u64, client: Client) -> Result<Reply, Errno> {
+    /// READY: applications may attach.
+    pub(super) fn ready(&mut self, client: Client) -> Result<Reply, Errno> {
         self.check_fast(client)?;
         self.was_ready = true;
-        if let Some(fast) = &mut self.fast {
-            fast.ready = true;
-        }
-        if let Some(plane) = &mut self.plane {
-            plane.stack.fastpath_attached(now_us);
-        }
         Ok(Reply::default())
     }
 
@@ -125,7 +128,8 @@ impl Instance {
         self.check_fast(client)?;
         let route: Route = message.get();
         let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
-        plane.stack.add_route(&route).map_err(|error| error.0 as Errno)?;
+        let added = plane.stack.add_route(route.destination, route.prefix, route.next_hop);
+        added.map_err(|error| error.0 as Errno)?;
         Ok(Reply::default())
     }
 
@@ -154,6 +158,7 @@ impl Instance {
     fn notice_ended(&mut self, ended: Notice) {
         match ended.kind {
             notice::CONTEXT_REMOVED => self.free_context(ended.index),
+            notice::MAP_SEGMENT if self.fast.is_some() => self.maps_mapped(ended.application, ended.index),
             notice::APPLICATION_REMOVED => self.application_unmapped(ended.application),
             _ => {}
         }

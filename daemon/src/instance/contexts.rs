@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Contexts: one for each thread of an application, with its rings.
 
-use super::{Client, Give, Instance, Reply, Take, Wake};
-use super::regions::Errno;
+use super::{plane::Pushed, regions::Errno, Client, Give, Instance, Reply, Take};
 use crate::memory::{Memory, Writers};
 use abi::{
     context::{ring_bytes, ContextHeader, ContextLayout},
@@ -11,7 +10,7 @@ use abi::{
     message::{notice, Context as ContextBody, Message},
 };
 use ring::{Producer, WakeFlag};
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// Contexts of one application: threads that use sockets; leaves room for many applications.
 const CONTEXTS_PER_APPLICATION: u32 = 256;
@@ -21,8 +20,6 @@ pub(super) struct Context {
     pub(super) application: u32,
     /// Being removed: the fast path may still have it mapped.
     pub(super) removing: bool,
-    /// Events that found the ring full, the newest of each kind and socket.
-    overflow: BTreeMap<(u16, u32), KernelEvent>,
     ring: Producer<'static, EVENT_WORDS>,
     header: &'static ContextHeader,
     /// Last field: `ring` and `header` point into it.
@@ -37,31 +34,15 @@ impl Context {
         let whole: &'static Memory = unsafe { &*Arc::as_ptr(&memory) };
         let [header] = whole.table::<ContextHeader>(0, 1)? else { return None };
         let ring = Producer::attach(whole.words(layout.from_kernel(), words)?, layout.kernel_entries)?;
-        Some(Self { application, removing: false, overflow: BTreeMap::new(), ring, header, memory })
+        Some(Self { application, removing: false, ring, header, memory })
     }
 
-    /// Queues an event; true if the context's thread must be woken.
-    fn notify(&mut self, event: KernelEvent) -> bool {
-        if !self.overflow.is_empty() || !self.ring.push(event.encode()) {
-            self.overflow.insert((event.kind, event.socket), event);
-            return false;
+    fn notify(&mut self, event: KernelEvent) -> Pushed {
+        if !self.ring.push(event.encode()) {
+            return Pushed::Full;
         }
         self.ring.publish();
-        WakeFlag::new(&self.header.waiting).take()
-    }
-
-    /// Tries again what found the ring full; true if the thread must be woken.
-    fn flush(&mut self) -> bool {
-        let mut pushed = false;
-        while let Some(entry) = self.overflow.first_entry() {
-            if !self.ring.push(entry.get().encode()) {
-                break;
-            }
-            entry.remove();
-            pushed = true;
-        }
-        self.ring.publish();
-        pushed && WakeFlag::new(&self.header.waiting).take()
+        if WakeFlag::new(&self.header.waiting).take() { Pushed::Wake } else { Pushed::Yes }
     }
 }
 
@@ -84,6 +65,7 @@ impl Instance {
         let context = Context::new(application, &layout, memory).ok_or(libc::ENOMEM)?;
         let id = self.contexts.insert(context).map_err(|_| libc::EMFILE)?;
         owner.contexts += 1;
+        self.add_context_to_stack(application, id)?;
         message.object = id;
         message.set(&ContextBody {
             context: id,
@@ -97,13 +79,21 @@ impl Instance {
         Ok(Reply { take: Some(Take::ContextWake(id)), after_notice, ..Reply::default() })
     }
 
+    fn add_context_to_stack(&mut self, application: u32, id: u32) -> Result<(), Errno> {
+        let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
+        plane.stack.add_context(application, id).map_err(|error| {
+            self.free_context(id);
+            error.0 as Errno
+        })
+    }
+
     /// DESTROY_CONTEXT. ENOENT: no such context of the caller.
-    pub(super) fn destroy_context(&mut self, client: Client, id: u32) -> Result<Reply, Errno> {
+    pub(super) fn destroy_context(&mut self, now_us: u64, client: Client, id: u32) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         if !self.owns_context(application, id) {
             return Err(libc::ENOENT);
         }
-        self.remove_context(id);
+        self.remove_context(now_us, id);
         Ok(Reply::default())
     }
 
@@ -113,13 +103,16 @@ impl Instance {
     }
 
     /// Takes a context away: at once without a fast path, else when the fast path has let go of it.
-    pub(super) fn remove_context(&mut self, id: u32) {
+    pub(super) fn remove_context(&mut self, now_us: u64, id: u32) {
         let Some(context) = self.contexts.get_mut(id) else { return };
         if context.removing {
             return;
         }
         context.removing = true;
         let application = context.application;
+        if let Some(plane) = &mut self.plane {
+            plane.stack.remove_context(now_us, id);
+        }
         if self.tell_fast(notice::CONTEXT_REMOVED, application, id).is_none() {
             self.free_context(id);
         }
@@ -135,29 +128,10 @@ impl Instance {
     }
 
     /// Puts an event on a context's kernel ring.
-    pub(super) fn notify(&mut self, id: u32, event: KernelEvent) {
-        let Some(context) = self.contexts.get_mut(id).filter(|context| !context.removing) else { return };
-        let wake = context.notify(event);
-        self.overflowing |= !context.overflow.is_empty();
-        if wake {
-            self.queue_wake(Wake::Context(id));
-        }
-    }
-
-    /// Tries again what found a context's ring full.
-    pub(super) fn flush_contexts(&mut self) {
-        if !self.overflowing {
-            return;
-        }
-        let ids: Vec<u32> = self.contexts.iter().filter(|(_, c)| !c.overflow.is_empty()).map(|(id, _)| id).collect();
-        self.overflowing = false;
-        for id in ids {
-            let Some(context) = self.contexts.get_mut(id) else { continue };
-            let wake = context.flush();
-            self.overflowing |= !context.overflow.is_empty();
-            if wake {
-                self.queue_wake(Wake::Context(id));
-            }
+    pub(super) fn notify(&mut self, id: u32, event: KernelEvent) -> Pushed {
+        match self.contexts.get_mut(id) {
+            Some(context) if !context.removing => context.notify(event),
+            _ => Pushed::Yes,
         }
     }
 

@@ -169,7 +169,6 @@ struct ClientEntry {
 /// The attached fast path.
 struct FastPath {
     client: Client,
-    ready: bool,
 }
 
 /// An instance. See the module's documentation.
@@ -178,14 +177,10 @@ pub struct Instance {
     clients: BTreeMap<u32, ClientEntry>,
     next_client: u32,
     fast: Option<FastPath>,
-    /// Process id of the fast path, or of the last one.
-    fast_pid: u32,
     /// Number of attachments so far.
     epoch: u32,
     /// A fast path has been set up on these tables once: applications may attach.
     was_ready: bool,
-    /// Events wait for room in a context's ring.
-    overflowing: bool,
     applications: Table<Application>,
     contexts: Table<Context>,
     notices: Notices,
@@ -208,10 +203,8 @@ impl Instance {
             clients: BTreeMap::new(),
             next_client: 1,
             fast: None,
-            fast_pid: 0,
             epoch: 0,
             was_ready: false,
-            overflowing: false,
             applications: Table::new(1, abi::limits::APPLICATIONS_MAX),
             contexts: Table::new(0, abi::limits::CONTEXTS_MAX),
             notices: Notices::default(),
@@ -235,7 +228,7 @@ impl Instance {
     /// Whatever stands in it, nothing else is harmed.
     pub fn request(&mut self, now_us: u64, client: Client, message: &mut Message) -> Reply {
         let result = self.dispatch(now_us, client, message);
-        self.carry_out(now_us);
+        self.carry_out();
         match result {
             Ok(reply) => {
                 message.error = 0;
@@ -256,7 +249,7 @@ impl Instance {
             Role::Application(id) => self.application_died(now_us, id),
             Role::Control | Role::None => {}
         }
-        self.carry_out(now_us);
+        self.carry_out();
     }
 
     /// The last holder of a socket's descriptor let go of it.
@@ -264,7 +257,7 @@ impl Instance {
         if let Some(plane) = &mut self.plane {
             plane.stack.release_socket(now_us, socket);
         }
-        self.carry_out(now_us);
+        self.carry_out();
     }
 
     /// Takes what the fast path put into the kernel rings, runs due timers and carries out what
@@ -274,7 +267,7 @@ impl Instance {
         if let Some(plane) = &mut self.plane {
             plane.stack.handle_timer(now_us);
         }
-        self.carry_out(now_us);
+        self.carry_out();
         self.next_deadline(now_us)
     }
 

@@ -2,7 +2,6 @@
 //! What exists from the first attach of a fast path on: the flow tables, the rings to its cores and
 //! the stack that works on them.
 
-use super::regions::Errno;
 use crate::memory::{Memory, MemoryKind, TableEntry, Writers};
 use abi::{
     adjacency::Adjacency,
@@ -16,13 +15,21 @@ use abi::{
 };
 use ring::{Consumer, Producer, SharedBytes, WakeFlag};
 use slowpath::{Config, Sizes, Stack, Storage};
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{io, sync::Arc};
 
 /// Frame buffer of one packet slot.
 pub(super) type FrameBuffer = [u8; PACKET_SLOT_BYTES as usize];
 
-/// Entries kept for a core whose ring is full. Beyond it the stack is not asked for more.
-const BACKLOG_MAX: usize = KERNEL_RING_ENTRIES as usize;
+/// What became of an entry or event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It is in the ring.
+    Yes,
+    /// It is in the ring, and whoever reads it sleeps.
+    Wake,
+    /// The ring is full.
+    Full,
+}
 
 macro_rules! owned_tables {
     ($($field:ident: $type:ty,)+) => {
@@ -50,50 +57,29 @@ pub(super) struct CoreEnd {
     to_fast_slots: SharedBytes<'static>,
     to_slow_slots: SharedBytes<'static>,
     status: &'static CoreStatus,
-    /// Entries that found the ring full, with their frames.
-    backlog: VecDeque<(KernelEntry, Box<[u8]>)>,
 }
 
 /// True for entries that carry a frame.
-fn has_frame(entry: &KernelEntry) -> bool {
+pub(super) fn has_frame(entry: &KernelEntry) -> bool {
     use abi::kernel_ring::to_fast::{INJECT, TRANSMIT};
     matches!(entry.op, INJECT | TRANSMIT)
 }
 
 impl CoreEnd {
-    /// Pushes an entry, with its frame if it has one; keeps it if the ring is full. True if the core
-    /// must be woken.
-    pub(super) fn push(&mut self, entry: KernelEntry, frame: &FrameBuffer) -> bool {
-        let frame = if has_frame(&entry) { &frame[..frame.len().min(entry.value as usize)] } else { &[][..] };
-        if !self.backlog.is_empty() || !self.try_push(entry, frame) {
-            self.backlog.push_back((entry, frame.into()));
-            return false;
-        }
-        self.to_fast.publish();
-        self.is_waiting()
-    }
-
-    fn try_push(&mut self, entry: KernelEntry, frame: &[u8]) -> bool {
+    /// Pushes an entry, with its frame if it has one.
+    pub(super) fn push(&mut self, entry: KernelEntry, frame: &FrameBuffer) -> Pushed {
         if self.to_fast.free() == 0 {
-            return false;
+            return Pushed::Full;
         }
-        let slot = self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1);
-        self.to_fast_slots.write(slot as usize * PACKET_SLOT_BYTES as usize, frame)
-            && self.to_fast.push(entry.encode())
-    }
-
-    /// Tries the backlog again; true if the core must be woken.
-    pub(super) fn flush(&mut self) -> bool {
-        let mut pushed = false;
-        while let Some((entry, frame)) = self.backlog.pop_front() {
-            if !self.try_push(entry, &frame) {
-                self.backlog.push_front((entry, frame));
-                break;
-            }
-            pushed = true;
+        if has_frame(&entry) {
+            let slot = (self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
+            let bytes = frame.len().min(entry.value as usize);
+            self.to_fast_slots.write(slot * PACKET_SLOT_BYTES as usize, &frame[..bytes]);
         }
+        self.to_fast.push(entry.encode());
         self.to_fast.publish();
-        pushed && self.is_waiting()
+        // The slow path only reads the flag: a wake-up too many does no harm.
+        if WakeFlag::new(&self.status.waiting).is_armed() { Pushed::Wake } else { Pushed::Yes }
     }
 
     /// The next entry from the core; a frame is copied into `frame`, its length returned.
@@ -116,18 +102,13 @@ impl CoreEnd {
     pub(super) fn is_ready(&self) -> bool {
         self.to_slow.is_ready()
     }
-
-    /// The slow path only reads the flag: a wake-up too many does no harm.
-    fn is_waiting(&self) -> bool {
-        WakeFlag::new(&self.status.waiting).is_armed()
-    }
 }
 
 /// See the module.
 pub(super) struct Plane {
     pub(super) stack: Box<Stack<'static>>,
     pub(super) cores: Vec<CoreEnd>,
-    config: Config,
+    pub(super) config: Config,
     // What the fields above point into comes after them.
     _tables: Box<Tables>,
     hot: Arc<Memory>,
@@ -184,26 +165,12 @@ impl Plane {
                 private: tables.private(),
             }
         };
-        let stack = Box::new(Stack::new(config, storage, now_us));
+        let stack = Box::new(Stack::new(now_us, config, storage).map_err(|error| io::Error::from_raw_os_error(error.0 as i32))?);
         Ok(Self { stack, cores, config, _tables: tables, hot, cold, adjacencies, recovery, status, rings })
-    }
-
-    pub(super) fn config(&self) -> &Config {
-        &self.config
     }
 
     pub(super) fn cores(&self) -> u32 {
         self.config.cores
-    }
-
-    /// True while a core's backlog is so long that the stack should keep its actions.
-    pub(super) fn is_congested(&self) -> bool {
-        self.cores.iter().any(|core| core.backlog.len() >= BACKLOG_MAX)
-    }
-
-    /// True while a core's ring is full.
-    pub(super) fn has_backlog(&self) -> bool {
-        self.cores.iter().any(|core| !core.backlog.is_empty())
     }
 
     pub(super) fn has_input(&self) -> bool {
@@ -246,11 +213,5 @@ unsafe fn core_end(rings: &Memory, status: &Memory, index: usize) -> io::Result<
         to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS)?,
         to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS)?,
         status: page.first().ok_or_else(too_small)?,
-        backlog: VecDeque::new(),
     })
-}
-
-/// The errno of a failed allocation.
-pub(super) fn errno_of(error: &io::Error) -> Errno {
-    error.raw_os_error().unwrap_or(libc::ENOMEM)
 }

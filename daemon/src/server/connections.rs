@@ -2,7 +2,7 @@
 //! Clients and the descriptors of their sockets.
 
 use super::{client_of, transport, wakes, Server};
-use crate::{Client, Give, Reply, Take, Wake};
+use crate::{Client, Give, Reply, Take};
 use abi::message::{Message, Op};
 use nix::sys::{
     epoll::{EpollEvent, EpollFlags},
