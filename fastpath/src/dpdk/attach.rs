@@ -9,7 +9,7 @@ use abi::message::{AttachFast, Message, Op, Route};
 use anyhow::{Context, Result};
 use tas::control::daemon::DaemonChannel;
 use tas::control::kernel::KernelChannel;
-use tas::control::{attach, socket_path, ControlChannel, Target};
+use tas::control::{attach, errno, socket_path, ControlChannel, Target};
 
 use super::device::Device;
 use super::options::{Backend, Options};
@@ -53,7 +53,19 @@ pub(super) fn open(options: &Options) -> Result<Arc<dyn ControlChannel>> {
 /// Another fast path is there, permission is missing, or the versions differ.
 pub(super) fn attach_fast(channel: &dyn ControlChannel, options: &Options, device: &Device) -> Result<AttachFast> {
     let request = request(options, device);
-    attach::fast(channel, &options.instance, &request).context("attaching to the slow path")
+    attach::fast(channel, &options.instance, &request).map_err(|error| {
+        let refused = errno(&error) == libc::EINVAL;
+        let error = anyhow::Error::new(error).context("attaching to the slow path");
+        match refused {
+            // The options were checked: what remains is a difference from what lives there.
+            true => error.context(format!(
+                "instance {} holds connections of a fast path with another --cores, --flows or --ip: give the same, or end \
+                 the applications (tasctl status)",
+                options.instance
+            )),
+            false => error,
+        }
+    })
 }
 
 fn request(options: &Options, device: &Device) -> AttachFast {

@@ -140,7 +140,7 @@ pub struct TcpOptions {
 
     /// How often a SYN is repeated before giving up
     #[arg(long, value_name = "N", default_value_t = 10,
-          value_parser = clap::value_parser!(u32).range(0..=30))]
+          value_parser = clap::value_parser!(u32).range(1..=15))]
     pub tcp_handshake_retries: u32,
 
     /// Smallest retransmission timeout, microseconds. The default is above the 40 ms that Linux
@@ -179,7 +179,7 @@ pub struct CongestionOptions {
 
     /// Control interval, in round-trip times
     #[arg(long, value_name = "RTTS", default_value_t = 2,
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
+          value_parser = clap::value_parser!(u32).range(1..=64))]
     pub cc_control_interval: u32,
 
     /// DCTCP: weight g of a new sample, above 0 and at most 1
@@ -195,7 +195,7 @@ pub struct CongestionOptions {
     pub cc_dctcp_step: u32,
 
     /// DCTCP: lowest rate, kbit/s
-    #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
+    #[arg(long, value_name = "KBPS", default_value_t = 1000, value_parser = rate_kbps)]
     pub cc_dctcp_min: u32,
 
     /// Constant rate: kbit/s; 0 is unlimited
@@ -300,7 +300,8 @@ impl FromStr for Ipv4Net {
     fn from_str(text: &str) -> Result<Self, String> {
         let net = Self::parse(text, None)?;
         let bits = net.address_bits();
-        let unusable = bits == 0 || net.address.is_multicast() || net.address.is_broadcast() || net.address.is_loopback();
+        let [first, ..] = net.address.octets();
+        let unusable = first == 0 || first == 127 || first >= 224;
         if unusable {
             return Err(format!("{} cannot be the address of a host", net.address));
         }

@@ -77,6 +77,7 @@ fn wrong_values_are_refused() {
     refused(&["--ip", "10.0.0.255/24"], "broadcast");
     refused(&["--ip", "224.0.0.1/24"], "cannot be");
     refused(&["--ip", "127.0.0.1/8"], "cannot be");
+    refused(&["--ip", "250.0.0.1/24"], "cannot be");
     let with = |words: &[&'static str], because: &str| {
         let mut all = vec!["--ip", "10.0.0.1/24"];
         all.extend_from_slice(words);
