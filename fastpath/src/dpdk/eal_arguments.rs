@@ -48,7 +48,7 @@ pub(super) fn complete(given: &[String], no_hugepages: bool, host: &dyn Host) ->
         words.push("--no-telemetry".into());
     }
     if !given.has(&["--log-level"]) {
-        words.push("--log-level=lib.eal:warning".into());
+        words.push("--log-level=*:warning".into());
     }
     Ok(EalArguments { words, notes })
 }

@@ -17,5 +17,8 @@ mod service;
 mod steer;
 mod wake;
 
+#[cfg(test)]
+mod live_tests;
+
 pub use options::Options;
 pub use service::run;
