@@ -21,7 +21,7 @@ use std::{
     io::IoSlice,
     os::{
         fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
-        unix::fs::{FileTypeExt, OpenOptionsExt},
+        unix::fs::FileTypeExt,
     },
     path::{Path, PathBuf},
 };
@@ -33,6 +33,10 @@ const BACKLOG: i32 = 128;
 const DESCRIPTORS_MAX: usize = 4;
 /// Control buffer for that many, in words for cmsghdr's alignment.
 const CONTROL_WORDS: usize = (DESCRIPTORS_MAX * size_of::<RawFd>()).div_ceil(8) + 2;
+
+/// How often, and after which pause, the lock on the directory is tried.
+const LOCK_ATTEMPTS: u32 = 40;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What one read from a client came to.
 pub(super) enum Received {
@@ -137,8 +141,6 @@ pub(super) fn accept(listener: BorrowedFd<'_>) -> Option<(OwnedFd, Credentials)>
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
     path: PathBuf,
-    /// Held as long as the path is ours.
-    _lock: Flock<fs::File>,
 }
 
 impl Listener {
@@ -150,7 +152,7 @@ impl Listener {
                 format!("cannot create {}; start as root, or choose a place of your own with --socket", directory.display())
             })?;
         }
-        let lock = lock(path)?;
+        let _lock = lock(path)?;
         remove_stale(path)?;
         let socket = socket(
             AddressFamily::Unix,
@@ -163,7 +165,7 @@ impl Listener {
         bind(socket.as_raw_fd(), &address).with_context(|| {
             format!("cannot create {}; start as root, or choose a place of your own with --socket", path.display())
         })?;
-        let listener = Self { socket, path: path.to_owned(), _lock: lock };
+        let listener = Self { socket, path: path.to_owned() };
         give_to_group(path, group)?;
         listen(&listener.socket, Backlog::new(BACKLOG)?).context("listen")?;
         Ok(listener)
@@ -176,18 +178,22 @@ impl Drop for Listener {
     }
 }
 
-/// Two daemons that start together must not both find the path stale.
+/// Two daemons that start together must not both find the path stale: a lock on the directory, from the
+/// look at the path until it is served.
 fn lock(path: &Path) -> Result<Flock<fs::File>> {
-    let name = path.with_extension("lock");
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&name)
-        .with_context(|| format!("cannot open {}; start as root, or choose a place of your own with --socket", name.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| already_served(path))
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut file = fs::File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((unlocked, _)) => file = unlocked,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    bail!("{} is locked by another process that is starting; try again", directory.display())
 }
 
 fn already_served(path: &Path) -> anyhow::Error {
