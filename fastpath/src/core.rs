@@ -2,11 +2,23 @@
 //! One core: its state, its loop, and what its shell calls.
 
 use crate::{
+    chunks::Application,
     config::Config,
+    context::Contexts,
+    flow::Flow,
+    kernel::Kernel,
+    lookup::Lookup,
     memory::{AttachError, Command, CoreMemory, Tables},
+    pacing::Wheel,
     port::{Batch, NoSteer, Port, Steer},
+    private::Private,
+    queue::Queue,
     shared::Shared,
+    status::Status,
+    word::Word,
 };
+use abi::{core_status::Counter, flow::slot_state, limits::APPLICATIONS_MAX};
+use ring::WakeFlag;
 use std::sync::Arc;
 
 /// What one [`Core::poll`] did.
@@ -31,12 +43,39 @@ impl Work {
 /// One fast-path core. Not shared between threads; its thread owns it and calls [`Self::poll`] in a loop.
 pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) config: Config,
+    /// `config.mac` as a number.
+    pub(crate) mac: u64,
+    /// The port computes checksums.
+    pub(crate) offload: bool,
+    /// New flows are spread over the cores in software.
+    pub(crate) spread: bool,
+    pub(crate) now_us: u64,
+    pub(crate) ip_id: u16,
+    pub(crate) work: Work,
+    pub(crate) status: Status<'m>,
     pub(crate) tables: Tables<'m>,
-    pub(crate) memory: CoreMemory<'m>,
+    pub(crate) private: Box<[Private]>,
+    pub(crate) lookup: Lookup,
+    pub(crate) kernel: Kernel<'m>,
+    pub(crate) contexts: Contexts<'m>,
+    pub(crate) applications: Vec<Option<Application<'m>>>,
+    /// Some flow's event found its context unknown.
+    pub(crate) unannounced: bool,
+    /// Flows with something to send now.
+    pub(crate) ready: Queue<u32>,
+    /// Flows that may send later.
+    pub(crate) wheel: Wheel,
+    /// Delayed acknowledgements: flow and since when, µs.
+    pub(crate) acks: Queue<(u32, u32)>,
+    /// Flows whose application is owed an event.
+    pub(crate) events: Queue<u32>,
+    /// Taken while a burst is worked on.
+    pub(crate) rx: Option<Box<Batch<P::Packet>>>,
+    pub(crate) parsed: Box<crate::classify::Parsed>,
+    pub(crate) tx: Batch<P::Packet>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) port: P,
     pub(crate) steer: S,
-    pub(crate) tx: Batch<P::Packet>,
 }
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
@@ -54,15 +93,73 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         steer: S,
         now_us: u64,
     ) -> Result<Self, AttachError> {
-        let _ = now_us;
         config.check()?;
-        Ok(Self { config, tables, memory, shared, port, steer, tx: Batch::default() })
+        if tables.cold.len() != tables.hot.len() {
+            return Err(AttachError::TooShort("flow table"));
+        }
+        let kernel = Kernel::attach(&memory).ok_or(AttachError::TooShort("kernel rings"))?;
+        let flows = tables.hot.len();
+        let capabilities = port.capabilities();
+        let mut core = Self {
+            mac: config.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte)),
+            offload: capabilities.tx_checksum,
+            spread: capabilities.steer_in_software,
+            now_us,
+            ip_id: now_us as u16,
+            work: Work::default(),
+            status: Status::new(memory.status, now_us),
+            private: vec![Private::EMPTY; flows].into_boxed_slice(),
+            lookup: Lookup::new(flows),
+            kernel,
+            contexts: Contexts::new(),
+            applications: Vec::new(),
+            unannounced: false,
+            ready: Queue::new(flows),
+            wheel: Wheel::new(now_us),
+            acks: Queue::new(flows),
+            events: Queue::new(flows),
+            rx: Some(Box::default()),
+            parsed: Box::default(),
+            tx: Batch::default(),
+            config,
+            tables,
+            shared,
+            port,
+            steer,
+        };
+        for (id, (hot, cold)) in tables.hot.iter().zip(tables.cold).enumerate() {
+            if cold.state.get() == slot_state::INSTALLED && cold.core.get() == core.config.core {
+                core.take_over(Flow { id: id as u32, hot }, cold);
+            }
+        }
+        Ok(core)
     }
 
-    /// One iteration of the loop, in bounded time. `now_us` is TCP time and never goes back.
+    /// One iteration of the loop, in bounded time. `now_us` is TCP time; should it go back, time stands still.
     pub fn poll(&mut self, now_us: u64) -> Work {
-        let _ = now_us;
-        Work::default()
+        self.now_us = self.now_us.max(now_us);
+        self.work = Work::default();
+        self.status.begin(self.now_us);
+        self.poll_port();
+        if !self.acks.is_empty() {
+            self.send_delayed_acks();
+        }
+        if !self.events.is_empty() {
+            self.push_events();
+        }
+        self.poll_contexts();
+        self.transmit_ready();
+        self.poll_kernel();
+        if !self.events.is_empty() {
+            self.push_events();
+        }
+        self.flush();
+        if !self.tx.is_empty() {
+            // What the port has no room for is offered again; each time round counts once.
+            self.status.add(Counter::TxFull, self.tx.len() as u64);
+        }
+        self.kernel.flush();
+        self.work
     }
 
     /// Changes what the core works on; see [`Command`].
@@ -70,48 +167,112 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// # Errors
     /// An id above its limit or a region that is too short; nothing was changed then.
     pub fn command(&mut self, command: Command<'m>) -> Result<(), AttachError> {
-        let _ = command;
+        match command {
+            Command::AddContext { context, application, memory } => {
+                if !self.contexts.add(context, application, &memory) {
+                    return Err(AttachError::TooShort("context rings"));
+                }
+                self.announce_unannounced();
+            }
+            Command::RemoveContext { context } => self.contexts.remove(context),
+            Command::AddPoolSegment { application, segment, bytes } => {
+                if !self.application(application)?.add_pool(segment, bytes) {
+                    return Err(AttachError::TooShort("pool segment"));
+                }
+            }
+            Command::AddMapSegment { application, segment, words } => {
+                if !self.application(application)?.add_maps(segment, words) {
+                    return Err(AttachError::TooShort("map segment"));
+                }
+            }
+            Command::RemoveApplication { application } => {
+                if let Some(slot) = self.applications.get_mut(usize::from(application)) {
+                    *slot = None;
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The application's entry, made if there is none.
+    fn application(&mut self, id: u16) -> Result<&mut Application<'m>, AttachError> {
+        if u32::from(id) >= APPLICATIONS_MAX {
+            return Err(AttachError::OutOfRange("application"));
+        }
+        let index = usize::from(id);
+        if self.applications.len() <= index {
+            self.applications.resize_with(index + 1, || None);
+        }
+        Ok(self.applications[index].get_or_insert_with(|| Application::new(id)))
     }
 
     /// Calls `wake` with the id of every context that sleeps and has got something since the last call.
     pub fn drain_wakes(&mut self, wake: impl FnMut(u16)) {
-        let _ = wake;
+        let count = self.contexts.drain_wakes(wake);
+        if count > 0 {
+            self.status.add(Counter::Wakes, count as u64);
+        }
     }
 
     /// True if the slow path sleeps and has got something since the last call: send it a wake-up.
     pub fn slow_path_needs_wake(&mut self) -> bool {
-        false
+        self.kernel.take_pushed() && WakeFlag::new(&self.tables.clock.slowpath_waiting).is_armed()
     }
 
     /// True if the core has nothing to do before [`Self::next_deadline_us`] unless something arrives.
     pub fn may_sleep(&self) -> bool {
-        true
+        self.ready.is_empty() && self.events.is_empty() && self.tx.is_empty()
     }
 
     /// TCP time at which the core must be polled even if nothing arrives; `None`: never.
     pub fn next_deadline_us(&self) -> Option<u64> {
-        None
+        let ack = self.acks.first().map(|(_, since)| {
+            let waited = (self.now_us as u32).wrapping_sub(since);
+            self.now_us + u64::from(self.config.delayed_ack_us.saturating_sub(waited))
+        });
+        match (ack, self.wheel.deadline_us()) {
+            (Some(ack), Some(pace)) => Some(ack.min(pace)),
+            (ack, pace) => ack.or(pace),
+        }
     }
 
     /// Announces that the core is about to sleep, then looks at every ring once more. True: sleep, until
     /// the port or the core's eventfd wakes it or [`Self::next_deadline_us`] comes, then call
     /// [`Self::finish_sleep`]. False: something is there, poll again. (The port's own queue is the shell's to re-check.)
     pub fn prepare_sleep(&mut self) -> bool {
+        if !self.may_sleep() {
+            return false;
+        }
+        let flag = self.status.wake_flag();
+        flag.arm();
+        if self.kernel.is_ready() || self.contexts.is_ready() || self.steer.is_ready() {
+            flag.disarm();
+            return false;
+        }
+        self.status.count(Counter::Sleeps);
         true
     }
 
     /// Awake again: the time since the last poll counts as run time. Also to be called when the shell
     /// decided not to sleep after [`Self::prepare_sleep`] said true.
     pub fn finish_sleep(&mut self, now_us: u64) {
-        let _ = now_us;
+        self.status.wake_flag().disarm();
+        self.status.slept(now_us);
     }
 
     /// The core stops for good (an orderly end of the process): marks it as not running.
-    pub fn stop(&mut self) {}
+    pub fn stop(&mut self) {
+        self.flush();
+        self.status.stop();
+    }
 
     /// The port, to ask it for its own things.
     pub fn port_mut(&mut self) -> &mut P {
         &mut self.port
+    }
+
+    /// The hand-over between cores.
+    pub fn steer_mut(&mut self) -> &mut S {
+        &mut self.steer
     }
 }

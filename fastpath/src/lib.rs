@@ -6,7 +6,7 @@
 //! [`Core::poll`]. The DPDK port and the `tas-fastpath` program (feature `dpdk`) are one shell, the
 //! simulator and the benchmarks are others.
 //!
-//! Start reading at [`Core::poll`] (`core.rs`); a received frame goes `parse` → `lookup` → `receive`
+//! Start reading at [`Core::poll`] (`core.rs`); a received frame goes `classify` (`parse`, `lookup`) → `receive`
 //! (→ `acknowledge`, `reassembly`), a byte to send goes `context` → `transmit` (→ `pacing`) → `header`.
 //!
 //! How a shell attaches:
@@ -19,11 +19,32 @@
 //!    command to every core, then answer NOTICE_DONE — a core holds no reference once [`Core::command`] returned.
 #![deny(unsafe_code)]
 
+mod acknowledge;
+mod checksum;
+mod chunks;
+mod classify;
 mod config;
+mod context;
 mod core;
+mod events;
+mod flow;
+mod header;
+mod kernel;
+mod lookup;
 mod memory;
+mod operations;
+mod output;
+mod pacing;
+mod parse;
 mod port;
+mod private;
+mod queue;
+mod reassembly;
+mod receive;
 mod shared;
+mod status;
+mod transmit;
+mod word;
 
 pub use self::core::{Core, Work};
 pub use config::{Config, ConfigError};
@@ -34,3 +55,8 @@ pub use shared::{Adopted, Shared};
 #[cfg(feature = "dpdk")]
 #[allow(unsafe_code)]
 pub mod dpdk;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a segment acknowledges: RFC 9293 §3.10.7.4 fifth step, RFC 5681, 5961 §5, 6582, 7323.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    parse::{flag, Segment},
+    port::{Port, Steer},
+    private::bit,
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    flow::{extend, hot_flags},
+    kernel_ring::{to_slow, KernelEntry},
+    pool::BUFFER_BYTES_MAX,
+};
+
+/// Duplicate acknowledgements that mean a loss (RFC 5681 §3.2).
+const DUPLICATES: u32 = 3;
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Processes acknowledgement and window. False: the acknowledgement is not acceptable.
+    #[inline]
+    pub(crate) fn acknowledged(&mut self, flow: Flow<'m>, segment: &Segment) -> bool {
+        let hot = flow.hot;
+        let una = hot.snd_una.get();
+        let ack = extend(segment.ack, una);
+        if ack > hot.snd_max.get() {
+            return false;
+        }
+        if ack < una {
+            // RFC 5961 §5: within the largest window it is merely old.
+            return una - ack <= 0xffff << flow.peer_shift();
+        }
+        let window = u32::from(segment.window) << flow.peer_shift();
+        let old_window = hot.snd_wnd.get();
+        if ack > una {
+            self.advance(flow, segment, una, ack);
+        } else if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 && window == old_window {
+            self.duplicate(flow, una);
+        }
+        let private = &mut self.private[flow.id as usize];
+        let newer = segment.seq.wrapping_sub(private.snd_wl1) as i32;
+        if ack > una || newer > 0 || (newer == 0 && window > old_window) {
+            private.snd_wl1 = segment.seq;
+            if window != old_window {
+                hot.snd_wnd.set(window);
+            }
+        }
+        let nxt = hot.snd_nxt.get();
+        if nxt < hot.snd_end.get() || private.has(bit::RESEND) || (flow.has(hot_flags::FIN_QUEUED) && nxt == hot.snd_end.get()) {
+            self.schedule(flow);
+        }
+        true
+    }
+
+    /// `una..ack` is acknowledged for the first time.
+    #[inline]
+    fn advance(&mut self, flow: Flow<'m>, segment: &Segment, una: u64, ack: u64) {
+        let hot = flow.hot;
+        let acked = (ack - una) as u32;
+        let state = hot.flags.get();
+        hot.acked_bytes.set(hot.acked_bytes.get().wrapping_add(acked));
+        if segment.flags & flag::ECE != 0 && state & hot_flags::ECN != 0 {
+            self.congestion_echoed(flow, acked, ack);
+        }
+        let now = self.now_us as u32;
+        let private = &mut self.private[flow.id as usize];
+        if private.has(bit::TIMED) && (ack as u32).wrapping_sub(private.timed_end) as i32 >= 0 {
+            private.bits &= !bit::TIMED;
+            let rtt = now.wrapping_sub(private.timed_at_us);
+            flow.set_rtt(rtt);
+        }
+        if state & hot_flags::RECOVERY != 0 {
+            self.recovering(flow, ack, acked);
+        } else if flow.duplicates() != 0 {
+            flow.set_duplicates(0);
+        }
+        if hot.snd_nxt.get() < ack {
+            hot.snd_nxt.set(ack);
+        }
+        hot.snd_una.commit(ack);
+        if state & hot_flags::FIN_SENT != 0 && ack > hot.snd_end.get() && state & hot_flags::FIN_ACKED == 0 {
+            flow.set(hot_flags::FIN_ACKED);
+            self.kernel.report(KernelEntry { op: to_slow::FIN_ACKED, flow: flow.id, ..KernelEntry::default() });
+        }
+        self.announce(flow);
+    }
+
+    /// ECE: counted for the slow path's congestion control, answered by CWR once per window.
+    #[cold]
+    fn congestion_echoed(&mut self, flow: Flow<'m>, acked: u32, ack: u64) {
+        let hot = flow.hot;
+        hot.ecn_bytes.set(hot.ecn_bytes.get().wrapping_add(acked));
+        let private = &mut self.private[flow.id as usize];
+        if (ack as u32).wrapping_sub(private.cwr_end) as i32 > 0 {
+            private.cwr_end = hot.snd_max.get() as u32;
+            private.bits |= bit::CWR_DUE;
+        }
+    }
+
+    /// New data is acknowledged during fast recovery (RFC 6582 §3.2 step 3).
+    #[cold]
+    fn recovering(&mut self, flow: Flow<'m>, ack: u64, acked: u32) {
+        let private = &mut self.private[flow.id as usize];
+        if (ack as u32).wrapping_sub(private.recover) as i32 >= 0 {
+            flow.clear(hot_flags::RECOVERY);
+            flow.set_duplicates(0);
+            return;
+        }
+        // Partial: the next segment is lost too. Deflate by what left the network, less one segment.
+        private.bits |= bit::RESEND;
+        let left = flow.duplicates().saturating_sub(acked / flow.mss()) + 1;
+        flow.set_duplicates(left);
+    }
+
+    /// A duplicate acknowledgement (RFC 5681 §2), if something is outstanding.
+    #[cold]
+    fn duplicate(&mut self, flow: Flow<'m>, una: u64) {
+        let hot = flow.hot;
+        let max = hot.snd_max.get();
+        if max == una {
+            return;
+        }
+        let count = flow.duplicates() + 1;
+        flow.set_duplicates(count);
+        if flow.has(hot_flags::RECOVERY) || count < DUPLICATES {
+            return;
+        }
+        let private = &mut self.private[flow.id as usize];
+        // RFC 6582 §3.2 step 2: not for segments sent before the last recovery or timeout. A `recover`
+        // farther ahead than anything can be in flight is an old one, seen around the wrap.
+        let ahead = private.recover.wrapping_sub(una as u32);
+        if count > DUPLICATES || (ahead != 0 && ahead <= BUFFER_BYTES_MAX + 1) {
+            return;
+        }
+        private.recover = max as u32;
+        private.bits = (private.bits | bit::RESEND) & !bit::TIMED;
+        flow.set(hot_flags::RECOVERY);
+        flow.count_fast_retransmit();
+        self.status.count(Counter::FastRetransmits);
+        let cwnd = hot.cwnd_bytes.get();
+        if cwnd != u32::MAX {
+            let flight = (max - una).min(u64::from(cwnd)) as u32;
+            hot.cwnd_bytes.set((flight / 2).max(2 * flow.mss()));
+        }
+    }
+}

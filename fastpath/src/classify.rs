@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The receive stage: a burst of frames is parsed, its flows are looked up, each step for the whole burst, so
+//! that memory is fetched for the later frames while the earlier are worked on.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    lookup,
+    parse::{parse, Segment, Verdict},
+    port::{Packet, Port, RxChecksum, Steer, BATCH_MAX},
+    word::Word,
+};
+use abi::{core_status::Counter, flow::NONE, kernel_ring::reason};
+
+/// A frame of the burst.
+#[derive(Clone, Copy, Default)]
+struct Frame {
+    segment: Segment,
+    verdict: Verdict,
+    hash: u64,
+    /// The flow that probably is it.
+    candidate: Option<u32>,
+}
+
+/// Room for a burst; kept, so that no poll has to clear it.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    frames: [Frame; BATCH_MAX],
+}
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Receives from the port, then from other cores.
+    #[inline]
+    pub(crate) fn poll_port(&mut self) {
+        // Each frame may become one to send: none is taken that would have to be dropped for want of room.
+        self.flush();
+        let limit = self.config.batch.min(self.tx.room());
+        let Some(mut rx) = self.rx.take() else { return };
+        if self.port.receive(&mut rx, limit) > 0 {
+            let bytes: usize = rx.iter().map(|packet| packet.data().len()).sum();
+            self.status.add(Counter::RxPackets, rx.len() as u64);
+            self.status.add(Counter::RxBytes, bytes as u64);
+            self.receive_burst(&mut rx, false);
+        }
+        if self.config.cores > 1 && self.steer.is_ready() {
+            let limit = self.config.batch.min(self.tx.room());
+            self.steer.take(&mut rx, limit);
+            self.receive_burst(&mut rx, true);
+        }
+        self.rx = Some(rx);
+    }
+
+    #[inline]
+    fn receive_burst(&mut self, rx: &mut crate::port::Batch<P::Packet>, steered: bool) {
+        let count = rx.len();
+        self.work.received += count as u32;
+        rx.iter().for_each(Packet::prefetch);
+        for (packet, frame) in rx.iter().zip(self.parsed.frames.iter_mut()) {
+            frame.verdict = parse(packet.data(), packet.checksum(), &mut frame.segment);
+            let segment = &frame.segment;
+            frame.hash = lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
+            if let Some(line) = self.lookup.line(frame.hash) {
+                P::prefetch(line);
+            }
+        }
+        for frame in self.parsed.frames.iter_mut().take(count) {
+            frame.candidate = self.lookup.candidate(frame.hash);
+            let Some(id) = frame.candidate else { continue };
+            if let (Some(hot), Some(private)) = (self.tables.hot.get(id as usize), self.private.get(id as usize)) {
+                P::prefetch(hot);
+                P::prefetch(&hot.snd_end);
+                P::prefetch(private);
+            }
+        }
+        for index in 0..count {
+            let Some(packet) = rx.take(index) else { continue };
+            let frame = self.parsed.frames[index];
+            self.dispatch(packet, &frame, steered);
+        }
+        rx.clear();
+    }
+
+    /// One frame outside a burst, from the slow path.
+    pub(crate) fn receive_frame(&mut self, packet: P::Packet, checksum: RxChecksum) {
+        let mut frame = Frame::default();
+        frame.verdict = parse(packet.data(), checksum, &mut frame.segment);
+        let segment = &frame.segment;
+        frame.hash = lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
+        frame.candidate = self.lookup.candidate(frame.hash);
+        self.dispatch(packet, &frame, true);
+    }
+
+    /// To the flow, or to whom it concerns.
+    #[inline]
+    fn dispatch(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
+        if frame.verdict != Verdict::Tcp {
+            return self.no_segment(&packet, frame.verdict);
+        }
+        let segment = &frame.segment;
+        if let Some(id) = frame.candidate {
+            if let Some(hot) = self.tables.hot.get(id as usize).filter(|hot| matches(hot, segment)) {
+                return self.receive(Flow { id, hot }, segment, packet);
+            }
+        }
+        self.dispatch_slowly(packet, frame, steered);
+    }
+
+    /// Another flow with the same half of the hash, another core's flow, or none.
+    #[cold]
+    fn dispatch_slowly(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
+        let segment = &frame.segment;
+        let hot = self.tables.hot;
+        let found = self.lookup.find(frame.hash, |id| hot.get(id as usize).is_some_and(|hot| matches(hot, segment)));
+        if let Some(flow) = found.and_then(|id| self.ours(id)) {
+            return self.receive(flow, segment, packet);
+        }
+        if self.config.cores > 1 && !steered {
+            let by_hash = ((frame.hash >> 32) * u64::from(self.config.cores) >> 32) as usize;
+            let here = self.config.core as usize;
+            let core = self.shared.hint(frame.hash).unwrap_or(if self.spread { by_hash } else { here });
+            if core != here && core < self.config.cores as usize {
+                match self.steer.offer(core, packet) {
+                    Ok(()) => self.status.count(Counter::Steered),
+                    Err(_full) => self.status.count(Counter::NoBuffer),
+                }
+                return;
+            }
+        }
+        self.to_slow_path(&packet, reason::NO_FLOW);
+    }
+
+    #[cold]
+    fn no_segment(&mut self, packet: &P::Packet, verdict: Verdict) {
+        match verdict {
+            Verdict::NotTcp => self.to_slow_path(packet, reason::NOT_TCP),
+            Verdict::IpOptions => self.to_slow_path(packet, reason::IP_OPTIONS),
+            Verdict::BadChecksum => self.status.count(Counter::BadChecksum),
+            Verdict::Malformed | Verdict::Tcp => self.status.count(Counter::Malformed),
+        }
+    }
+
+    /// Hands a frame that no flow claims to the slow path, if it is for us: our MAC address, or a group address.
+    fn to_slow_path(&mut self, packet: &P::Packet, why: u8) {
+        let frame = packet.data();
+        let Some(destination) = frame.first_chunk::<6>() else { return };
+        if destination[0] & 1 != 0 || *destination == self.config.mac {
+            self.kernel.packet(why, NONE, frame, &self.status);
+        }
+    }
+}
+
+/// True if the segment is of this flow.
+#[inline]
+fn matches(hot: &abi::flow::HotFlow, segment: &Segment) -> bool {
+    hot.remote_ip.get() == segment.remote_ip && hot.ports.get() == segment.ports && hot.local_ip.get() == segment.local_ip
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Events for applications: at most one per flow and batch, with both positions.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    port::{Port, Steer},
+    private::bit,
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    event::{event_flags, FlowEvent},
+    flow::{hot_flags, owner_context, CONTEXT_NONE},
+};
+
+/// How an event fared.
+enum Delivery {
+    Done,
+    /// The ring is full: try again.
+    Full,
+    /// The context is not known here (yet).
+    Nobody,
+}
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Owes the application an event with the flow's state.
+    #[inline]
+    pub(crate) fn announce(&mut self, flow: Flow<'m>) {
+        let private = &mut self.private[flow.id as usize];
+        if !private.has(bit::IN_EVENTS) {
+            private.bits |= bit::IN_EVENTS;
+            self.events.push(flow.id);
+        }
+    }
+
+    /// Pushes the events owed. Those that find a full ring stay owed.
+    pub(crate) fn push_events(&mut self) {
+        for _ in 0..self.events.len() {
+            let Some(id) = self.events.pop() else { break };
+            let private = &mut self.private[id as usize];
+            private.bits &= !bit::IN_EVENTS;
+            if !private.has(bit::OURS) {
+                continue;
+            }
+            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let flow = Flow { id, hot };
+            match self.push_event(flow) {
+                Delivery::Done => {
+                    if flow.has(hot_flags::EVENT_PENDING) {
+                        flow.clear(hot_flags::EVENT_PENDING);
+                    }
+                }
+                Delivery::Full => {
+                    if !flow.has(hot_flags::EVENT_PENDING) {
+                        flow.set(hot_flags::EVENT_PENDING);
+                        self.status.count(Counter::ContextRingFull);
+                    }
+                    self.announce(flow);
+                }
+                Delivery::Nobody => self.unannounced = true,
+            }
+        }
+        self.contexts.flush();
+    }
+
+    #[inline]
+    fn push_event(&mut self, flow: Flow<'m>) -> Delivery {
+        let hot = flow.hot;
+        let owner = hot.owner.get();
+        if owner_context(owner) == CONTEXT_NONE {
+            // UPDATE announces the state when a context is attached.
+            return Delivery::Done;
+        }
+        let Some(context) = self.contexts.of(owner) else { return Delivery::Nobody };
+        let state = hot.flags.get();
+        let mut flags = event_flags::RX | event_flags::TX;
+        if state & hot_flags::FIN_RECEIVED != 0 {
+            flags |= event_flags::FIN;
+        }
+        if state & hot_flags::FIN_ACKED != 0 {
+            flags |= event_flags::FIN_ACKED;
+        }
+        let event = FlowEvent {
+            flow: flow.id,
+            flags,
+            generation: hot.generation.get(),
+            rx: flow.readable_end(),
+            tx: hot.snd_una.get().min(hot.snd_end.get()),
+        };
+        if !context.to.push(event.encode()) {
+            return Delivery::Full;
+        }
+        if !context.dirty {
+            context.dirty = true;
+            self.contexts.mark(owner_context(owner));
+        }
+        Delivery::Done
+    }
+
+    /// A context was added: announces flows whose events found nobody before.
+    pub(crate) fn announce_unannounced(&mut self) {
+        if !std::mem::take(&mut self.unannounced) {
+            return;
+        }
+        for (id, hot) in self.tables.hot.iter().enumerate() {
+            let ours = self.private.get(id).is_some_and(|private| private.has(bit::OURS));
+            if ours {
+                self.announce(Flow { id: id as u32, hot });
+            }
+        }
+    }
+}

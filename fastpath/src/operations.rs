@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the slow path asks for ([`abi::kernel_ring::to_fast`]).
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    kernel::Operation,
+    lookup::flow_hash,
+    port::{Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX},
+    private::{bit, Private},
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    flow::{control_flags, hot_flags, owner_application, ColdFlow, NONE},
+    kernel_ring::{to_fast, to_slow, KernelEntry},
+    limits::PACKET_SLOT_BYTES,
+    pool::BUFFER_BYTES_MAX,
+};
+
+/// State bits that make no sense in a flow that is just taken over.
+const TRANSIENT: u32 = hot_flags::SCHEDULED | hot_flags::EVENT_PENDING | hot_flags::RECOVERY | hot_flags::ACK_PENDING;
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Carries out operations of the slow path.
+    pub(crate) fn poll_kernel(&mut self) {
+        let mut taken = 0;
+        while taken < self.config.kernel_entries {
+            let Some(operation) = self.kernel.next() else { break };
+            taken += 1;
+            self.operation(&operation);
+        }
+        if taken > 0 {
+            self.work.entries += taken as u32;
+            self.kernel.commit();
+        }
+    }
+
+    fn operation(&mut self, operation: &Operation) {
+        let entry = operation.entry;
+        match entry.op {
+            to_fast::INSTALL => return self.install(entry.flow),
+            to_fast::REMOVE => return self.remove(entry.flow),
+            to_fast::TRANSMIT => return self.transmit_frame(operation),
+            to_fast::INJECT => return self.inject(operation),
+            _ => {}
+        }
+        let Some(flow) = self.ours(entry.flow) else { return };
+        match entry.op {
+            to_fast::UPDATE => self.update(flow),
+            to_fast::RETRANSMIT => self.retransmit(flow, entry.value),
+            to_fast::PROBE => self.probe(flow),
+            to_fast::FINISH => self.queue_fin(flow),
+            to_fast::ACKNOWLEDGE => self.acknowledge_now(flow, None),
+            to_fast::IDLE => self.idle(flow),
+            _ => {}
+        }
+    }
+
+    /// The flow, if it is installed on this core.
+    #[inline]
+    pub(crate) fn ours(&self, id: u32) -> Option<Flow<'m>> {
+        let ours = self.private.get(id as usize)?.has(bit::OURS);
+        let hot = self.tables.hot.get(id as usize)?;
+        ours.then_some(Flow { id, hot })
+    }
+
+    fn install(&mut self, id: u32) {
+        let hot = self.tables.hot.get(id as usize);
+        let (Some(hot), Some(cold)) = (hot, self.tables.cold.get(id as usize)) else { return };
+        if self.private[id as usize].has(bit::OURS) {
+            // Said twice: entries are idempotent.
+            return;
+        }
+        self.take_over(Flow { id, hot }, cold);
+    }
+
+    /// Publishes a flow in this core's table and announces it. Also used at attach.
+    pub(crate) fn take_over(&mut self, flow: Flow<'m>, cold: &'m ColdFlow) {
+        let hot = flow.hot;
+        let owes_ack = flow.has(hot_flags::ACK_PENDING);
+        hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
+        hot.recovery.set(NONE);
+        let una = hot.snd_una.get() as u32;
+        let queues = self.private[flow.id as usize].bits & bit::QUEUES;
+        self.private[flow.id as usize] = Private {
+            bits: queues | bit::OURS,
+            ts_offset: cold.timestamp_offset.get(),
+            last_ack: hot.rcv_nxt.get() as u32,
+            snd_wl1: (hot.rcv_nxt.get() as u32).wrapping_sub(1),
+            ts_recent_at: (self.now_us >> 20) as u32,
+            challenge_at_us: (self.now_us as u32).wrapping_sub(u32::MAX / 2),
+            small_end: una,
+            recover: una,
+            cwr_end: una.wrapping_sub(1),
+            ..Private::EMPTY
+        };
+        self.read_cold(flow, cold);
+        repair(flow);
+        let hash = flow_hash(self.config.hash_key, hot);
+        self.lookup.insert(hash, flow.id);
+        self.shared.set_hint(hash, self.config.core);
+        self.announce(flow);
+        if owes_ack {
+            self.acknowledge_later(flow);
+        }
+        if hot.snd_max.get() > hot.snd_una.get() {
+            // In flight when an earlier process ended: the answer tells what arrived.
+            self.private[flow.id as usize].bits |= bit::RESEND;
+        }
+        if flow.has_work() {
+            self.activate(flow);
+        }
+    }
+
+    /// Copies what the slow path decides from the cold entry.
+    fn read_cold(&mut self, flow: Flow<'m>, cold: &ColdFlow) {
+        let hot = flow.hot;
+        let rate = cold.rate_kbps.get();
+        hot.rate_kbps.set(rate);
+        hot.cwnd_bytes.set(cold.cwnd_bytes.get());
+        hot.owner.set(cold.owner.get());
+        hot.adjacency.set(cold.adjacency.get());
+        hot.rcv_buffer_bytes.set(cold.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX));
+        let control = cold.control.get();
+        if control & control_flags::RECEIVE_CLOSED != 0 {
+            flow.set(hot_flags::RECEIVE_CLOSED);
+        }
+        let private = &mut self.private[flow.id as usize];
+        private.bits &= !bit::NODELAY;
+        if control & control_flags::NODELAY != 0 {
+            private.bits |= bit::NODELAY;
+        }
+        private.set_rate(rate);
+        // A rate that rises ends a wait that was computed from the old one.
+        let wait = u64::from(private.byte_time) * FRAME_BYTES_MAX as u64 >> 10;
+        private.next_send_ns = private.next_send_ns.min(self.now_us.wrapping_mul(1000).wrapping_add(wait));
+    }
+
+    fn update(&mut self, flow: Flow<'m>) {
+        let Some(cold) = self.tables.cold.get(flow.id as usize) else { return };
+        let owner = flow.hot.owner.get();
+        self.read_cold(flow, cold);
+        if owner != flow.hot.owner.get() || flow.has(hot_flags::EVENT_PENDING) {
+            self.announce(flow);
+        }
+        if flow.has_work() {
+            self.schedule(flow);
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        if let Some(flow) = self.ours(id) {
+            let hash = flow_hash(self.config.hash_key, flow.hot);
+            let (key, hot) = (self.config.hash_key, self.tables.hot);
+            self.lookup.remove(hash, id, |other| hot.get(other as usize).map_or(0, |h| flow_hash(key, h)));
+            self.release_block(flow);
+            let number = usize::from(owner_application(flow.hot.owner.get()));
+            if let Some(Some(application)) = self.applications.get_mut(number) {
+                if let Some(record) = application.record(flow.hot.buffers.get()) {
+                    application.free_all(&self.shared, record);
+                }
+            }
+            // Positions in queues stay; the entries are skipped when they are reached.
+            self.private[id as usize].bits &= bit::QUEUES;
+            flow.hot.flags.set(0);
+        }
+        self.kernel.report(KernelEntry { op: to_slow::REMOVED, flow: id, ..KernelEntry::default() });
+    }
+
+    /// Retransmission timeout: everything from `snd_una` again (RFC 5681 §3.1, RFC 6582 §4).
+    fn retransmit(&mut self, flow: Flow<'m>, window_bytes: u64) {
+        let hot = flow.hot;
+        let una = hot.snd_una.get();
+        if hot.snd_max.get() <= una {
+            return;
+        }
+        self.status.count(Counter::TimeoutRetransmits);
+        hot.cwnd_bytes.set(u32::try_from(window_bytes).unwrap_or(u32::MAX).max(flow.mss()));
+        hot.snd_nxt.set(una);
+        flow.clear(hot_flags::RECOVERY);
+        flow.set_duplicates(0);
+        let now_ns = self.now_us.wrapping_mul(1000);
+        let private = &mut self.private[flow.id as usize];
+        private.recover = hot.snd_max.get() as u32;
+        private.bits = (private.bits | bit::URGENT) & !(bit::TIMED | bit::RESEND);
+        private.next_send_ns = private.next_send_ns.min(now_ns);
+        if hot.snd_wnd.get() == 0 {
+            // The peer took its window back: ask for it.
+            return self.probe(flow);
+        }
+        self.schedule(flow);
+    }
+
+    /// A segment just left of the window: the peer answers with an acknowledgement that carries its window.
+    fn probe(&mut self, flow: Flow<'m>) {
+        self.status.count(Counter::WindowProbes);
+        self.send_empty(flow, None, flow.hot.snd_una.get().wrapping_sub(1));
+    }
+
+    fn idle(&mut self, flow: Flow<'m>) {
+        if flow.has_work() {
+            flow.set(hot_flags::ACTIVE);
+            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
+        } else {
+            flow.clear(hot_flags::ACTIVE);
+        }
+    }
+
+    /// A new packet with the frame of an operation.
+    fn frame(&mut self, operation: &Operation) -> Option<P::Packet> {
+        let bytes = usize::try_from(operation.entry.value).ok()?;
+        if bytes > PACKET_SLOT_BYTES as usize {
+            self.status.count(Counter::Malformed);
+            return None;
+        }
+        let mut packet = self.allocate()?;
+        if bytes > packet.capacity() {
+            self.status.count(Counter::Malformed);
+            return None;
+        }
+        packet.set_len(bytes);
+        self.kernel.read_frame(operation.slot, packet.data_mut()).then_some(packet)
+    }
+
+    fn transmit_frame(&mut self, operation: &Operation) {
+        if let Some(packet) = self.frame(operation) {
+            self.emit(packet);
+        }
+    }
+
+    fn inject(&mut self, operation: &Operation) {
+        if let Some(packet) = self.frame(operation) {
+            self.receive_frame(packet, RxChecksum::Good);
+        }
+    }
+}
+
+/// Brings positions in order that an earlier process may have left half-way.
+fn repair(flow: Flow<'_>) {
+    let hot = flow.hot;
+    let una = hot.snd_una.get();
+    let top = hot.snd_end.get().wrapping_add(u64::from(flow.has(hot_flags::FIN_SENT)));
+    hot.snd_max.set(hot.snd_max.get().clamp(una, top.max(una)));
+    hot.snd_nxt.set(hot.snd_nxt.get().clamp(una, hot.snd_max.get()));
+    flow.set_duplicates(0);
+    let rcv_nxt = hot.rcv_nxt.get();
+    if flow.advertised(rcv_nxt) > flow.buffer_edge().max(rcv_nxt) {
+        hot.rcv_adv.set(flow.buffer_edge().max(rcv_nxt) as u32);
+    }
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What leaves: frames to the port, pure acknowledgements.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    header::{self, Header, OPTIONS_MAX, PLAIN_BYTES, TIMESTAMP_BYTES},
+    parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
+    port::{Packet, Port, Steer},
+    private::bit,
+    word::Word,
+};
+use abi::{adjacency::RESOLVED, clock::timestamp_value, core_status::Counter, flow::{hot_flags, NONE}};
+
+const MAC_MASK: u64 = (1 << 48) - 1;
+/// Most SACK blocks beside timestamps (RFC 2018 §3).
+const SACK_BLOCKS: usize = 3;
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Queues a finished frame.
+    #[inline]
+    pub(crate) fn emit(&mut self, packet: P::Packet) {
+        if self.tx.room() == 0 {
+            self.flush();
+        }
+        if self.tx.push(packet).is_err() {
+            self.status.count(Counter::TxFull);
+        }
+    }
+
+    /// Room for another frame, made by giving the port what is queued if need be.
+    #[inline]
+    pub(crate) fn has_tx_room(&mut self) -> bool {
+        if self.tx.room() == 0 {
+            self.flush();
+        }
+        self.tx.room() > 0
+    }
+
+    /// Gives queued frames to the port.
+    pub(crate) fn flush(&mut self) {
+        let queued = self.tx.len();
+        if queued == 0 {
+            return;
+        }
+        let bytes: usize = self.tx.iter().map(|packet| packet.data().len()).sum();
+        let sent = self.port.transmit(&mut self.tx);
+        let left: usize = self.tx.iter().map(|packet| packet.data().len()).sum();
+        self.work.sent += sent as u32;
+        self.status.add(Counter::TxPackets, sent as u64);
+        self.status.add(Counter::TxBytes, (bytes - left) as u64);
+    }
+
+    /// An empty packet, or `None` (counted).
+    #[inline]
+    pub(crate) fn allocate(&mut self) -> Option<P::Packet> {
+        let packet = self.port.allocate();
+        if packet.is_none() {
+            self.status.count(Counter::NoBuffer);
+        }
+        packet
+    }
+
+    /// Sets the frame's length and writes the headers of a segment of `flow`. The payload follows
+    /// at the returned offset. `None`: the next hop is unknown.
+    #[inline]
+    pub(crate) fn write_headers(&mut self, flow: Flow<'m>, packet: &mut P::Packet, sequence: u64, flags: u8, payload: usize, ecn: u8) -> Option<usize> {
+        let hot = flow.hot;
+        let mac = self.tables.adjacencies.get(hot.adjacency.get() as usize)?.mac.get();
+        if mac & RESOLVED == 0 {
+            return None;
+        }
+        let state = hot.flags.get();
+        let rcv_nxt = hot.rcv_nxt.get();
+        let timestamps = state & hot_flags::TIMESTAMPS != 0;
+        let options = if timestamps { TIMESTAMP_BYTES } else { 0 };
+        let echo = if state & (hot_flags::ECN | hot_flags::ECN_ECHO) == hot_flags::ECN | hot_flags::ECN_ECHO { flag::ECE } else { 0 };
+        if state & hot_flags::ACK_PENDING != 0 {
+            hot.flags.set(state & !hot_flags::ACK_PENDING);
+        }
+        let private = &mut self.private[flow.id as usize];
+        private.last_ack = rcv_nxt as u32;
+        let ts_offset = private.ts_offset;
+        self.ip_id = self.ip_id.wrapping_add(1);
+        packet.set_len(PLAIN_BYTES + options + payload);
+        let frame = packet.data_mut();
+        header::write(
+            frame,
+            &Header {
+                destination_mac: mac & MAC_MASK,
+                source_mac: self.mac,
+                local_ip: hot.local_ip.get(),
+                remote_ip: hot.remote_ip.get(),
+                ports: hot.ports.get(),
+                seq: sequence as u32,
+                ack: rcv_nxt as u32,
+                window: flow.advertise(rcv_nxt),
+                flags: flags | flag::ACK | echo,
+                ecn,
+                ttl: self.config.ttl,
+                id: self.ip_id,
+                options_bytes: options as u8,
+            },
+        );
+        if timestamps {
+            header::write_timestamps(frame, timestamp_value(self.now_us, ts_offset), hot.ts_recent.get());
+        }
+        Some(PLAIN_BYTES + options)
+    }
+
+    /// Sees to the checksums of a finished segment and queues it. `l4_bytes`: length of its TCP header.
+    #[inline]
+    pub(crate) fn emit_segment(&mut self, mut packet: P::Packet, l4_bytes: usize) {
+        if self.offload {
+            packet.request_tx_checksum(ETHERNET_BYTES as u8, IPV4_BYTES as u8, l4_bytes as u8);
+        } else {
+            header::write_checksums(packet.data_mut());
+        }
+        self.status.count(Counter::TxSegments);
+        self.emit(packet);
+    }
+
+    /// Sends a pure acknowledgement in `packet`, or in a new one.
+    pub(crate) fn acknowledge_now(&mut self, flow: Flow<'m>, packet: Option<P::Packet>) {
+        self.send_empty(flow, packet, flow.hot.snd_nxt.get());
+    }
+
+    /// Sends a segment without data at `sequence`.
+    pub(crate) fn send_empty(&mut self, flow: Flow<'m>, packet: Option<P::Packet>, sequence: u64) {
+        let Some(mut packet) = packet.or_else(|| self.allocate()) else { return };
+        packet.clear_tx_offload();
+        let Some(offset) = self.write_headers(flow, &mut packet, sequence, 0, 0, 0) else { return };
+        let mut header_bytes = offset;
+        if flow.hot.recovery.get() != NONE && flow.has(hot_flags::SACK) {
+            header_bytes += self.append_sack(flow, &mut packet, offset);
+        }
+        self.status.count(Counter::TxAcks);
+        self.emit_segment(packet, header_bytes - ETHERNET_BYTES - IPV4_BYTES);
+    }
+
+    /// Appends a SACK option (RFC 2018 §3) with what was received out of order. Returns its bytes.
+    #[cold]
+    fn append_sack(&mut self, flow: Flow<'m>, packet: &mut P::Packet, offset: usize) -> usize {
+        let mut option = [0u8; OPTIONS_MAX];
+        let blocks = self.sack_blocks(flow, &mut option[4..4 + SACK_BLOCKS * 8]);
+        if blocks == 0 {
+            return 0;
+        }
+        let bytes = 4 + blocks * 8;
+        option[..4].copy_from_slice(&[1, 1, 5, (bytes - 2) as u8]);
+        packet.set_len(offset + bytes);
+        let frame = packet.data_mut();
+        if let Some(out) = frame.get_mut(offset..offset + bytes) {
+            out.copy_from_slice(&option[..bytes]);
+        }
+        // The headers were written for a shorter segment.
+        header::lengthen(frame, bytes);
+        bytes
+    }
+
+    /// Owes an acknowledgement: sent when the delay is over unless data takes it along.
+    #[inline]
+    pub(crate) fn acknowledge_later(&mut self, flow: Flow<'m>) {
+        if flow.has(hot_flags::ACK_PENDING) {
+            return;
+        }
+        flow.set(hot_flags::ACK_PENDING);
+        let now = self.now_us as u32;
+        let private = &mut self.private[flow.id as usize];
+        private.ack_since_us = now;
+        if !private.has(bit::IN_ACKS) {
+            private.bits |= bit::IN_ACKS;
+            self.acks.push((flow.id, now));
+        }
+    }
+
+    /// Sends the acknowledgements whose delay is over.
+    pub(crate) fn send_delayed_acks(&mut self) {
+        let now = self.now_us as u32;
+        let delay = self.config.delayed_ack_us;
+        while let Some((id, since)) = self.acks.first() {
+            if now.wrapping_sub(since) < delay || !self.has_tx_room() {
+                return;
+            }
+            self.acks.pop();
+            let private = &mut self.private[id as usize];
+            private.bits &= !bit::IN_ACKS;
+            let (ours, owed_since) = (private.has(bit::OURS), private.ack_since_us);
+            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let flow = Flow { id, hot };
+            if !ours || !flow.has(hot_flags::ACK_PENDING) {
+                continue;
+            }
+            if now.wrapping_sub(owed_since) < delay {
+                // A later one: the one that was queued has been sent with data.
+                self.private[id as usize].bits |= bit::IN_ACKS;
+                self.acks.push((id, owed_since));
+                continue;
+            }
+            self.acknowledge_now(flow, None);
+        }
+    }
+}

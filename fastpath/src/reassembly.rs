@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Data received out of order: a few intervals per flow, kept in a recovery block. The bytes are in their
+//! chunks already; only `rcv_nxt` has to catch up.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    port::{Port, Steer},
+    receive::Arrival,
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    flow::NONE,
+    recovery::{RecoveryBlock, INTERVALS},
+};
+
+/// Ascending, disjoint intervals that do not touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Intervals {
+    list: [(u64, u64); INTERVALS],
+    count: usize,
+}
+
+/// Word of [`RecoveryBlock::reserved`] that holds the position of a FIN received out of order, or zero.
+const FIN_WORD: usize = 0;
+/// Word that holds the start of the interval that changed last: SACK reports it first.
+const LATEST_WORD: usize = 1;
+
+impl Intervals {
+    pub(crate) fn load(block: &RecoveryBlock) -> Self {
+        let mut intervals = Self { count: (block.count.get() as usize).min(INTERVALS), ..Self::default() };
+        for (to, from) in intervals.list.iter_mut().zip(&block.intervals) {
+            *to = (from.start.get(), from.end.get());
+        }
+        intervals
+    }
+
+    pub(crate) fn store(&self, block: &RecoveryBlock) {
+        for (from, to) in self.list.iter().zip(&block.intervals) {
+            to.start.set(from.0);
+            to.end.set(from.1);
+        }
+        block.count.set(self.count as u32);
+    }
+
+    /// The intervals in use.
+    pub(crate) fn as_slice(&self) -> &[(u64, u64)] {
+        self.list.get(..self.count).unwrap_or(&[])
+    }
+
+    /// Adds `start..end`, joined with what it overlaps or touches. False, and nothing changed, if there is
+    /// no room for another interval.
+    pub(crate) fn insert(&mut self, start: u64, end: u64) -> bool {
+        let (mut start, mut end) = (start, end);
+        let mut joined = Self::default();
+        let mut rest = [(0, 0); INTERVALS];
+        let mut after = 0;
+        for (from, to) in self.as_slice() {
+            if *to < start {
+                joined.list[joined.count] = (*from, *to);
+                joined.count += 1;
+            } else if *from > end {
+                rest[after] = (*from, *to);
+                after += 1;
+            } else {
+                start = start.min(*from);
+                end = end.max(*to);
+            }
+        }
+        if joined.count + 1 + after > INTERVALS {
+            return false;
+        }
+        joined.list[joined.count] = (start, end);
+        joined.count += 1;
+        for interval in rest.iter().take(after) {
+            joined.list[joined.count] = *interval;
+            joined.count += 1;
+        }
+        *self = joined;
+        true
+    }
+
+    /// Data is complete up to `next`: removes what that reaches and returns how far it is complete now.
+    pub(crate) fn absorb(&mut self, mut next: u64) -> u64 {
+        let mut left = Self::default();
+        for (from, to) in self.as_slice() {
+            if *from <= next {
+                next = next.max(*to);
+            } else {
+                left.list[left.count] = (*from, *to);
+                left.count += 1;
+            }
+        }
+        *self = left;
+        next
+    }
+}
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    fn block(&self, flow: Flow<'m>) -> Option<&'m RecoveryBlock> {
+        self.tables.recovery.get(flow.hot.recovery.get() as usize)
+    }
+
+    /// The flow's recovery block, a new one if it has none.
+    fn block_or_new(&mut self, flow: Flow<'m>) -> Option<&'m RecoveryBlock> {
+        if flow.hot.recovery.get() == NONE {
+            let index = self.shared.take_recovery()?;
+            let block = self.tables.recovery.get(index as usize)?;
+            block.count.set(0);
+            block.recover.set(0);
+            block.reserved.iter().for_each(|word| word.set(0));
+            block.flow.set(flow.id + 1);
+            flow.hot.recovery.set(index);
+        }
+        self.block(flow)
+    }
+
+    /// Gives the flow's recovery block back, if it has one.
+    pub(crate) fn release_block(&mut self, flow: Flow<'m>) {
+        let index = flow.hot.recovery.get();
+        if index == NONE {
+            return;
+        }
+        flow.hot.recovery.set(NONE);
+        if let Some(block) = self.tables.recovery.get(index as usize) {
+            block.count.set(0);
+            block.flow.set(0);
+            self.shared.give_recovery(index);
+        }
+    }
+
+    /// Keeps data beyond a gap. What cannot be kept is dropped: the peer sends it again.
+    #[cold]
+    pub(crate) fn take_out_of_order(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) {
+        let Some(block) = self.block_or_new(flow) else {
+            return self.status.count(Counter::OutOfOrderDropped);
+        };
+        let mut intervals = Intervals::load(block);
+        let end = arrival.start + arrival.bytes as u64;
+        let fits = arrival.bytes == 0 || intervals.insert(arrival.start, end);
+        if !fits || (arrival.bytes > 0 && !self.store(flow, arrival, packet)) {
+            self.status.count(Counter::OutOfOrderDropped);
+            return self.release_if_empty(flow, block);
+        }
+        intervals.store(block);
+        block.reserved[LATEST_WORD].set(arrival.start);
+        if arrival.fin {
+            block.reserved[FIN_WORD].set(end);
+        }
+        self.status.count(Counter::OutOfOrder);
+    }
+
+    /// In-order data reached `next`: joins what was kept. Sets the arrival's FIN if the kept FIN is next.
+    #[cold]
+    pub(crate) fn absorb(&mut self, flow: Flow<'m>, next: u64, arrival: &mut Arrival) -> u64 {
+        let Some(block) = self.block(flow) else { return next };
+        let mut intervals = Intervals::load(block);
+        let next = if arrival.fin { next } else { intervals.absorb(next) };
+        intervals.store(block);
+        let fin = block.reserved[FIN_WORD].get();
+        if fin != 0 && fin <= next {
+            arrival.fin = true;
+        }
+        // RFC 5681 §4.2: at once when a gap is filled, wholly or in part.
+        arrival.urgent = true;
+        if arrival.fin {
+            self.release_block(flow);
+        } else {
+            self.release_if_empty(flow, block);
+        }
+        next
+    }
+
+    fn release_if_empty(&mut self, flow: Flow<'m>, block: &RecoveryBlock) {
+        if block.count.get() == 0 && block.reserved[FIN_WORD].get() == 0 {
+            self.release_block(flow);
+        }
+    }
+
+    /// Writes SACK blocks, the latest first (RFC 2018 §4), as many as fit. Returns how many.
+    pub(crate) fn sack_blocks(&self, flow: Flow<'m>, out: &mut [u8]) -> usize {
+        let Some(block) = self.block(flow) else { return 0 };
+        let intervals = Intervals::load(block);
+        let latest = block.reserved[LATEST_WORD].get();
+        let is_latest = |interval: &&(u64, u64)| interval.0 <= latest && latest < interval.1;
+        let first = intervals.as_slice().iter().filter(is_latest);
+        let others = intervals.as_slice().iter().filter(|interval| !is_latest(interval));
+        let mut blocks = 0;
+        for ((start, end), bytes) in first.chain(others).zip(out.chunks_exact_mut(8)) {
+            bytes[..4].copy_from_slice(&(*start as u32).to_be_bytes());
+            bytes[4..].copy_from_slice(&(*end as u32).to_be_bytes());
+            blocks += 1;
+        }
+        blocks
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/reassembly.rs"]
+mod tests;

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A received segment of an installed flow: RFC 9293 §3.10.7.4 with RFC 5961, 7323 and 8257.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    parse::{flag, Segment, ECN_CE},
+    port::{Packet, Port, Steer},
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    flow::{extend, hot_flags, owner_application, NONE},
+    kernel_ring::{reason, to_slow, KernelEntry},
+};
+
+/// Segments without data that are out of the window get an answer this often, so that two confused ends do not
+/// acknowledge each other for ever (RFC 5961 §7 asks for a limit). A zero-window probe comes far less often.
+const CHALLENGE_INTERVAL_US: u32 = 20_000;
+/// TS.Recent is outdated after 24 days (RFC 7323 §5.5), in units of 2^20 µs.
+const TS_RECENT_LIFE: u32 = (24 * 86_400 * 1_000_000u64 >> 20) as u32;
+/// A pool that stays empty is reported this often.
+const POOL_EMPTY_INTERVAL_US: u64 = 1000;
+
+/// The part of a segment's data that is to be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    /// Position of the first byte (or of the FIN).
+    pub(crate) start: u64,
+    /// Its offset in the frame.
+    pub(crate) offset: usize,
+    /// Bytes.
+    pub(crate) bytes: usize,
+    /// A FIN follows them.
+    pub(crate) fin: bool,
+    /// Acknowledge at once: the segment was not quite as expected.
+    pub(crate) urgent: bool,
+}
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Processes one segment. The packet is turned around into the acknowledgement if one leaves at once.
+    #[inline]
+    pub(crate) fn receive(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        let hot = flow.hot;
+        self.status.count(Counter::RxSegments);
+        if segment.flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK {
+            return self.receive_unusual(flow, segment, &packet);
+        }
+        let state = hot.flags.get();
+        let rcv_nxt = hot.rcv_nxt.get();
+        let start = extend(segment.seq, rcv_nxt);
+        let timestamps = segment.timestamps && state & hot_flags::TIMESTAMPS != 0;
+        if timestamps && self.is_stale(flow, segment) {
+            self.status.count(Counter::StaleTimestamp);
+            return self.refuse(flow, segment, packet);
+        }
+        let mut arrival = Arrival {
+            start,
+            offset: usize::from(segment.payload_offset),
+            bytes: usize::from(segment.payload_bytes),
+            fin: segment.flags & flag::FIN != 0,
+            urgent: false,
+        };
+        let end = start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
+        if start != rcv_nxt || end > flow.advertised(rcv_nxt) {
+            match trim(flow, rcv_nxt, arrival) {
+                Some(trimmed) => arrival = trimmed,
+                None => {
+                    self.status.count(Counter::Unacceptable);
+                    return self.refuse(flow, segment, packet);
+                }
+            }
+        }
+        if !self.acknowledged(flow, segment) {
+            self.status.count(Counter::Unacceptable);
+            return self.refuse(flow, segment, packet);
+        }
+        if timestamps {
+            self.update_recent(flow, segment);
+        }
+        if arrival.bytes > 0 || arrival.fin {
+            self.take_data(flow, segment, arrival, packet);
+        } else if arrival.urgent {
+            self.acknowledge_now(flow, Some(packet));
+        }
+    }
+
+    /// A flag that the fast path leaves alone, or no ACK (dropped, RFC 9293 §3.10.7.4 fifth step).
+    /// URG is ignored: urgent data is delivered in line (RFC 6093 §4).
+    #[cold]
+    fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: &P::Packet) {
+        if segment.flags & (flag::SYN | flag::RST) != 0 {
+            self.kernel.packet(reason::FLAGS, flow.id, packet.data(), &self.status);
+        } else {
+            self.status.count(Counter::Unacceptable);
+        }
+    }
+
+    /// PAWS (RFC 7323 §5.3).
+    #[inline]
+    fn is_stale(&self, flow: Flow<'m>, segment: &Segment) -> bool {
+        if segment.ts_value.wrapping_sub(flow.hot.ts_recent.get()) as i32 >= 0 {
+            return false;
+        }
+        let now = (self.now_us >> 20) as u32;
+        now.wrapping_sub(self.private[flow.id as usize].ts_recent_at) < TS_RECENT_LIFE
+    }
+
+    /// TS.Recent (RFC 7323 §4.3), from an acceptable segment with SEG.SEQ <= Last.ACK.sent.
+    #[inline]
+    fn update_recent(&mut self, flow: Flow<'m>, segment: &Segment) {
+        let private = &mut self.private[flow.id as usize];
+        if segment.seq.wrapping_sub(private.last_ack) as i32 <= 0 {
+            private.ts_recent_at = (self.now_us >> 20) as u32;
+            flow.hot.ts_recent.set(segment.ts_value);
+        }
+    }
+
+    /// Answers an unacceptable segment with an acknowledgement (RFC 9293 §3.10.7.4 first step).
+    #[cold]
+    pub(crate) fn refuse(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 {
+            let now = self.now_us as u32;
+            let private = &mut self.private[flow.id as usize];
+            if now.wrapping_sub(private.challenge_at_us) < CHALLENGE_INTERVAL_US {
+                return;
+            }
+            private.challenge_at_us = now;
+        }
+        self.acknowledge_now(flow, Some(packet));
+    }
+
+    /// Takes data and FIN, both already within the window.
+    #[inline]
+    fn take_data(&mut self, flow: Flow<'m>, segment: &Segment, mut arrival: Arrival, packet: P::Packet) {
+        let hot = flow.hot;
+        let state = hot.flags.get();
+        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0 && !self.may_take(flow, arrival) {
+            return;
+        }
+        if state & hot_flags::ECN != 0 && arrival.bytes > 0 {
+            arrival.urgent |= self.echo_congestion(flow, segment.ecn == ECN_CE);
+        }
+        let rcv_nxt = hot.rcv_nxt.get();
+        if arrival.start != rcv_nxt {
+            self.take_out_of_order(flow, arrival, &packet);
+            return self.acknowledge_now(flow, Some(packet));
+        }
+        if arrival.bytes > 0 && !self.store(flow, arrival, &packet) {
+            return;
+        }
+        let mut next = rcv_nxt.wrapping_add(arrival.bytes as u64);
+        if hot.recovery.get() != NONE {
+            next = self.absorb(flow, next, &mut arrival);
+        }
+        if arrival.fin {
+            next = next.wrapping_add(1);
+            flow.set(hot_flags::FIN_RECEIVED);
+            self.kernel.report(KernelEntry { op: to_slow::FIN_RECEIVED, flow: flow.id, ..KernelEntry::default() });
+        }
+        // The commit point: everything before is stored, nothing after is acknowledged.
+        hot.rcv_nxt.commit(next);
+        self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
+        self.announce(flow);
+        let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
+        // RFC 9293 §3.8.6.3: at least every second full segment.
+        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= 2 * flow.mss() {
+            self.acknowledge_now(flow, Some(packet));
+        } else {
+            self.acknowledge_later(flow);
+        }
+    }
+
+    /// Data for a receiver that is closed, or after the peer's own FIN.
+    #[cold]
+    fn may_take(&mut self, flow: Flow<'m>, arrival: Arrival) -> bool {
+        if flow.has(hot_flags::FIN_RECEIVED) {
+            // Nothing can follow a FIN; what does is ignored (RFC 9293 §3.10.7.4, seventh step).
+            return false;
+        }
+        if arrival.bytes > 0 {
+            self.kernel.hint(KernelEntry { op: to_slow::DATA_AFTER_CLOSE, flow: flow.id, ..KernelEntry::default() });
+            return false;
+        }
+        true
+    }
+
+    /// RFC 8257 §3.2: ECE follows the CE marks of the data. True if an acknowledgement must leave at once.
+    #[inline]
+    fn echo_congestion(&mut self, flow: Flow<'m>, marked: bool) -> bool {
+        if marked {
+            self.status.count(Counter::CongestionExperienced);
+        }
+        if marked == flow.has(hot_flags::ECN_ECHO) {
+            return false;
+        }
+        if flow.has(hot_flags::ACK_PENDING) {
+            // For the data so far, with the state so far.
+            self.acknowledge_now(flow, None);
+        }
+        if marked {
+            flow.set(hot_flags::ECN_ECHO);
+        } else {
+            flow.clear(hot_flags::ECN_ECHO);
+        }
+        true
+    }
+
+    /// Copies an arrival's bytes into the application's chunks. False: dropped and counted.
+    #[inline]
+    pub(crate) fn store(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) -> bool {
+        let number = owner_application(flow.hot.owner.get());
+        let Some(application) = self.applications.get_mut(usize::from(number)).and_then(Option::as_mut) else {
+            self.status.count(Counter::PoolEmpty);
+            return false;
+        };
+        let bytes = packet.data().get(arrival.offset..arrival.offset + arrival.bytes);
+        let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get())) else {
+            self.status.count(Counter::PoolEmpty);
+            return false;
+        };
+        if application.write(&self.shared, record, arrival.start, bytes) {
+            return true;
+        }
+        self.status.count(Counter::PoolEmpty);
+        if self.now_us.wrapping_sub(application.pool_empty_at_us) >= POOL_EMPTY_INTERVAL_US {
+            application.pool_empty_at_us = self.now_us;
+            self.kernel.hint(KernelEntry { op: to_slow::POOL_EMPTY, flow: flow.id, value: number.into(), ..KernelEntry::default() });
+        }
+        false
+    }
+}
+
+/// The acceptability test and trimming of RFC 9293 §3.10.7.4 for a segment that is not simply the
+/// next one. `None`: unacceptable.
+pub(crate) fn trim(flow: Flow<'_>, rcv_nxt: u64, mut arrival: Arrival) -> Option<Arrival> {
+    // Rounding of a scaled window must not let the buffer map wrap.
+    let edge = flow.advertised(rcv_nxt).min(flow.map_edge()).max(rcv_nxt);
+    let end = arrival.start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
+    if end == arrival.start {
+        // At the very edge too: a sender that filled the window acknowledges from there.
+        return (arrival.start >= rcv_nxt && arrival.start <= edge).then_some(arrival);
+    }
+    if end <= rcv_nxt {
+        return None;
+    }
+    if arrival.start < rcv_nxt {
+        let old = (rcv_nxt - arrival.start) as usize;
+        arrival.start = rcv_nxt;
+        arrival.offset += old.min(arrival.bytes);
+        arrival.bytes = arrival.bytes.saturating_sub(old);
+        arrival.urgent = true;
+    }
+    if arrival.start > edge || (arrival.start == edge && arrival.start != rcv_nxt) {
+        return None;
+    }
+    // A FIN needs no buffer, so it is taken at the edge of a closed window.
+    let room = (edge - arrival.start) as usize;
+    if arrival.bytes > room {
+        arrival.bytes = room;
+        arrival.fin = false;
+        arrival.urgent = true;
+    }
+    Some(arrival)
+}

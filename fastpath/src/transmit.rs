@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The transmit scheduler: which flow sends next, how much, and the segment itself.
+
+use crate::{
+    core::Core,
+    flow::Flow,
+    pacing::CREDIT_NS,
+    parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
+    port::{Packet, Port, Steer},
+    private::bit,
+    word::Word,
+};
+use abi::{
+    core_status::Counter,
+    flow::{hot_flags, owner_application, owner_context},
+    kernel_ring::{to_slow, KernelEntry},
+};
+
+/// Segments of one flow before the next flow's turn.
+const QUANTUM: usize = 4;
+/// ECN-capable transport (RFC 3168 §5), set on new data only.
+const ECT0: u8 = 2;
+
+/// What to send next for a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Plan {
+    position: u64,
+    bytes: usize,
+    fin: bool,
+    /// A retransmission beside the stream's own progress.
+    resend: bool,
+}
+
+/// What becomes of a flow after its turn.
+enum Next {
+    /// Nothing to send until something happens.
+    Done,
+    /// More to send.
+    Again,
+    /// More to send at this time, µs.
+    At(u64),
+}
+
+impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
+    /// Puts a flow in the scheduler, unless it is there or stopped.
+    #[inline]
+    pub(crate) fn schedule(&mut self, flow: Flow<'m>) {
+        let private = &mut self.private[flow.id as usize];
+        if private.bits & (bit::IN_READY | bit::IN_WHEEL | bit::STOPPED) == 0 {
+            private.bits |= bit::IN_READY;
+            self.ready.push(flow.id);
+        }
+    }
+
+    /// There is something to send: schedules the flow, and tells the slow path once, which then
+    /// samples the flow until it has nothing outstanding (also if the window or the rate is zero).
+    #[inline]
+    pub(crate) fn activate(&mut self, flow: Flow<'m>) {
+        let state = flow.hot.flags.get();
+        if state & hot_flags::ACTIVE == 0 {
+            flow.hot.flags.set(state | hot_flags::ACTIVE);
+            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
+        }
+        self.schedule(flow);
+    }
+
+    /// Lets the flows in the scheduler send, each in turn, up to the poll's budget.
+    pub(crate) fn transmit_ready(&mut self) {
+        if !self.wheel.is_empty() {
+            let ready = &mut self.ready;
+            self.wheel.advance(self.now_us, &mut self.private, |flow, private| {
+                private.bits = private.bits & !bit::IN_WHEEL | bit::IN_READY;
+                ready.push(flow);
+            });
+        }
+        let mut budget = 2 * self.config.batch;
+        for _ in 0..self.ready.len() {
+            if budget == 0 || !self.has_tx_room() {
+                return;
+            }
+            if let Some(hot) = self.ready.nth(2).and_then(|id| self.tables.hot.get(id as usize)) {
+                P::prefetch(&hot.snd_end);
+            }
+            let Some(id) = self.ready.pop() else { return };
+            let private = &mut self.private[id as usize];
+            private.bits &= !bit::IN_READY;
+            if !private.has(bit::OURS) {
+                continue;
+            }
+            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let flow = Flow { id, hot };
+            match self.transmit_flow(flow, &mut budget) {
+                Next::Done => {}
+                Next::Again => self.schedule(flow),
+                Next::At(at_us) => {
+                    self.private[id as usize].bits |= bit::IN_WHEEL;
+                    self.wheel.insert(&mut self.private, id, at_us);
+                }
+            }
+        }
+    }
+
+    /// One flow's turn.
+    #[inline]
+    fn transmit_flow(&mut self, flow: Flow<'m>, budget: &mut usize) -> Next {
+        for _ in 0..QUANTUM {
+            let Some(plan) = self.plan(flow) else { return Next::Done };
+            let private = &self.private[flow.id as usize];
+            if private.has(bit::STOPPED) {
+                return Next::Done;
+            }
+            if private.byte_time != 0 && private.next_send_ns > self.now_us.wrapping_mul(1000) {
+                return Next::At(private.next_send_ns.div_ceil(1000));
+            }
+            if *budget == 0 || !self.has_tx_room() {
+                return Next::Again;
+            }
+            let Some(packet) = self.allocate() else { return Next::Again };
+            *budget -= 1;
+            if !self.send_segment(flow, plan, packet) {
+                return Next::Done;
+            }
+            if !plan.resend && plan.position.wrapping_add(plan.bytes as u64) == flow.hot.snd_end.get() && (plan.fin || !flow.has(hot_flags::FIN_QUEUED)) {
+                return Next::Done;
+            }
+        }
+        Next::Again
+    }
+
+    /// The next segment that window, congestion window and the rules against small segments allow.
+    #[inline]
+    fn plan(&mut self, flow: Flow<'m>) -> Option<Plan> {
+        let hot = flow.hot;
+        let private = &self.private[flow.id as usize];
+        if private.has(bit::RESEND) {
+            if let Some(plan) = self.plan_resend(flow) {
+                return Some(plan);
+            }
+        }
+        let private = &self.private[flow.id as usize];
+        let (una, nxt, end) = (hot.snd_una.get(), hot.snd_nxt.get(), hot.snd_end.get());
+        let mss = u64::from(flow.mss());
+        let mut window = u64::from(hot.cwnd_bytes.get());
+        let duplicates = flow.duplicates();
+        if duplicates != 0 {
+            // Each duplicate acknowledgement says that a segment has left the network (RFC 5681 §3.2, RFC 3042).
+            window += u64::from(duplicates) * mss;
+        }
+        let room = una.wrapping_add(window.min(u64::from(hot.snd_wnd.get()))).saturating_sub(nxt);
+        let available = end.saturating_sub(nxt);
+        let bytes = available.min(room).min(mss);
+        let fin = nxt <= end && bytes == available && flow.has(hot_flags::FIN_QUEUED);
+        let idle = nxt == una;
+        if bytes == 0 {
+            // A FIN alone waits for the window like data, unless it is all there is: then it probes the window.
+            return (fin && (room > 0 || idle)).then_some(Plan { position: nxt, bytes: 0, fin, resend: false });
+        }
+        if bytes < mss && !fin && !idle && !private.has(bit::URGENT) {
+            let window_limited = bytes < available;
+            let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
+            // Silly window avoidance (RFC 9293 §3.8.6.2.1), Nagle (§3.7.4) as Minshall amended it.
+            if window_limited || (!private.has(bit::NODELAY) && small_in_flight && nxt == hot.snd_max.get()) {
+                return None;
+            }
+        }
+        Some(Plan { position: nxt, bytes: bytes as usize, fin, resend: false })
+    }
+
+    /// The first unacknowledged segment once more. It was within the windows when it was sent first.
+    #[cold]
+    fn plan_resend(&mut self, flow: Flow<'m>) -> Option<Plan> {
+        let hot = flow.hot;
+        let (una, end) = (hot.snd_una.get(), hot.snd_end.get());
+        let sent_data = hot.snd_max.get().min(end);
+        if hot.snd_max.get() <= una {
+            self.private[flow.id as usize].bits &= !bit::RESEND;
+            return None;
+        }
+        let bytes = sent_data.saturating_sub(una).min(u64::from(flow.mss()));
+        let fin = flow.has(hot_flags::FIN_SENT) && una + bytes == end;
+        Some(Plan { position: una, bytes: bytes as usize, fin, resend: true })
+    }
+
+    /// Builds and queues a planned segment. False: its bytes or its next hop are not there.
+    #[inline]
+    fn send_segment(&mut self, flow: Flow<'m>, plan: Plan, mut packet: P::Packet) -> bool {
+        let hot = flow.hot;
+        let end = plan.position.wrapping_add(plan.bytes as u64);
+        let new = plan.position >= hot.snd_max.get();
+        let mut flags = 0;
+        if plan.bytes > 0 && end == hot.snd_end.get() {
+            flags |= flag::PSH;
+        }
+        if plan.fin {
+            flags |= flag::FIN;
+        }
+        let state = hot.flags.get();
+        let ecn_data = state & hot_flags::ECN != 0 && new && plan.bytes > 0;
+        if ecn_data && self.private[flow.id as usize].has(bit::CWR_DUE) {
+            flags |= flag::CWR;
+        }
+        let ecn = if ecn_data { ECT0 } else { 0 };
+        let Some(offset) = self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn) else { return false };
+        if plan.bytes > 0 && !self.load(flow, plan, &mut packet, offset) {
+            return false;
+        }
+        self.sent(flow, plan, new, offset);
+        self.emit_segment(packet, offset - ETHERNET_BYTES - IPV4_BYTES);
+        true
+    }
+
+    /// Copies the payload into the frame.
+    #[inline]
+    fn load(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet, offset: usize) -> bool {
+        let owner = flow.hot.owner.get();
+        let application = self.applications.get(usize::from(owner_application(owner))).and_then(Option::as_ref);
+        let record = application.and_then(|a| a.record(flow.hot.buffers.get()));
+        if let (Some(application), Some(record)) = (application, record) {
+            if let Some(payload) = packet.data_mut().get_mut(offset..) {
+                if application.read(record, plan.position, payload) {
+                    return true;
+                }
+            }
+        }
+        // Announced, but the map does not say where it is.
+        self.status.count(Counter::RefusedEntries);
+        self.kernel.hint(KernelEntry { op: to_slow::FAULT, flow: flow.id, value: owner_context(owner).into(), ..KernelEntry::default() });
+        false
+    }
+
+    /// Book-keeping of a segment that is about to leave. `snd_max` is stored before the port gets the frame,
+    /// so that a restarted fast path knows of everything that may be acknowledged.
+    #[inline]
+    fn sent(&mut self, flow: Flow<'m>, plan: Plan, new: bool, offset: usize) {
+        let hot = flow.hot;
+        let end = plan.position.wrapping_add(plan.bytes as u64);
+        let next = end.wrapping_add(u64::from(plan.fin));
+        let now = self.now_us;
+        let private = &mut self.private[flow.id as usize];
+        let mut bits = private.bits & !bit::URGENT;
+        if plan.resend {
+            bits &= !(bit::RESEND | bit::TIMED);
+        } else {
+            hot.snd_nxt.set(next);
+        }
+        if next > hot.snd_max.get() {
+            hot.snd_max.set(next);
+        }
+        if new {
+            bits &= !bit::CWR_DUE;
+            if bits & bit::TIMED == 0 {
+                bits |= bit::TIMED;
+                private.timed_end = next as u32;
+                private.timed_at_us = now as u32;
+            }
+        }
+        if plan.bytes > 0 && plan.bytes < flow.mss() as usize {
+            private.small_end = end as u32;
+        }
+        private.bits = bits;
+        if private.byte_time != 0 {
+            // What the sender missed is made up for by at most the credit.
+            let from = private.next_send_ns.max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
+            let frame = (plan.bytes + offset) as u64;
+            private.next_send_ns = from + (frame * u64::from(private.byte_time) >> 10);
+        }
+        if plan.fin {
+            flow.set(hot_flags::FIN_SENT);
+        }
+        self.status.add(Counter::TxPayloadBytes, plan.bytes as u64);
+    }
+}
