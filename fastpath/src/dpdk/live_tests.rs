@@ -36,7 +36,8 @@ fn vhost_and_virtio_user_exchange_frames() {
     // End of input ends the echo.
     drop(echo.stdin.take());
     let report = finish(&mut echo);
-    assert!(report.contains("ended after a sleep on the interrupt"), "echo: {report}");
+    assert!(report.contains("checksums: 20200 good, 0 bad, 0 unknown"), "echo: {report}");
+    assert!(!report.contains("woken by the port 0 times"), "echo: {report}");
     let _ = std::fs::remove_file(socket);
 }
 
@@ -100,7 +101,7 @@ fn role_of_a_child() {
                 STOP.store(1, std::sync::atomic::Ordering::SeqCst);
                 wake.signal();
             });
-            echo(port, sleeper);
+            echo(port, sleeper, device.tx_tcp_checksum);
         }),
         "drive" => drive(port, device.tx_tcp_checksum),
         other => panic!("{other}"),
@@ -109,9 +110,10 @@ fn role_of_a_child() {
 
 static STOP: AtomicU32 = AtomicU32::new(0);
 
-fn echo(mut port: DpdkPort, mut sleeper: Sleeper) {
+fn echo(mut port: DpdkPort, mut sleeper: Sleeper, offload: bool) {
     let mut batch = Batch::default();
     let mut woken_by_port = 0;
+    let (mut good, mut bad, mut unknown) = (0, 0, 0);
     while STOP.load(std::sync::atomic::Ordering::SeqCst) == 0 {
         if port.receive(&mut batch, BATCH_MAX) == 0 {
             sleeper.arm();
@@ -124,15 +126,22 @@ fn echo(mut port: DpdkPort, mut sleeper: Sleeper) {
         }
         for index in 0..batch.len() {
             let packet = batch.get_mut(index).unwrap();
-            assert_eq!(packet.checksum(), RxChecksum::Good);
+            match packet.checksum() {
+                RxChecksum::Good => good += 1,
+                RxChecksum::Bad => bad += 1,
+                RxChecksum::Unknown => unknown += 1,
+            }
             packet.clear_tx_offload();
-            request_checksums(packet);
+            packet.data_mut()[..12].rotate_left(6);
+            if offload {
+                request_checksums(packet);
+            }
         }
         while !batch.is_empty() {
             port.transmit(&mut batch);
         }
     }
-    println!("{}", if woken_by_port > 0 { "ended after a sleep on the interrupt" } else { "never slept" });
+    println!("checksums: {good} good, {bad} bad, {unknown} unknown; woken by the port {woken_by_port} times");
 }
 
 fn drive(mut port: DpdkPort, offload: bool) {
