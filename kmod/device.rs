@@ -85,17 +85,8 @@ impl DeviceFile {
                 Ok(())
             }
             Op::NextNotice => {
-                let mut state = instance.lock();
-                match state.next_notice() {
-                    Some(notice) => {
-                        message.set(&notice);
-                        Ok(())
-                    }
-                    None => {
-                        instance.notice_waits.store(false, Ordering::Release);
-                        Err(EAGAIN)
-                    }
-                }
+                message.set(&instance.lock().next_notice().ok_or(EAGAIN)?);
+                Ok(())
             }
             Op::NoticeDone => {
                 let notice: Notice = message.get();
@@ -140,9 +131,7 @@ impl DeviceFile {
 
     fn events(&self) -> u32 {
         match self.role.as_ref() {
-            Some(Role::Fast(instance)) if instance.notice_waits.load(Ordering::Acquire) => {
-                bindings::POLLIN | bindings::POLLRDNORM
-            }
+            Some(Role::Fast(instance)) if instance.has_notice() => bindings::POLLIN | bindings::POLLRDNORM,
             Some(role) if role.instance().dead.load(Ordering::Acquire) => bindings::POLLERR | bindings::POLLHUP,
             _ => 0,
         }

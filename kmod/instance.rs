@@ -29,7 +29,7 @@ pub(crate) struct Instance {
     /// Keys of the flow hash, drawn once.
     pub(crate) hash_key: [u64; 2],
     /// A notice may wait for the fast path.
-    pub(crate) notice_waits: AtomicBool,
+    notice_waits: AtomicBool,
     /// Counts answers to notices; who waits for one looks again when it changed.
     answers: AtomicU64,
     #[pin]
@@ -104,6 +104,18 @@ impl Instance {
         if let Some(fast) = &state.fast {
             fast.pollers.wake(bindings::POLLIN | bindings::POLLRDNORM);
         }
+    }
+
+    /// True if the fast path has a notice to take.
+    pub(crate) fn has_notice(&self) -> bool {
+        if !self.notice_waits.swap(false, Ordering::AcqRel) {
+            return false; // the usual case, without the lock
+        }
+        let waits = self.lock().has_notice();
+        if waits {
+            self.notice_waits.store(true, Ordering::Release);
+        }
+        waits
     }
 
     /// A notice was answered, or nobody will.

@@ -2,7 +2,7 @@
 //! NEXT_NOTICE and NOTICE_DONE: what the fast path's control thread must map or forget.
 
 use crate::{
-    objects::{Life, Phase, Told},
+    objects::{Application, Life, Phase, Told},
     state::State,
 };
 use abi::{
@@ -11,56 +11,65 @@ use abi::{
     region::RegionKind,
 };
 
+/// Kind, application, index.
+type Found = (u32, u32, u32);
+
 impl State {
+    /// True if [`Self::next_notice`] would return one.
+    pub(crate) fn has_notice(&self) -> bool {
+        self.find_notice().is_some()
+    }
+
     /// The next notice, marked as taken. Segments come before contexts, so that a context's flows
     /// find their memory; removals last.
     pub(crate) fn next_notice(&mut self) -> Option<Notice> {
-        let sequence = self.notice_sequence.wrapping_add(1).max(1);
-        let taken = Told::Taken(sequence);
-        let found = self.next_segment(taken).or_else(|| self.next_context(taken)).or_else(|| self.next_removal(taken));
-        let (kind, application, index) = found?;
-        self.notice_sequence = sequence;
+        let (kind, application, index) = self.find_notice()?;
+        self.notice_sequence = self.notice_sequence.wrapping_add(1).max(1);
+        let sequence = self.notice_sequence;
+        self.mark_taken(kind, application, index, Told::Taken(sequence));
         Some(Notice { kind, sequence, application, index, ..Notice::default() })
     }
 
-    fn next_segment(&mut self, taken: Told) -> Option<(u32, u32, u32)> {
-        for (id, application) in self.applications.iter_mut() {
-            if !matches!(application.life, Life::Alive | Life::Dying) {
-                continue;
-            }
-            for (kind, say) in [(RegionKind::Pool, notice::POOL_SEGMENT), (RegionKind::Maps, notice::MAP_SEGMENT)] {
-                let segments = application.segments_mut(kind).iter_mut().enumerate();
-                if let Some((index, segment)) = segments.into_iter().find(|(_, s)| s.told == Told::Not) {
+    fn find_notice(&self) -> Option<Found> {
+        self.find_segment().or_else(|| self.find_context()).or_else(|| self.find_removal())
+    }
+
+    fn find_segment(&self) -> Option<Found> {
+        self.applications.iter().filter(|(_, a)| matches!(a.life, Life::Alive | Life::Dying)).find_map(|(id, a)| {
+            let untold = |kind| a.segments(kind).iter().position(|segment| segment.told == Told::Not);
+            let pool = untold(RegionKind::Pool).map(|index| (notice::POOL_SEGMENT, id, index as u32));
+            pool.or_else(|| untold(RegionKind::Maps).map(|index| (notice::MAP_SEGMENT, id, index as u32)))
+        })
+    }
+
+    fn find_context(&self) -> Option<Found> {
+        self.contexts.iter().find_map(|(id, context)| match context.phase {
+            Phase::Added(Told::Not) => Some((notice::CONTEXT_ADDED, context.application, id)),
+            Phase::Removed(Told::Not) => Some((notice::CONTEXT_REMOVED, context.application, id)),
+            _ => None,
+        })
+    }
+
+    fn find_removal(&self) -> Option<Found> {
+        // Its contexts use its memory: they go first.
+        let ready = |a: &Application| a.life == Life::Drained(Told::Not) && a.contexts == 0;
+        self.applications.iter().find(|(_, a)| ready(a)).map(|(id, _)| (notice::APPLICATION_REMOVED, id, 0))
+    }
+
+    fn mark_taken(&mut self, kind: u32, application: u32, index: u32, taken: Told) {
+        let (context, application) = (self.contexts.get_mut(index), self.applications.get_mut(application));
+        match (kind, context, application) {
+            (notice::CONTEXT_ADDED, Some(context), _) => context.phase = Phase::Added(taken),
+            (notice::CONTEXT_REMOVED, Some(context), _) => context.phase = Phase::Removed(taken),
+            (notice::APPLICATION_REMOVED, _, Some(application)) => application.life = Life::Drained(taken),
+            (_, _, Some(application)) => {
+                let kind = if kind == notice::POOL_SEGMENT { RegionKind::Pool } else { RegionKind::Maps };
+                if let Some(segment) = application.segments_mut(kind).get_mut(index as usize) {
                     segment.told = taken;
-                    return Some((say, id, index as u32));
                 }
             }
+            _ => {}
         }
-        None
-    }
-
-    fn next_context(&mut self, taken: Told) -> Option<(u32, u32, u32)> {
-        for (id, context) in self.contexts.iter_mut() {
-            let (phase, kind) = match context.phase {
-                Phase::Added(Told::Not) => (Phase::Added(taken), notice::CONTEXT_ADDED),
-                Phase::Removed(Told::Not) => (Phase::Removed(taken), notice::CONTEXT_REMOVED),
-                _ => continue,
-            };
-            context.phase = phase;
-            return Some((kind, context.application, id));
-        }
-        None
-    }
-
-    fn next_removal(&mut self, taken: Told) -> Option<(u32, u32, u32)> {
-        for (id, application) in self.applications.iter_mut() {
-            // Its contexts use its memory: they go first.
-            if application.life == Life::Drained(Told::Not) && application.contexts == 0 {
-                application.life = Life::Drained(taken);
-                return Some((notice::APPLICATION_REMOVED, id, 0));
-            }
-        }
-        None
     }
 
     /// The fast path carried out the notice it took. False if it took no such notice.

@@ -13,7 +13,7 @@ use abi::{
     message::{AttachApplication, AttachControl, AttachFast, Message},
     version as v,
 };
-use core::sync::atomic::Ordering;
+use core::{net::Ipv4Addr, sync::atomic::Ordering};
 use kernel::{bindings, error::code::*, prelude::*, sync::Arc};
 use slowpath::Config;
 
@@ -184,8 +184,8 @@ impl Instance {
             let old = &state.config;
             pr_err!(
                 "{}: refused a fast path with other cores, flows, address or buffers than the connections it is to \
-                 pick up: they have {} cores, {} flows, address {:#010x}/{}. Start it as before, or end their applications first\n",
-                printable(&self.name), old.cores, old.flows, old.ipv4, old.prefix
+                 pick up: they have {} cores, {} flows, address {}/{}. Start it as before, or end their applications first\n",
+                printable(&self.name), old.cores, old.flows, Ipv4Addr::from(old.ipv4), old.prefix
             );
             return Err(EINVAL);
         }

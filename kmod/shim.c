@@ -47,6 +47,14 @@ void tas_shim_unmap_pages(const void *address)
 	vunmap(address);
 }
 
+unsigned long tas_shim_available_pages(void);
+unsigned long tas_shim_available_pages(void)
+{
+	long pages = si_mem_available();
+
+	return pages > 0 ? pages : 0;
+}
+
 u64 tas_shim_tsc(void);
 u64 tas_shim_tsc(void)
 {

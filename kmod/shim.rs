@@ -18,6 +18,8 @@ unsafe extern "C" {
     pub(crate) fn tas_shim_map_pages(pages: *mut *mut bindings::page, count: ffi::c_uint) -> *mut u8;
     /// Undoes `tas_shim_map_pages`. May sleep.
     pub(crate) fn tas_shim_unmap_pages(address: *const u8);
+    /// Pages that can be had without swapping, an estimate.
+    pub(crate) fn tas_shim_available_pages() -> usize;
     /// The TSC, ordered after earlier loads.
     pub(crate) fn tas_shim_tsc() -> u64;
     /// Lets others run.

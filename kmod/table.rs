@@ -53,6 +53,10 @@ impl<T> Table<T> {
         self.slots.get_mut(id as usize)?.take()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.slots.iter().enumerate().filter_map(|(id, slot)| Some((id as u32, slot.as_ref()?)))
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
         self.slots.iter_mut().enumerate().filter_map(|(id, slot)| Some((id as u32, slot.as_mut()?)))
     }

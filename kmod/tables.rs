@@ -28,8 +28,28 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
+    /// Bytes of memory that an instance needs, its private tables included.
+    pub(crate) fn bytes(config: &Config) -> usize {
+        let flows = config.flows as usize;
+        let per_flow = size_of::<HotFlow>() + size_of::<ColdFlow>();
+        let recovery = recovery_blocks(config.flows) as usize * size_of::<RecoveryBlock>();
+        let rings = config.cores as usize * kernel_rings::BYTES;
+        flows * per_flow + recovery + rings + Sizes::of(config).bytes()
+    }
+
     /// Allocates them. ENOMEM.
     pub(crate) fn new(config: &Config) -> Result<Self> {
+        // Large allocations would sooner have other processes killed than fail.
+        // SAFETY: FFI without preconditions.
+        let available = unsafe { crate::shim::tas_shim_available_pages() } * PAGE_SIZE;
+        let needed = Self::bytes(config);
+        if needed > available {
+            pr_err!(
+                "{} flows and {} cores need {} MiB of memory, {} MiB are available: configure fewer flows\n",
+                config.flows, config.cores, needed >> 20, available >> 20
+            );
+            return Err(ENOMEM);
+        }
         let region = |kind, bytes| Region::new(Name::whole(kind, 0), bytes, Charge::Host, true);
         let flows = config.flows as usize;
         let blocks = recovery_blocks(config.flows) as usize;

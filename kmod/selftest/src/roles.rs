@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Attaching in each role, and a stand-in for the fast path that answers notices.
+
+use crate::sys::{self, Errno, Map};
+use abi::{
+    message::{notice, AttachApplication, AttachControl, AttachFast, Context, Message, Notice, Op, Socket},
+    version,
+};
+use std::{
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        Arc, Mutex,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// How long the module may take for anything. Only reached when something is broken.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Name of the instance of these tests, and another one.
+pub(crate) const NAME: [u8; 16] = *b"selftest\0\0\0\0\0\0\0\0";
+pub(crate) const OTHER: [u8; 16] = *b"other\0\0\0\0\0\0\0\0\0\0\0";
+/// 10.88.0.1
+pub(crate) const ADDRESS: u32 = 0x0a58_0001;
+
+/// A good request.
+pub(crate) fn fast_request() -> AttachFast {
+    AttachFast {
+        abi_hash: version::FAST_HASH,
+        version: version::FAST_VERSION,
+        cores: 2,
+        instance: NAME,
+        flows: 1024,
+        mtu_bytes: 1500,
+        ipv4: ADDRESS,
+        prefix: 24,
+        mac: 0x0200_0000_0001,
+        ..AttachFast::default()
+    }
+}
+
+pub(crate) fn attach_fast(fd: &OwnedFd, request: &AttachFast) -> Result<AttachFast, (Errno, AttachFast)> {
+    let mut message = Message::with(Op::AttachFast, 0, request);
+    match sys::call(fd, &mut message) {
+        Ok(()) => Ok(message.get()),
+        Err(error) => Err((error, message.get())),
+    }
+}
+
+/// Attaches as an application of `instance`.
+pub(crate) fn attach_application(fd: &OwnedFd, instance: [u8; 16]) -> Result<AttachApplication, Errno> {
+    let request = AttachApplication {
+        abi_hash: version::APPLICATION_HASH,
+        version: version::APPLICATION_VERSION,
+        instance,
+        ..AttachApplication::default()
+    };
+    let mut message = Message::with(Op::AttachApplication, 0, &request);
+    sys::call(fd, &mut message).map(|()| message.get())
+}
+
+pub(crate) fn attach_control(fd: &OwnedFd, instance: [u8; 16]) -> Result<AttachControl, Errno> {
+    let request = AttachControl {
+        abi_hash: version::CONTROL_HASH,
+        version: version::CONTROL_VERSION,
+        instance,
+        ..AttachControl::default()
+    };
+    let mut message = Message::with(Op::AttachControl, 0, &request);
+    sys::call(fd, &mut message).map(|()| message.get())
+}
+
+/// A new application: its file and the reply.
+pub(crate) fn application() -> (OwnedFd, AttachApplication) {
+    let file = sys::open();
+    let reply = attach_application(&file, NAME).unwrap_or_else(|error| panic!("attach application: errno {error}"));
+    (file, reply)
+}
+
+/// A control client.
+pub(crate) fn control() -> OwnedFd {
+    let file = sys::open();
+    attach_control(&file, NAME).unwrap_or_else(|error| panic!("attach control: errno {error}"));
+    file
+}
+
+/// A new context of an application; the eventfd that wakes it.
+pub(crate) fn context(application: &OwnedFd) -> Result<(Context, OwnedFd), Errno> {
+    let wake = sys::eventfd();
+    let mut message = Message::new(Op::CreateContext, 0);
+    message.flags = wake.as_raw_fd() as u32;
+    sys::call(application, &mut message)?;
+    Ok((message.get(), wake))
+}
+
+/// A new socket of an application, delivering events to `context`.
+pub(crate) fn socket(application: &OwnedFd, context: u32, file_flags: i32) -> Result<(Socket, OwnedFd), Errno> {
+    let request = Socket { family: 2, file_flags: file_flags as u32, context, opaque: 7, ..Socket::default() };
+    let mut message = Message::with(Op::Socket, 0, &request);
+    sys::call(application, &mut message)?;
+    let reply: Socket = message.get();
+    // SAFETY: just installed for us.
+    Ok((reply, unsafe { OwnedFd::from_raw_fd(reply.descriptor as i32) }))
+}
+
+/// Waits until `done`; panics with `what` if it never is.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "never happened: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process's worth of fast path: attached, ready, answering notices as it should.
+pub(crate) struct FastPath {
+    pub(crate) file: Arc<OwnedFd>,
+    pub(crate) reply: AttachFast,
+    pub(crate) core_wakes: Vec<OwnedFd>,
+    /// Notices seen, in order.
+    pub(crate) notices: Arc<Mutex<Vec<Notice>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl FastPath {
+    /// Attaches with `request` and answers notices; `ready` unless told otherwise.
+    pub(crate) fn start(request: &AttachFast, ready: bool) -> Result<Self, Errno> {
+        let file = Arc::new(sys::open());
+        let reply = attach_fast(&file, request).map_err(|(error, _)| error)?;
+        let core_wakes: Vec<OwnedFd> = (0..request.cores).map(|_| sys::eventfd()).collect();
+        for (core, wake) in core_wakes.iter().enumerate() {
+            let mut message = Message::new(Op::CoreEventfd, core as u32);
+            message.flags = wake.as_raw_fd() as u32;
+            sys::call(&*file, &mut message)?;
+        }
+        if ready {
+            sys::simple(&*file, Op::Ready, 0)?;
+        }
+        let (stop, notices) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let thread = {
+            let (file, stop, notices) = (file.clone(), stop.clone(), notices.clone());
+            std::thread::spawn(move || answer_notices(&file, &stop, &notices))
+        };
+        Ok(Self { file, reply, core_wakes, notices, stop, thread: Some(thread) })
+    }
+
+    /// True if a notice of this kind about `application` (and `index`, unless a removal) was seen.
+    pub(crate) fn saw(&self, kind: u32, application: u32) -> bool {
+        self.notices.lock().unwrap().iter().any(|notice| notice.kind == kind && notice.application == application)
+    }
+
+    /// Waits for the notice that an application is to be unmapped.
+    pub(crate) fn wait_removed(&self, application: u32) {
+        eventually("APPLICATION_REMOVED", || self.saw(notice::APPLICATION_REMOVED, application));
+    }
+}
+
+impl Drop for FastPath {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn answer_notices(file: &OwnedFd, stop: &AtomicBool, notices: &Mutex<Vec<Notice>>) {
+    while !stop.load(Ordering::Relaxed) {
+        if sys::poll(file, 20) & libc::POLLIN == 0 {
+            continue;
+        }
+        while let Ok(message) = sys::simple(file, Op::NextNotice, 0) {
+            let notice: Notice = message.get();
+            let mut answer = Message::with(Op::NoticeDone, 0, &notice);
+            sys::call(file, &mut answer).expect("NOTICE_DONE of a notice just taken");
+            notices.lock().unwrap().push(notice);
+        }
+    }
+}
+
+/// Everything the fast path may map, with the length; to check and to scribble over.
+pub(crate) fn fast_maps(fast: &FastPath) -> Vec<Map> {
+    use abi::region::{kernel_rings, recovery_blocks, Region, RegionKind};
+    let flows = fast.reply.flows as usize;
+    let write = libc::PROT_READ | libc::PROT_WRITE;
+    let mut maps = vec![
+        Map::new(&*fast.file, Region::whole(RegionKind::FlowHot, 0), flows * 128, write).unwrap(),
+        Map::new(&*fast.file, Region::whole(RegionKind::Recovery, 0), recovery_blocks(fast.reply.flows) as usize * 128, write)
+            .unwrap(),
+        Map::new(&*fast.file, Region::whole(RegionKind::CoreStatus, 0), fast.reply.cores as usize * 4096, write).unwrap(),
+    ];
+    for core in 0..fast.reply.cores {
+        maps.push(
+            Map::new(&*fast.file, Region::whole(RegionKind::KernelRings, core), kernel_rings::BYTES, write).unwrap(),
+        );
+    }
+    maps
+}
