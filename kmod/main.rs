@@ -3,7 +3,7 @@
 //! instance, sockets as files, wake-ups, capability checks. All of TCP is in the crate `slowpath`.
 //!
 //! `device` (open files, calls) → `roles` (what a file becomes) → `instance` (a lock around `state`,
-//! and what is reached without it) → `applications`, `notices`, `actions`, `worker`; `socket` (a socket
+//! and what is reached without it) → `applications`, `notices`, `actions`, `worker`; `socket`, `sockfs` (a socket
 //! is a file); `memory`, `mapping`, `regions` (who may map what).
 
 mod actions;
@@ -26,6 +26,7 @@ mod registry;
 mod roles;
 mod shim;
 mod socket;
+mod sockfs;
 mod state;
 mod table;
 mod tables;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The instances there are, by name.
 
-use crate::instance::Instance;
+use crate::{instance::Instance, sockfs::SocketMount};
 use core::{ptr, sync::atomic::{AtomicPtr, Ordering}};
 use kernel::{error::code::*, new_mutex, prelude::*, sync::{Arc, Mutex, MutexGuard}};
 
@@ -16,6 +16,8 @@ pub(crate) type Instances = KVec<Arc<Instance>>;
 pub(crate) struct Registry {
     #[pin]
     instances: Mutex<Instances>,
+    /// Where sockets' files live.
+    pub(crate) sockets: SocketMount,
 }
 
 /// The module owns the registry; statics are never dropped, so this is a plain pointer. Whoever
@@ -26,7 +28,10 @@ impl Registry {
     /// Made by the module's init, before the device exists.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let registry = Arc::pin_init(
-            pin_init!(Self { instances <- new_mutex!(KVec::new(), "tas::registry") }),
+            try_pin_init!(Self {
+                instances <- new_mutex!(KVec::new(), "tas::registry"),
+                sockets: SocketMount::new()?,
+            }),
             GFP_KERNEL,
         )?;
         REGISTRY.store(Arc::as_ptr(&registry).cast_mut(), Ordering::Release);

@@ -13,7 +13,7 @@ use abi::{
     message::{AttachApplication, AttachControl, AttachFast, Message},
     version as v,
 };
-use core::{net::Ipv4Addr, sync::atomic::Ordering};
+use core::sync::atomic::Ordering;
 use kernel::{bindings, error::code::*, prelude::*, sync::Arc};
 use slowpath::Config;
 
@@ -182,10 +182,11 @@ impl Instance {
         }
         if !same_layout(&state.config, config) {
             let old = &state.config;
+            let [a, b, c, d] = old.ipv4.to_be_bytes();
             pr_err!(
                 "{}: refused a fast path with other cores, flows, address or buffers than the connections it is to \
-                 pick up: they have {} cores, {} flows, address {}/{}. Start it as before, or end their applications first\n",
-                printable(&self.name), old.cores, old.flows, Ipv4Addr::from(old.ipv4), old.prefix
+                 pick up: they have {} cores, {} flows, address {}.{}.{}.{}/{}. Start it as before, or end their applications first\n",
+                printable(&self.name), old.cores, old.flows, a, b, c, d, old.prefix
             );
             return Err(EINVAL);
         }

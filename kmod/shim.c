@@ -4,7 +4,10 @@
  * by value, and that the kernel's Rust bindings therefore do not offer.
  */
 #include <linux/mm.h>
+#include <linux/dcache.h>
 #include <linux/gfp.h>
+#include <linux/kernel.h>
+#include <linux/pseudo_fs.h>
 #include <linux/sched.h>
 #include <linux/string.h>
 #include <linux/topology.h>
@@ -65,6 +68,32 @@ void tas_shim_cond_resched(void);
 void tas_shim_cond_resched(void)
 {
 	cond_resched();
+}
+
+/* "tas" and a zero byte; not in use in <linux/magic.h>. */
+#define TAS_SOCKFS_MAGIC 0x74617300
+
+int tas_shim_init_sockfs(struct fs_context *context, const struct dentry_operations *operations);
+int tas_shim_init_sockfs(struct fs_context *context, const struct dentry_operations *operations)
+{
+	struct pseudo_fs_context *pseudo = init_pseudo(context, TAS_SOCKFS_MAGIC);
+
+	if (!pseudo)
+		return -ENOMEM;
+	pseudo->dops = operations;
+	return 0;
+}
+
+char *tas_shim_socket_name(struct dentry *dentry, char *buffer, int bytes);
+char *tas_shim_socket_name(struct dentry *dentry, char *buffer, int bytes)
+{
+	char text[32];
+	int used = scnprintf(text, sizeof(text), "socket:[tas:%lu]", (unsigned long)dentry->d_fsdata) + 1;
+
+	if (used > bytes)
+		return ERR_PTR(-ENAMETOOLONG);
+	/* d_path() wants it at the end of the buffer. */
+	return memcpy(buffer + bytes - used, text, used);
 }
 
 int tas_shim_command(char *into, unsigned int bytes);

@@ -26,11 +26,15 @@ unsafe extern "C" {
     pub(crate) fn tas_shim_cond_resched();
     /// Copies the command name of the current task, zero-padded.
     pub(crate) fn tas_shim_command(into: *mut u8, bytes: ffi::c_uint) -> ffi::c_int;
-    /// `<linux/anon_inodes.h>`: exported, but not in `kernel::bindings`.
-    pub(crate) fn anon_inode_getfile(
-        name: *const ffi::c_char,
-        operations: *const bindings::file_operations,
-        private: *mut ffi::c_void,
-        flags: ffi::c_int,
-    ) -> *mut bindings::file;
+    /// Sets up the context of a pseudo file system. ENOMEM.
+    pub(crate) fn tas_shim_init_sockfs(
+        context: *mut bindings::fs_context,
+        operations: *const bindings::dentry_operations,
+    ) -> ffi::c_int;
+    /// Name of a socket's dentry, whose private data is the socket's id.
+    pub(crate) fn tas_shim_socket_name(
+        dentry: *mut bindings::dentry,
+        buffer: *mut ffi::c_char,
+        bytes: ffi::c_int,
+    ) -> *mut ffi::c_char;
 }

@@ -6,18 +6,16 @@ use crate::{
     call::{self, NewDescriptor},
     instance::Instance,
     objects::Life,
-    process, shim,
+    process,
+    registry::Registry,
     state::State,
     wait::WaitQueue,
 };
 use abi::message::{Accept, FlowInfo, Message, Name, Op, Socket};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicBool, Ordering},
-};
+use core::sync::atomic::{AtomicBool, Ordering};
 use kernel::{
-    bindings, error::{code::*, from_err_ptr}, ffi, fs::{file::FileDescriptorReservation, File}, prelude::*,
-    sync::{aref::ARef, Arc, ArcBorrow}, types::ForeignOwnable,
+    bindings, error::code::*, ffi, fs::{file::FileDescriptorReservation, File}, prelude::*,
+    sync::{Arc, ArcBorrow}, types::ForeignOwnable,
 };
 use slowpath::{Caller, Outcome};
 
@@ -196,17 +194,11 @@ fn set_descriptor(message: &mut Message, descriptor: u32) {
 fn new_descriptor(socket: Arc<SocketFile>, file_flags: u32) -> Result<NewDescriptor> {
     let reservation = FileDescriptorReservation::get_unused_fd_flags(file_flags & bindings::O_CLOEXEC)?;
     let flags = bindings::O_RDWR | (file_flags & bindings::O_NONBLOCK);
+    let (mount, id) = (&Registry::get()?.sockets, socket.id);
     let private = socket.into_foreign();
-    // SAFETY: the operations are 'static; on success the file owns the private data.
-    let file = from_err_ptr(unsafe {
-        shim::anon_inode_getfile(c"[tas]".as_ptr().cast(), &raw const OPERATIONS.0, private.cast(), flags as ffi::c_int)
-    });
-    match file {
-        Ok(file) => {
-            let file = NonNull::new(file).ok_or(ENOMEM)?;
-            // SAFETY: we own the file's only reference.
-            Ok(NewDescriptor { reservation, file: unsafe { ARef::from_raw(file.cast()) } })
-        }
+    // SAFETY: the operations are 'static and expect this; on success the file owns it.
+    match unsafe { mount.open(id, &raw const OPERATIONS.0, private.cast(), flags) } {
+        Ok(file) => Ok(NewDescriptor { reservation, file }),
         Err(error) => {
             // SAFETY: not taken over.
             drop(unsafe { <Arc<SocketFile> as ForeignOwnable>::from_foreign(private) });

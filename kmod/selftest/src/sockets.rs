@@ -22,6 +22,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_passed_socket_is_the_capability", |_| a_passed_socket_is_the_capability()),
     ("a_socket_in_flight_closes", |_| a_socket_in_flight_closes()),
     ("sockets_outlive_their_owner_safely", |_| sockets_outlive_their_owner_safely()),
+    ("looks_like_a_socket", |_| looks_like_a_socket()),
     ("readiness", |_| readiness()),
 ];
 
@@ -308,4 +309,22 @@ fn readiness() {
     assert_eq!(sys::call(&client, &mut Message::with(Op::Connect, 0, &connect)).err(), Some(libc::EALREADY));
     let ready = sys::poll(&client, 60_000);
     assert_eq!(ready & (libc::POLLERR | libc::POLLHUP), libc::POLLERR | libc::POLLHUP, "{ready:#x}");
+}
+
+fn looks_like_a_socket() {
+    use std::os::unix::fs::FileTypeExt;
+    let setting = Setting::new();
+    let (one, two) = (setting.socket(), setting.socket());
+    let stat = |socket: &OwnedFd| std::fs::File::from(socket.try_clone().unwrap()).metadata().unwrap();
+    let name = |socket: &OwnedFd| {
+        std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).unwrap().to_string_lossy().into_owned()
+    };
+    assert!(stat(&one).file_type().is_socket());
+    use std::os::unix::fs::MetadataExt;
+    assert_ne!((stat(&one).dev(), stat(&one).ino()), (stat(&two).dev(), stat(&two).ino()));
+    assert_ne!(stat(&one).dev(), 0);
+    assert!(name(&one).starts_with("socket:[tas:"), "{}", name(&one));
+    assert_ne!(name(&one), name(&two));
+    let opened = std::fs::File::open(format!("/proc/self/fd/{}", one.as_raw_fd()));
+    assert_eq!(opened.err().and_then(|error| error.raw_os_error()), Some(libc::ENXIO));
 }
