@@ -10,6 +10,7 @@
 TAS_COMMON_SH=1
 
 set -euo pipefail
+shopt -s inherit_errexit
 
 tas_program=$(basename "$0")
 tas_lib=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")

@@ -25,12 +25,20 @@ debian_mirror() {
     [ "$(host_id)" = debian ] || fail "this machine is not Debian, so it has no Debian mirror configured" \
         "the guest is made of Debian packages, and only a configured mirror is used" \
         "TAS_DEBIAN_MIRROR=http://your.mirror/debian $0 …   (with debian-archive-keyring installed)"
-    uri=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' |
-        awk -v suite="$(host_codename)" '$2 == suite && $3 == "main" { print $1; exit }')
+    uri=$(host_archive)
+    if [ -z "$uri" ]; then # apt names a source only after it has read its index
+        step "apt-get update" apt-get update
+        uri=$(host_archive)
+    fi
     [ -n "$uri" ] || fail "apt has no source for $(host_codename) main" \
         "the project takes packages only from the machine's own mirror" \
         "add one to /etc/apt/sources.list.d/debian.sources, then: sudo apt-get update"
     printf '%s\n' "${uri%/}"
+}
+
+host_archive() {
+    apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' |
+        awk -v suite="$(host_codename)" '$2 == suite && $3 == "main" && !found++ { print $1 }'
 }
 
 # debian_keyring: the key file the configured source is checked with.

@@ -30,7 +30,9 @@ packages_install() {
     local purpose package missing=() backports=()
     for purpose; do
         local -n list=packages_$purpose
-        for package in "${list[@]}"; do is_installed "$package" || missing+=("$package"); done
+        for package in "${list[@]}"; do
+            is_installed "$package" || [[ " ${missing[*]} " == *" $package "* ]] || missing+=("$package")
+        done
         case $purpose in
         guest) qemu_is_new_enough || backports=(qemu-system-x86 qemu-system-common qemu-system-data qemu-utils seabios) ;;
         build) rust_is_new_enough || mapfile -t -O "${#missing[@]}" missing < <(rust_packages) ;;
@@ -88,21 +90,25 @@ apt_advice() {
         "sudo dpkg --configure -a && sudo apt-get update && sudo apt-get install --no-install-recommends $1"
 }
 
-# A machine made from an image often has no package lists at all.
+# A machine made from an image often has no package lists at all, or old ones.
 machine_lists() {
-    [ ${#missing[@]} -gt 0 ] || return 0
-    apt-cache show "${missing[@]}" >/dev/null 2>&1 || step "apt-get update" apt-get update
+    local known
+    known=$(apt-cache show --no-all-versions "${missing[@]}" 2>/dev/null | grep -c '^Package: ' || true)
+    [ "$known" -ge "${#missing[@]}" ] || step "apt-get update" apt-get update
 }
 
 # QEMU in Debian 12 is too old; its backports, from the same mirror, are not. They are
 # named through a private sources file, so the machine's configuration stays as it is.
 install_backports() {
-    local suite
+    local suite package still=()
     suite=$(host_codename)
     apt_suites "host-$suite" "$suite" "$suite-updates" "$suite-backports"
-    # Everything of the set from backports, also what an older release half has.
-    step "apt-get install (backports)" apt_install "${apt_options[@]}" -t "$suite-backports" "${backports[@]}"
-    local package still=()
+    # Only these from backports: -t, or NAME/SUITE, would take what they depend on from there
+    # too, and then contradict the -dev packages of the release.
+    printf 'Package: %s\nPin: release n=%s-backports\nPin-Priority: 990\n' "${backports[*]}" "$suite" \
+        >"$tas_cache/apt/host-$suite/preferences"
+    step "apt-get install (backports)" apt_install "${apt_options[@]}" \
+        -o "Dir::Etc::Preferences=$tas_cache/apt/host-$suite/preferences" "${backports[@]}"
     for package in "${missing[@]}"; do is_installed "$package" || still+=("$package"); done
     missing=("${still[@]}")
 }
