@@ -42,7 +42,7 @@ pub(super) struct SocketEnd {
 impl Server {
     /// Takes every waiting client.
     pub(super) fn accept(&mut self) {
-        while let Some((socket, credentials)) = transport::accept(self.listener.socket.as_fd()) {
+        while let Some((socket, credentials)) = self.listener.accept() {
             let token = self.token();
             if self.watch(socket.as_fd(), token, EpollFlags::EPOLLIN).is_err() {
                 continue;

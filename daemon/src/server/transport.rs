@@ -125,22 +125,12 @@ pub(super) fn refusal(op: u32) -> Message {
     message
 }
 
-/// Accepts a waiting client with its credentials, or `None` if none waits.
-pub(super) fn accept(listener: BorrowedFd<'_>) -> Option<(OwnedFd, Credentials)> {
-    let raw = accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK).ok()?;
-    // SAFETY: just returned by accept4.
-    let client = unsafe { OwnedFd::from_raw_fd(raw) };
-    let peer = getsockopt(&client, PeerCredentials).ok()?;
-    let privileged = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
-    let credentials =
-        Credentials { pid: peer.pid().max(0) as u32, uid: peer.uid(), gid: peer.gid(), privileged };
-    Some((client, credentials))
-}
-
 /// The socket a daemon serves; the path goes away with it.
 pub(super) struct Listener {
     pub(super) socket: OwnedFd,
     path: PathBuf,
+    /// Given up for a moment when there are no descriptors left, so that a client can be turned away.
+    spare: Option<fs::File>,
 }
 
 impl Listener {
@@ -165,11 +155,49 @@ impl Listener {
         bind(socket.as_raw_fd(), &address).with_context(|| {
             format!("cannot create {}; start as root, or choose a place of your own with --socket", path.display())
         })?;
-        let listener = Self { socket, path: path.to_owned() };
+        let listener = Self { socket, path: path.to_owned(), spare: spare() };
         give_to_group(path, group)?;
         listen(&listener.socket, Backlog::new(BACKLOG)?).context("listen")?;
         Ok(listener)
     }
+
+    /// Accepts a waiting client with its credentials, or `None` if none waits.
+    pub(super) fn accept(&mut self) -> Option<(OwnedFd, Credentials)> {
+        loop {
+            match accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+                // SAFETY: just returned by accept4.
+                Ok(raw) => return with_credentials(unsafe { OwnedFd::from_raw_fd(raw) }),
+                Err(Errno::EMFILE | Errno::ENFILE) => self.turn_away()?,
+                Err(Errno::ECONNABORTED | Errno::EINTR) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Out of descriptors: accepts a client in the spare one's place and closes it. Left waiting, it
+    /// would keep the daemon awake for nothing. `None` if there is no spare one either.
+    fn turn_away(&mut self) -> Option<()> {
+        drop(self.spare.take()?);
+        if let Ok(raw) = accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            // SAFETY: just returned by accept4.
+            drop(unsafe { OwnedFd::from_raw_fd(raw) });
+            eprintln!("tas-slowpathd: no descriptors left, a client was turned away; start with a larger `ulimit -Hn`");
+        }
+        self.spare = spare();
+        Some(())
+    }
+}
+
+fn spare() -> Option<fs::File> {
+    fs::File::open("/dev/null").ok()
+}
+
+fn with_credentials(client: OwnedFd) -> Option<(OwnedFd, Credentials)> {
+    let peer = getsockopt(&client, PeerCredentials).ok()?;
+    let privileged = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
+    let credentials =
+        Credentials { pid: peer.pid().max(0) as u32, uid: peer.uid(), gid: peer.gid(), privileged };
+    Some((client, credentials))
 }
 
 impl Drop for Listener {
