@@ -103,10 +103,14 @@ impl SocketFile {
             pin_init!(Self { id, application, owner, instance: instance.clone(), pollers <- WaitQueue::new() }),
             GFP_KERNEL,
         )?;
-        // An entry of a dead owner may still be there; it goes.
-        drop(state.sockets.set(id, file.clone())?);
-        // On an error the file's release takes it out of the table again.
-        new_descriptor(file, file_flags)
+        if id >= state.sockets.limit() {
+            return Err(EMFILE);
+        }
+        let descriptor = new_descriptor(file.clone(), file_flags)?;
+        // Nothing may fail from here on: the file's release is the socket's. An entry of a dead owner
+        // may still be in the table; it goes.
+        drop(state.sockets.set(id, file));
+        Ok(descriptor)
     }
 
     /// Something happened to the socket: pollers look again.

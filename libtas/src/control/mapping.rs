@@ -37,7 +37,8 @@ impl Mapping {
         at: Option<usize>,
     ) -> io::Result<Self> {
         let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-        let flags = libc::MAP_SHARED | if at.is_some() { libc::MAP_FIXED } else { 0 };
+        // Populated now: nobody faults on the data path.
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE | if at.is_some() { libc::MAP_FIXED } else { 0 };
         let start = map(at.unwrap_or(0), bytes, protection, flags, descriptor.as_raw_fd(), offset)?;
         let mapping = Self { start, bytes, within_reservation: at.is_some(), process: sys::process_id() };
         // SAFETY: the range was just mapped by us. A child that wrote here would write its parent's data.
