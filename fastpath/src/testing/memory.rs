@@ -41,7 +41,7 @@ pub fn zeroed_bytes(bytes: usize) -> SharedBytes<'static> {
 }
 
 /// Memory of a core.
-pub(super) fn core_memory() -> CoreMemory<'static> {
+pub fn core_memory() -> CoreMemory<'static> {
     let words = RING_HEADER_WORDS + KERNEL_RING_ENTRIES as usize * KERNEL_WORDS;
     CoreMemory {
         status: &zeroed_table(1)[0],

@@ -6,7 +6,7 @@ mod memory;
 mod port;
 mod segment;
 
-pub use memory::{zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
+pub use memory::{core_memory, zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
 pub use port::{MemoryPacket, MemoryPort};
 pub use segment::{TestSegment, ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 
@@ -80,7 +80,7 @@ impl World {
         };
         let mac = REMOTE_MAC.iter().fold(0u64, |mac, byte| mac << 8 | u64::from(*byte));
         tables.adjacencies[1].mac.store(mac | abi::adjacency::RESOLVED, Relaxed);
-        let memory = memory::core_memory();
+        let memory = core_memory();
         let context = memory::context_memory();
         let config = Config { mac: LOCAL_MAC, ..config };
         let pool = zeroed_bytes(abi::pool::SEGMENT_BYTES as usize);

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! ECN: marks echoed (RFC 8257 §3.2), echoes counted, CWR.
+
+use crate::testing::*;
+use abi::{flow::hot_flags, kernel_ring::to_fast};
+use std::sync::atomic::Ordering::Relaxed;
+
+fn world() -> World {
+    let mut world = World::new();
+    world.prepare(1);
+    world.hot(1).flags.fetch_or(hot_flags::ECN, Relaxed);
+    world.ask(to_fast::INSTALL, 1, 0);
+    world
+}
+
+fn data(world: &World, ecn: u8) -> TestSegment {
+    TestSegment { ecn, ..world.from_peer(1, b"d") }
+}
+
+#[test]
+fn a_change_of_the_mark_is_acknowledged_at_once_with_the_state_before() {
+    let mut world = world();
+    assert!(world.receive(&data(&world, 2)).is_empty());
+    let sent = world.receive(&data(&world, 3));
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert_eq!((sent[0].flags & ECE, sent[0].ack), (0, RCV_START as u32 + 1));
+    assert_eq!((sent[1].flags & ECE, sent[1].ack), (ECE, RCV_START as u32 + 2));
+    assert!(world.receive(&data(&world, 3)).is_empty(), "no change: delayed");
+    let sent = world.receive(&data(&world, 2));
+    assert_eq!((sent[0].flags & ECE, sent[0].ack), (ECE, RCV_START as u32 + 3));
+    assert_eq!((sent[1].flags & ECE, sent[1].ack), (0, RCV_START as u32 + 4));
+    assert_eq!(world.counter(abi::core_status::Counter::CongestionExperienced), 2);
+}
+
+#[test]
+fn echoes_are_counted_and_answered_by_cwr_once() {
+    let mut world = world();
+    let sent = world.write(1, &[1; 1448]);
+    assert_eq!((sent[0].ecn, sent[0].flags & CWR), (2, 0));
+    let mut ack = world.from_peer(1, b"");
+    ack.flags |= ECE;
+    assert!(world.receive(&ack).is_empty());
+    assert_eq!(world.hot(1).ecn_bytes.load(Relaxed), 1448);
+    let sent = world.write(1, &[2; 2000]);
+    assert_eq!(sent.iter().map(|s| s.flags & CWR).collect::<Vec<_>>(), [CWR, 0]);
+    world.receive(&world.from_peer(1, b""));
+    assert_eq!((world.hot(1).ecn_bytes.load(Relaxed), world.hot(1).acked_bytes.load(Relaxed)), (1448, 3448));
+}
+
+#[test]
+fn neither_acknowledgements_nor_retransmissions_are_ecn_capable() {
+    let mut world = world();
+    world.write(1, b"data");
+    let sent = world.ask(to_fast::RETRANSMIT, 1, 14_480);
+    assert_eq!((sent.len(), sent[0].ecn), (1, 0));
+    let sent = world.ask(to_fast::ACKNOWLEDGE, 1, 0);
+    assert_eq!((sent.len(), sent[0].ecn), (1, 0));
+}
+
+#[test]
+fn without_ecn_marks_mean_nothing() {
+    let mut world = World::connected();
+    world.receive(&data(&world, 3));
+    let sent = world.after(100);
+    assert_eq!(sent[0].flags, ACK);
+    let sent = world.write(1, b"x");
+    assert_eq!(sent[0].ecn, 0);
+}

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Operations of the slow path and what it is told.
+
+use super::Random;
+use crate::testing::*;
+use abi::{
+    core_status::Counter,
+    flow::hot_flags,
+    kernel_ring::{reason, to_fast, to_slow, KernelEntry},
+};
+use std::sync::atomic::Ordering::Relaxed;
+
+#[test]
+fn frames_without_a_flow_go_to_the_slow_path_with_the_reason() {
+    let mut world = World::connected();
+    let unknown = world.from_peer(2, b"who").encode();
+    let mut arp = vec![0xff; 42];
+    arp[12..14].copy_from_slice(&[8, 6]);
+    let mut options = world.from_peer(1, b"0123456789").encode();
+    options[14] = 0x46;
+    for (frame, why) in [(unknown, reason::NO_FLOW), (arp, reason::NOT_TCP), (options, reason::IP_OPTIONS)] {
+        assert!(world.receive_frame(frame.clone()).is_empty());
+        let reports = world.reports();
+        assert_eq!(reports.len(), 1);
+        assert_eq!((reports[0].0.op, reports[0].0.reason), (to_slow::PACKET, why));
+        assert_eq!(reports[0].1, frame);
+    }
+    assert_eq!(world.counter(Counter::ToSlowpath), 3);
+    // Not for us: another host's frame on a shared segment.
+    let mut foreign = world.from_peer(2, b"who");
+    foreign.destination_mac = [2, 9, 9, 9, 9, 9];
+    world.receive(&foreign);
+    // Broken ones are dropped.
+    world.receive_frame(vec![1; 13]);
+    world.receive_frame(vec![]);
+    assert!(world.reports().is_empty());
+    assert_eq!(world.counter(Counter::Malformed), 2);
+}
+
+#[test]
+fn a_full_ring_drops_frames_and_keeps_reports() {
+    let mut world = World::connected();
+    let unknown = world.from_peer(2, b"").encode();
+    for _ in 0..1030 {
+        world.core.port_mut().incoming.push_back(unknown.clone());
+        world.core.poll(world.now_us);
+    }
+    assert_eq!(world.counter(Counter::ToSlowpath), 1024);
+    assert_eq!(world.counter(Counter::SlowpathFull), 6);
+    let mut fin = world.from_peer(1, b"");
+    fin.flags |= FIN;
+    world.receive(&fin);
+    // While a report waits, no operation is taken.
+    world.ask(to_fast::REMOVE, 1, 0);
+    assert!(world.hot(1).flags.load(Relaxed) & hot_flags::INSTALLED != 0);
+    assert!(!world.core.prepare_sleep());
+    assert_eq!(world.reports().len(), 1024);
+    world.poll();
+    world.poll();
+    assert_eq!(world.report_ops(), [to_slow::FIN_RECEIVED, to_slow::REMOVED]);
+}
+
+#[test]
+fn transmit_sends_the_frame_as_it_is() {
+    let mut world = World::new();
+    let frame = world.from_peer(1, b"a whole frame").encode();
+    let sent = world.ask_with_frame(to_fast::TRANSMIT, &frame);
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].encode()[34..], frame[34..]);
+    // Lengths beyond the slot, or beyond a packet.
+    for bytes in [2049, u64::MAX, 2048] {
+        assert!(world.ask(to_fast::TRANSMIT, 0, bytes).is_empty());
+        assert!(world.ask(to_fast::INJECT, 0, bytes).is_empty());
+    }
+    assert_eq!(world.counter(Counter::Malformed), 6);
+    assert_eq!(world.core.port_mut().live(), 0);
+}
+
+#[test]
+fn inject_is_as_if_received() {
+    let mut world = World::new();
+    world.prepare(1);
+    let first = world.from_peer(1, b"early data").encode();
+    world.receive_frame(first.clone());
+    assert_eq!(world.report_ops(), [to_slow::PACKET]);
+    assert!(world.to_fast.push(KernelEntry { op: to_fast::INSTALL, reason: 0, flow: 1, value: 0 }.encode()));
+    world.ask_with_frame(to_fast::INJECT, &first);
+    assert_eq!(world.received(1, RCV_START, RCV_START + 10), b"early data");
+}
+
+#[test]
+fn acknowledge_and_probe() {
+    let mut world = World::connected();
+    let sent = world.ask(to_fast::ACKNOWLEDGE, 1, 0);
+    assert_eq!((sent.len(), sent[0].seq, sent[0].ack, sent[0].flags), (1, SND_START as u32, RCV_START as u32, ACK));
+    let mut closed = world.from_peer(1, b"");
+    closed.window = 0;
+    world.receive(&closed);
+    assert!(world.write(1, b"waits").is_empty());
+    assert_eq!(world.report_ops(), [to_slow::ACTIVE], "the slow path must learn of it to probe");
+    let sent = world.ask(to_fast::PROBE, 1, 0);
+    assert_eq!((sent.len(), sent[0].seq, sent[0].payload.len()), (1, SND_START as u32 - 1, 0));
+    assert_eq!(world.counter(Counter::WindowProbes), 1);
+    let mut open = world.from_peer(1, b"");
+    open.window = 1000;
+    assert_eq!(world.receive(&open)[0].payload, b"waits");
+    // The window closes with data in flight: a timeout asks for it instead of sending into it.
+    let mut world = World::connected();
+    world.write(1, b"data");
+    let mut closed = world.from_peer(1, b"");
+    closed.ack = SND_START as u32;
+    closed.window = 0;
+    closed.seq += 0;
+    world.hot(1).snd_wnd.store(0, Relaxed);
+    let sent = world.ask(to_fast::RETRANSMIT, 1, 1448);
+    assert_eq!((sent.len(), sent[0].payload.len(), sent[0].seq), (1, 0, SND_START as u32 - 1));
+}
+
+#[test]
+fn finish_sends_the_fin() {
+    let mut world = World::connected();
+    let sent = world.ask(to_fast::FINISH, 1, 0);
+    assert_eq!((sent.len(), sent[0].flags), (1, ACK | FIN));
+    assert!(world.ask(to_fast::FINISH, 1, 0).is_empty(), "said twice");
+    assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 1);
+}
+
+#[test]
+fn remove_forgets_the_flow_and_its_slot_can_be_used_again() {
+    let mut world = World::connected();
+    world.receive(&world.from_peer(1, b"unread"));
+    let mut beyond = world.from_peer(1, b"out of order");
+    beyond.seq += 5000;
+    world.receive(&beyond);
+    world.write(1, b"in flight");
+    world.reports();
+    let used = world.chunks_in_use();
+    assert!(used >= 2);
+    world.ask(to_fast::REMOVE, 1, 0);
+    assert_eq!(world.report_ops(), [to_slow::REMOVED]);
+    assert_eq!(world.chunks_in_use(), 0);
+    assert!(world.tables.recovery.iter().all(|block| block.flow.load(Relaxed) == 0));
+    world.receive(&world.from_peer(1, b"late"));
+    assert_eq!(world.report_ops(), [to_slow::PACKET]);
+    assert!(world.after(1000).is_empty(), "no delayed acknowledgement of a dead flow");
+    // Said twice: answered twice, as entries are idempotent.
+    world.ask(to_fast::REMOVE, 1, 0);
+    assert_eq!(world.report_ops(), [to_slow::REMOVED]);
+    world.install(1);
+    world.receive(&world.from_peer(1, b"new life"));
+    assert_eq!(world.received(1, RCV_START, RCV_START + 8), b"new life");
+    assert_eq!(world.after(100).len(), 1);
+}
+
+#[test]
+fn any_operation_on_any_flow_is_survived() {
+    let mut world = World::connected();
+    let mut random = Random::new(3);
+    for _ in 0..5000 {
+        let flow = [1, 2, 7, 8, u32::MAX][random.below(5) as usize];
+        let value = [0, 1, 100, 2048, random.next()][random.below(5) as usize];
+        let op = random.below(13) as u8;
+        if op != to_fast::TRANSMIT {
+            assert!(world.to_fast.push(KernelEntry { op, reason: 0, flow, value }.encode()));
+        }
+        world.core.poll(world.now_us);
+        world.core.port_mut().outgoing.clear();
+        world.reports();
+        world.events();
+        world.now_us += 50;
+    }
+}
+
+#[test]
+fn the_slow_path_is_woken_if_it_sleeps() {
+    let mut world = World::connected();
+    assert!(!world.core.slow_path_needs_wake());
+    world.receive_frame(world.from_peer(2, b"").encode());
+    assert!(!world.core.slow_path_needs_wake(), "it is awake");
+    world.receive_frame(world.from_peer(2, b"").encode());
+    world.tables.clock.slowpath_waiting.store(1, Relaxed);
+    assert!(world.core.slow_path_needs_wake());
+    assert!(!world.core.slow_path_needs_wake(), "once per push");
+}
