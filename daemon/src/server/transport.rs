@@ -175,15 +175,15 @@ impl Listener {
     }
 
     /// Out of descriptors: accepts a client in the spare one's place and closes it. Left waiting, it
-    /// would keep the daemon awake for nothing. `None` if there is no spare one either.
+    /// would keep the daemon awake for nothing. `None` if none waits, or there is no spare one either.
     fn turn_away(&mut self) -> Option<()> {
         drop(self.spare.take()?);
-        if let Ok(raw) = accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: just returned by accept4.
-            drop(unsafe { OwnedFd::from_raw_fd(raw) });
-            eprintln!("tas-slowpathd: no descriptors left, a client was turned away; start with a larger `ulimit -Hn`");
-        }
+        let accepted = accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC);
+        // SAFETY: just returned by accept4.
+        drop(accepted.map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
         self.spare = spare();
+        accepted.ok()?;
+        eprintln!("tas-slowpathd: no descriptors left, a client was turned away; start with a larger `ulimit -Hn`");
         Some(())
     }
 }

@@ -52,7 +52,7 @@ impl Finding {
 ///
 /// # Errors
 /// TAS_BACKEND has an unknown value.
-pub fn run(place: &Place, as_json: bool) -> Result<ExitCode> {
+pub(crate) fn run(place: &Place, as_json: bool) -> Result<ExitCode> {
     let findings = examine(place, place.backend()?);
     if as_json {
         println!("{:#}", Value::from(findings.iter().map(to_json).collect::<Vec<_>>()));
