@@ -82,6 +82,6 @@ debug_module_build() {
     mkdir -p "$out"
     with_lock "module-debug-$(key_of "$tas_tree")" in_chroot "$(chroot_dir)" --bind-at "$dir" "$debug_inside" \
         --bind-ro "$tas_tree" --bind "$out" \
-        make -C "$debug_inside/obj" ARCH=x86 "LLVM=-$debug_llvm" "M=$tas_tree" "MO=$out" "-j$(nproc)" "$@" >&2
+        make -C "$debug_inside/obj" ARCH=x86 "LLVM=-$debug_llvm" "M=$tas_tree" "MO=$out" "-j$(nproc)" "$@" >&2 || module_failed
     printf '%s\n' "$out/tas.ko"
 }

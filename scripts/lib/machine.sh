@@ -53,6 +53,8 @@ guest_start() {
     # terminal is for the command in the guest, not for the guest.
     setsid "${qemu[@]}" >"$state/qemu.log" 2>&1 </dev/null 9>&- &
     echo $! >"$state/pid"
+    # From here on guest_running knows it: the shell's child has become QEMU, or is gone.
+    while ! guest_running && kill -0 $! 2>/dev/null; do sleep 0.02; done
     place_tap "$state"
     wait_for_agent "$state"
 }

@@ -14,9 +14,11 @@ module_build() {
     out=$(build_dir module)
     mkdir -p "$out"
     with_lock "module-$(key_of "$tas_tree")" in_chroot "$(chroot_dir)" --bind-ro "$tas_tree" --bind "$out" \
-        make -C "/lib/modules/$kernel_release/build" "M=$tas_tree" "MO=$out" "-j$(nproc)" "$@" >&2
+        make -C "/lib/modules/$kernel_release/build" "M=$tas_tree" "MO=$out" "-j$(nproc)" "$@" >&2 || module_failed
     printf '%s\n' "$out/tas.ko"
 }
+
+module_failed() { fail "tas.ko did not build" "the compiler's messages are above" "scripts/guest module V=1"; }
 
 # cargo_in_chroot ARGUMENTS: cargo with Debian 13's Rust 1.85 and DPDK 24.11. Crates are
 # fetched through the chroot's own cargo, with the machine's registry configuration.
