@@ -25,7 +25,7 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps `bytes` of `descriptor` from `offset`, shared. With `at`, exactly there, replacing a
-    /// part of a [`Mapping::reserve`]d range.
+    /// part of a [`Mapping::reserve`]d range, which must be dropped later than this value.
     ///
     /// # Errors
     /// What `mmap(2)` reports; EINVAL when `bytes` is zero.

@@ -55,6 +55,8 @@ pub(super) struct Inner {
     pub(super) deferred: Vec<u32>,
     /// Flows whose writer found no chunk.
     pub(super) starved: Vec<u32>,
+    /// Flows whose writer found the ring full.
+    pub(super) crowded: Vec<u32>,
     /// Events made outside of poll.
     pub(super) backlog: VecDeque<Event>,
     /// Opens and accepts under way: events of flows not yet known are kept in `early`.
@@ -122,7 +124,7 @@ impl Context {
         inner.lanes.retry();
         let pushed = inner.lanes.take_pushed();
         WakeFlag::new(&self.header.waiting).arm();
-        let sleep = !inner.has_work(self.application.has_fastpath());
+        let sleep = !inner.has_work(&self.application);
         if sleep {
             inner.waiters += 1;
         } else if inner.waiters == 0 {
@@ -251,6 +253,7 @@ impl Inner {
             touched: Vec::new(),
             deferred: Vec::new(),
             starved: Vec::new(),
+            crowded: Vec::new(),
             backlog: VecDeque::new(),
             expecting: 0,
             early: HashMap::new(),
@@ -261,12 +264,18 @@ impl Inner {
     }
 
     /// Whether a poll would find something. With no fast path, full rings are not worked on.
-    fn has_work(&self, has_fastpath: bool) -> bool {
+    fn has_work(&self, application: &Application) -> bool {
         !self.backlog.is_empty()
             || !self.deferred.is_empty()
-            || (self.lanes.is_blocked() && has_fastpath)
+            || (!self.starved.is_empty() && self.has_chunks(application))
+            || ((self.lanes.is_blocked() || !self.crowded.is_empty()) && application.has_fastpath())
             || self.kernel.is_ready()
             || self.incoming.iter().any(Consumer::is_ready)
+    }
+
+    /// Whether a writer would find a chunk.
+    pub(super) fn has_chunks(&self, application: &Application) -> bool {
+        self.cache.len() + application.depot.len() > 0
     }
 
     fn end_expectation(&mut self) {

@@ -37,15 +37,10 @@ impl Lanes {
         if self.push(flow, event) {
             return true;
         }
-        self.wait_for_room(flow);
-        false
-    }
-
-    /// Has the next poll look whether `flow`'s ring has room again.
-    pub(super) fn wait_for_room(&mut self, flow: &Arc<Flow>) {
         if !flow.queued.swap(true, Relaxed) {
             self.pending.push_back(flow.clone());
         }
+        false
     }
 
     #[inline]

@@ -25,11 +25,12 @@ const RECORD_WORDS: usize = 2 * MAP_ENTRIES as usize;
 /// One growing area: pool or maps.
 struct Area {
     kind: RegionKind,
-    range: Mapping,
     /// Segments mapped so far; everything below `segments * SEGMENT_BYTES` is accessible.
     segments: AtomicU32,
     limit: u32,
+    /// Dropped before the range that they give their addresses back to.
     parts: Mutex<Vec<Mapping>>,
+    range: Mapping,
 }
 
 impl Area {

@@ -76,7 +76,11 @@ fn grow(application: &Application, chores: &Chores) {
 impl Inner {
     #[inline]
     fn has_leftovers(&self) -> bool {
-        self.lanes.is_blocked() || !self.deferred.is_empty() || !self.starved.is_empty() || !self.quarantine.is_empty()
+        self.lanes.is_blocked()
+            || !self.deferred.is_empty()
+            || !self.starved.is_empty()
+            || !self.crowded.is_empty()
+            || !self.quarantine.is_empty()
     }
 
     /// What earlier polls could not finish.
@@ -89,9 +93,16 @@ impl Inner {
             }
         }
         self.quarantine.release(&mut self.cache, application);
-        if !self.starved.is_empty() && self.cache.len() + application.depot.len() > 0 {
+        if !self.starved.is_empty() && self.has_chunks(application) {
             for id in std::mem::take(&mut self.starved) {
                 self.tell(id, event::WRITABLE);
+            }
+        }
+        for id in std::mem::take(&mut self.crowded) {
+            match self.table.get(id).map(|flow| flow.core) {
+                Some(core) if self.lanes.has_room(core) => self.tell(id, event::WRITABLE),
+                Some(_) => self.crowded.push(id),
+                None => {}
             }
         }
     }

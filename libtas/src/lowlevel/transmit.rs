@@ -67,7 +67,10 @@ impl Connection {
             let start = flow.snd_end.load(Relaxed);
             let want = (bytes - written).min(flow.room_bytes());
             let mut inner = context.lock();
-            let got = reserve(flow, map, &mut inner, start, want);
+            let Some(got) = reserve(flow, map, &mut inner, start, want) else {
+                *wants_room = true;
+                break;
+            };
             if got <= LOCKED_COPY_MAX {
                 fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
             } else {
@@ -96,9 +99,10 @@ impl Connection {
         let mut len = 0;
         while !flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
             let want = bytes.min(flow.room_bytes());
-            len = reserve(flow, map, &mut context.lock(), start, want);
+            let got = reserve(flow, map, &mut context.lock(), start, want);
+            len = got.unwrap_or(0);
             *wants_room |= len < bytes;
-            if len == want || !find_memory(flow, context) {
+            if got.is_none() || len == want || !find_memory(flow, context) {
                 break;
             }
         }
@@ -127,19 +131,18 @@ impl Connection {
 /// Gets chunks for up to `want` bytes from `start` on; returns for how many there are. None when
 /// the ring is full: what is written must be announced at once.
 #[inline]
-fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, want: usize) -> usize {
+fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, want: usize) -> Option<usize> {
     let depot = &flow.application.depot;
     let una = flow.snd_una.load(Acquire);
     if map.lags(una) {
         map.release(flow.record, una, start, &mut |chunk| inner.cache.give(chunk, depot));
     }
     if want == 0 {
-        return 0;
+        return Some(0);
     }
     if !inner.lanes.has_room(flow.core) {
-        inner.lanes.wait_for_room(flow);
-        inner.starved.push(flow.id);
-        return 0;
+        inner.crowded.push(flow.id);
+        return None;
     }
     let mut got = 0;
     while got < want {
@@ -149,7 +152,7 @@ fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, 
         }
         got += chunk_rest(position);
     }
-    got.min(want)
+    Some(got.min(want))
 }
 
 /// Calls `fill` for each contiguous piece of the `bytes` from `start` on.
