@@ -17,6 +17,9 @@ use super::steer::CoreSteer;
 use super::wake::{CoreWake, RxInterrupt, Sleeper};
 use crate::{AttachError, Command, Config, Core, CoreMemory, Shared, Tables};
 
+/// What the kernel may take to wake a thread when its processor is free, microseconds.
+const WAKE_SLACK_US: u64 = 200;
+
 /// Commands for a core, with where to say that they were carried out.
 struct Order {
     commands: Vec<Command<'static>>,
@@ -246,14 +249,16 @@ impl Loop<'_> {
         }
         self.send_wakes();
         self.sleeper.arm();
+        let asleep_us = self.now_us;
+        let mut limit_us = 0;
         if !self.core.port_mut().look() {
-            let now_us = self.now_us;
-            let timeout = self.core.next_deadline_us().map(|deadline| deadline.saturating_sub(now_us));
-            self.sleeper.sleep(timeout);
+            let timeout = self.core.next_deadline_us().map(|deadline| deadline.saturating_sub(asleep_us));
+            limit_us = self.sleeper.sleep(timeout);
         }
         self.sleeper.disarm();
         self.tick();
-        self.core.finish_sleep(self.now_us);
+        // Waking later than that was not the core's will: its processor was busy with others.
+        self.core.finish_sleep(self.now_us.min(asleep_us + limit_us + WAKE_SLACK_US));
     }
 
     #[cold]

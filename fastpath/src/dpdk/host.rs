@@ -51,6 +51,20 @@ pub(super) trait Host {
     fn address_owner(&self, address: Ipv4Addr) -> Option<String>;
 }
 
+/// Number of CAP_NET_ADMIN in <linux/capability.h>.
+const CAP_NET_ADMIN: u32 = 12;
+
+/// True if this process has CAP_NET_ADMIN, which the slow path asks of a fast path.
+pub(super) fn has_net_admin() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective_capabilities(&status) >> CAP_NET_ADMIN & 1 == 1
+}
+
+fn effective_capabilities(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
+}
+
 /// The host this process runs on.
 pub(super) struct ThisHost;
 
@@ -182,6 +196,12 @@ mod tests {
                     00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth1\n";
         assert_eq!(default_route_interfaces(ipv4, ipv6), ["eth0", "wlan0"]);
         assert!(default_route_interfaces("", "").is_empty());
+    }
+
+    #[test]
+    fn capabilities_are_read() {
+        assert_eq!(effective_capabilities("Name:\tx\nCapPrm:\tff\nCapEff:\t0000000000001000\n"), 1 << CAP_NET_ADMIN);
+        assert_eq!(effective_capabilities(""), 0);
     }
 
     #[test]

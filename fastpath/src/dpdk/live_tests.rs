@@ -118,7 +118,7 @@ fn echo(mut port: DpdkPort, mut sleeper: Sleeper, offload: bool) {
         if port.receive(&mut batch, BATCH_MAX) == 0 {
             sleeper.arm();
             if !port.look() {
-                sleeper.sleep(None);
+                let _ = sleeper.sleep(None);
                 woken_by_port += u32::from(port.look());
             }
             sleeper.disarm();

@@ -17,7 +17,7 @@ use super::core_thread::{CoreHandle, CoreStart};
 use super::device::{Device, DeviceRequest};
 use super::eal::{choose_cpus, lcore_cpus, Eal};
 use super::eal_arguments;
-use super::host::{Host, ThisHost};
+use super::host::{has_net_admin, Host, ThisHost};
 use super::notices::{self, FirstNotices};
 use super::options::Options;
 use super::regions::{InstanceMemory, TenantMemory};
@@ -36,6 +36,7 @@ const CHECK_MS: u16 = 500;
 pub fn run(options: &Options) -> Result<()> {
     options.check().map_err(anyhow::Error::msg)?;
     check_address(options)?;
+    ensure!(has_net_admin(), "the fast path needs CAP_NET_ADMIN; type it with sudo");
     let ready_fd = ready_file(options)?;
     // Blocked before EAL makes its threads, which inherit this.
     let signals = block_signals()?;

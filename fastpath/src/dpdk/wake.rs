@@ -150,8 +150,8 @@ impl Sleeper {
     }
 
     /// Sleeps until the port, another thread or an application wakes the core, or `timeout_us`
-    /// have passed; shorter where the port cannot wake it.
-    pub(super) fn sleep(&mut self, timeout_us: Option<u64>) {
+    /// have passed; shorter where the port cannot wake it. The longest it meant to sleep.
+    pub(super) fn sleep(&mut self, timeout_us: Option<u64>) -> u64 {
         let mut limit = timeout_us.unwrap_or(SLEEP_MAX_US).min(SLEEP_MAX_US);
         if self.interrupt.is_none() {
             limit = limit.min(self.timed_us);
@@ -164,5 +164,6 @@ impl Sleeper {
             Some(interrupt) => ppoll(&mut [event, PollFd::new(interrupt.borrow(), PollFlags::POLLIN)], Some(timeout), None),
             None => ppoll(&mut [event], Some(timeout), None),
         };
+        limit
     }
 }
