@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Applications, their contexts and their buffer map records.
 
-use abi::{flow::NONE, pool::SEGMENT_RECORDS};
+use crate::{action::Action, counters::Counter, errno::Errno, socket, stack::Stack};
+use abi::{
+    flow::NONE,
+    pool::{MAP_SEGMENTS_MAX, SEGMENT_RECORDS},
+};
 
 /// Words of a segment's bitmap.
 pub(crate) const SEGMENT_WORDS: usize = SEGMENT_RECORDS as usize / 64;
@@ -12,8 +16,10 @@ pub struct Application {
     pub(crate) used: bool,
     /// Its process is gone.
     pub(crate) dead: bool,
-    /// APPLICATION_DRAINED is to be reported, or was.
+    /// `ApplicationDrained` was reported.
     pub(crate) drained: bool,
+    /// Linked in the list of dead applications.
+    pub(crate) listed: bool,
     pub(crate) uid: u32,
     pub(crate) pid: u32,
     pub(crate) command: [u8; 16],
@@ -37,7 +43,7 @@ pub struct Application {
 impl Default for Application {
     fn default() -> Self {
         Self {
-            used: false, dead: false, drained: false, uid: 0, pid: 0, command: [0; 16],
+            used: false, dead: false, drained: false, listed: false, uid: 0, pid: 0, command: [0; 16],
             contexts: 0, sockets: 0, flows: 0, socket_head: NONE, segment_head: NONE, segments: 0,
             records_used: 0, context_head: NONE, next: NONE, faults: 0, pool_empty: 0,
         }
@@ -92,5 +98,336 @@ pub struct RecordSegment {
 impl Default for RecordSegment {
     fn default() -> Self {
         Self { taken: [0; SEGMENT_WORDS], used: 0, number: 0, next: NONE }
+    }
+}
+
+/// Free records below which an application is asked to grow its maps.
+const RECORDS_LOW: u32 = 128;
+/// Sockets of a dead application released in one call.
+const RELEASE_BATCH: u32 = 64;
+
+impl Stack<'_> {
+    /// Whether `application` is in use.
+    pub(crate) fn is_application(&self, application: u32) -> bool {
+        self.applications.has(application) && self.applications.at(application).used
+    }
+
+    /// An application attached.
+    ///
+    /// # Errors
+    /// EINVAL: `id` is not below APPLICATIONS_MAX. EBUSY: it is in use.
+    pub fn add_application(
+        &mut self,
+        id: u32,
+        uid: u32,
+        pid: u32,
+        command: [u8; 16],
+    ) -> Result<(), Errno> {
+        if !self.applications.has(id) {
+            return Err(Errno::EINVAL);
+        }
+        if self.applications.at(id).used {
+            return Err(Errno::EBUSY);
+        }
+        *self.applications.at_mut(id) =
+            Application { used: true, uid, pid, command, ..Application::default() };
+        self.application_count = self.application_count.saturating_add(1);
+        Ok(())
+    }
+
+    /// The application has `usable` buffer map records (a multiple of SEGMENT_RECORDS; it only
+    /// grows): call it when the fast path has mapped them.
+    ///
+    /// # Errors
+    /// EINVAL: no such application. ENOBUFS: no room to keep track of them.
+    pub fn set_map_records(&mut self, application: u32, usable: u32) -> Result<(), Errno> {
+        let segments = usable / SEGMENT_RECORDS;
+        if !self.is_application(application) || segments > MAP_SEGMENTS_MAX {
+            return Err(Errno::EINVAL);
+        }
+        while self.applications.at(application).segments < segments {
+            let id = self.segment_free;
+            if !self.records.has(id) {
+                return Err(Errno::ENOBUFS);
+            }
+            self.segment_free = self.records.at(id).next;
+            let owner = self.applications.at_mut(application);
+            let number = owner.segments;
+            *self.records.at_mut(id) =
+                RecordSegment { number, next: owner.segment_head, ..RecordSegment::default() };
+            owner.segment_head = id;
+            owner.segments = number.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// A free buffer map record of an application.
+    pub(crate) fn take_record(&mut self, application: u32) -> Option<u32> {
+        let mut id = self.applications.at(application).segment_head;
+        let mut taken = None;
+        while self.records.has(id) && taken.is_none() {
+            let segment = self.records.at_mut(id);
+            if segment.used < SEGMENT_RECORDS {
+                taken = segment.take();
+            }
+            id = segment.next;
+        }
+        let owner = self.applications.at_mut(application);
+        if taken.is_some() {
+            owner.records_used = owner.records_used.saturating_add(1);
+        } else {
+            self.counters.add(Counter::Exhausted);
+        }
+        let usable = owner.segments.saturating_mul(SEGMENT_RECORDS);
+        let low = usable.saturating_sub(owner.records_used) < RECORDS_LOW;
+        let (context, grown) = (owner.context_head, owner.segments >= MAP_SEGMENTS_MAX);
+        if low && !grown {
+            self.notify_context(context, context_event::MAPS_LOW);
+        }
+        taken
+    }
+
+    /// Gives a record back.
+    pub(crate) fn give_record(&mut self, application: u32, record: u32) {
+        let number = record / SEGMENT_RECORDS;
+        let mut id = self.applications.at(application).segment_head;
+        while self.records.has(id) {
+            let segment = self.records.at_mut(id);
+            if segment.number == number {
+                if segment.give(record % SEGMENT_RECORDS) {
+                    let owner = self.applications.at_mut(application);
+                    owner.records_used = owner.records_used.saturating_sub(1);
+                }
+                return;
+            }
+            id = segment.next;
+        }
+    }
+
+    /// The application created a context.
+    ///
+    /// # Errors
+    /// EINVAL: no such application or an id out of range. EBUSY: the id is in use.
+    pub fn add_context(&mut self, application: u32, context: u32) -> Result<(), Errno> {
+        if !self.is_application(application) || !self.contexts.has(context) {
+            return Err(Errno::EINVAL);
+        }
+        if self.contexts.at(context).application != NONE {
+            return Err(Errno::EBUSY);
+        }
+        let owner = self.applications.at_mut(application);
+        owner.contexts = owner.contexts.saturating_add(1);
+        let sibling = core::mem::replace(&mut owner.context_head, context);
+        let entry = self.contexts.at_mut(context);
+        entry.application = application;
+        entry.sibling = sibling;
+        entry.pending = 0;
+        self.context_count = self.context_count.saturating_add(1);
+        Ok(())
+    }
+
+    /// The context is gone: its sockets and flows have none until they are moved.
+    pub fn remove_context(&mut self, now_us: u64, context: u32) {
+        self.enter(now_us);
+        if !self.is_context(context) {
+            return;
+        }
+        let application = self.contexts.at(context).application;
+        self.unlink_context(application, context);
+        self.contexts.at_mut(context).application = NONE;
+        self.drop_context_events(context);
+        self.context_count = self.context_count.saturating_sub(1);
+        let mut socket = self.applications.at(application).socket_head;
+        while self.sockets.has(socket) {
+            let entry = self.sockets.at_mut(socket);
+            let next = entry.app_next;
+            if entry.context == context {
+                entry.context = NONE;
+                let flow = entry.flow;
+                self.set_flow_context(flow, NONE);
+            }
+            socket = next;
+        }
+    }
+
+    fn unlink_context(&mut self, application: u32, context: u32) {
+        let sibling = self.contexts.at(context).sibling;
+        let owner = self.applications.at_mut(application);
+        owner.contexts = owner.contexts.saturating_sub(1);
+        if owner.context_head == context {
+            owner.context_head = sibling;
+            return;
+        }
+        let mut at = owner.context_head;
+        while self.contexts.has(at) {
+            let entry = self.contexts.at_mut(at);
+            if entry.sibling == context {
+                entry.sibling = sibling;
+                return;
+            }
+            at = entry.sibling;
+        }
+    }
+
+    /// The application's process is gone. Its contexts are removed, its sockets released (some at a
+    /// time, by `handle_timer`); its connections end as Linux ends them. `ApplicationDrained` follows
+    /// when its last flow is gone.
+    pub fn application_died(&mut self, now_us: u64, application: u32) {
+        self.enter(now_us);
+        if !self.is_application(application) || self.applications.at(application).dead {
+            return;
+        }
+        while self.is_context(self.applications.at(application).context_head) {
+            let context = self.applications.at(application).context_head;
+            self.remove_context(now_us, context);
+        }
+        self.applications.at_mut(application).dead = true;
+        self.list_dead(application);
+    }
+
+    /// Links a dead application that needs attention.
+    pub(crate) fn list_dead(&mut self, application: u32) {
+        let head = self.dead_head;
+        let entry = self.applications.at_mut(application);
+        if entry.used && entry.dead && !entry.listed && !entry.drained {
+            entry.listed = true;
+            entry.next = head;
+            self.dead_head = application;
+        }
+    }
+
+    /// Whether sockets of dead applications are still to be released.
+    pub(crate) fn has_dead_sockets(&self) -> bool {
+        let mut application = self.dead_head;
+        while self.applications.has(application) {
+            let entry = self.applications.at(application);
+            if self.sockets.has(entry.socket_head) {
+                return true;
+            }
+            application = entry.next;
+        }
+        false
+    }
+
+    /// Releases some sockets of dead applications.
+    pub(crate) fn release_dead_sockets(&mut self) {
+        let mut left = RELEASE_BATCH;
+        let mut application = self.dead_head;
+        while self.applications.has(application) && left > 0 {
+            let entry = self.applications.at(application);
+            let socket = entry.socket_head;
+            if self.sockets.has(socket) {
+                self.close_socket(socket);
+                left = left.saturating_sub(1);
+            } else {
+                application = entry.next;
+            }
+        }
+    }
+
+    /// Reports a dead application without sockets and flows; takes it, and those that still have
+    /// flows (they come back with `list_dead`), off the list.
+    pub(crate) fn next_drained(&mut self) -> Option<Action> {
+        let mut previous = NONE;
+        let mut application = self.dead_head;
+        while self.applications.has(application) {
+            let entry = self.applications.at_mut(application);
+            let next = entry.next;
+            if self.sockets.has(entry.socket_head) {
+                previous = application;
+                application = next;
+                continue;
+            }
+            entry.listed = false;
+            entry.next = NONE;
+            let drained = entry.flows == 0;
+            entry.drained = drained;
+            if self.applications.has(previous) {
+                self.applications.at_mut(previous).next = next;
+            } else {
+                self.dead_head = next;
+            }
+            if drained {
+                return Some(Action::ApplicationDrained { application });
+            }
+            application = next;
+        }
+        None
+    }
+
+    /// The id of a drained application may be used again. False: it is not drained.
+    pub fn remove_application(&mut self, application: u32) -> bool {
+        if !self.is_application(application) || !self.applications.at(application).drained {
+            return false;
+        }
+        let mut id = self.applications.at(application).segment_head;
+        while self.records.has(id) {
+            let segment = self.records.at_mut(id);
+            let next = segment.next;
+            segment.next = self.segment_free;
+            self.segment_free = id;
+            id = next;
+        }
+        *self.applications.at_mut(application) = Application::default();
+        self.application_count = self.application_count.saturating_sub(1);
+        true
+    }
+
+    /// Links a new socket into its application's list.
+    pub(crate) fn link_socket(&mut self, application: u32, socket: u32) {
+        let owner = self.applications.at_mut(application);
+        owner.sockets = owner.sockets.saturating_add(1);
+        let head = core::mem::replace(&mut owner.socket_head, socket);
+        if self.sockets.has(head) {
+            self.sockets.at_mut(head).app_prev = socket;
+        }
+        let entry: &mut socket::Socket = self.sockets.at_mut(socket);
+        entry.app_next = head;
+        entry.app_prev = NONE;
+    }
+
+    /// Takes a socket out of its application's list.
+    pub(crate) fn unlink_socket(&mut self, socket: u32) {
+        let socket::Socket { application, app_next, app_prev, .. } = *self.sockets.at(socket);
+        if self.sockets.has(app_next) {
+            self.sockets.at_mut(app_next).app_prev = app_prev;
+        }
+        let owner = self.applications.at_mut(application);
+        owner.sockets = owner.sockets.saturating_sub(1);
+        if self.sockets.has(app_prev) {
+            self.sockets.at_mut(app_prev).app_next = app_next;
+        } else {
+            owner.socket_head = app_next;
+        }
+        self.list_dead(application);
+    }
+}
+
+impl RecordSegment {
+    /// Takes a free record: its number within the application.
+    fn take(&mut self) -> Option<u32> {
+        let mut base = self.number.wrapping_mul(SEGMENT_RECORDS);
+        for word in self.taken.iter_mut() {
+            if *word != u64::MAX {
+                let bit = word.trailing_ones();
+                *word |= 1u64.wrapping_shl(bit);
+                self.used = self.used.saturating_add(1);
+                return Some(base.wrapping_add(bit));
+            }
+            base = base.wrapping_add(64);
+        }
+        None
+    }
+
+    /// Gives record `index` of the segment back; false if it was free.
+    fn give(&mut self, index: u32) -> bool {
+        let Some(word) = self.taken.get_mut((index / 64) as usize) else { return false };
+        let bit = 1u64.wrapping_shl(index % 64);
+        if *word & bit == 0 {
+            return false;
+        }
+        *word &= !bit;
+        self.used = self.used.saturating_sub(1);
+        true
     }
 }

@@ -9,11 +9,11 @@ use abi::{
 };
 
 /// Smallest number of flows: keeps every private table non-empty.
-pub const FLOWS_MIN: u32 = 64;
+pub(crate) const FLOWS_MIN: u32 = 64;
 /// Smallest buffer of one direction.
-pub const BUFFER_BYTES_MIN: u32 = 4096;
+pub(crate) const BUFFER_BYTES_MIN: u32 = 4096;
 /// Bit of `AttachFast::features`: negotiate ECN.
-pub const FEATURE_ECN: u32 = 1 << 0;
+pub(crate) const FEATURE_ECN: u32 = 1 << 0;
 
 /// Configuration of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,7 +184,7 @@ impl Config {
 }
 
 /// Whether an IPv4 address (host order) can belong to one host: not 0/8, not 127/8, not class D or E.
-pub const fn is_unicast(address: u32) -> bool {
+pub(crate) const fn is_unicast(address: u32) -> bool {
     let first = address >> 24;
     first != 0 && first != 127 && first < 224
 }

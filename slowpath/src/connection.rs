@@ -57,14 +57,16 @@ pub(crate) mod flag {
     pub(crate) const ECN: u32 = 1 << 17;
     /// Something was in flight at the last sample.
     pub(crate) const WAS_OUTSTANDING: u32 = 1 << 18;
-    /// close() with SO_LINGER of zero seconds: reset instead of FIN.
-    pub(crate) const LINGER_RESET: u32 = 1 << 19;
     /// TCP_NODELAY.
     pub(crate) const NODELAY: u32 = 1 << 20;
     /// SO_KEEPALIVE.
     pub(crate) const KEEPALIVE: u32 = 1 << 21;
-    /// The socket was shut down for reading.
-    pub(crate) const READ_SHUT: u32 = 1 << 22;
+    /// The port was chosen for connect() and may serve other peers.
+    pub(crate) const PORT_EPHEMERAL: u32 = 1 << 24;
+    /// REMOVE was, or is to be, sent.
+    pub(crate) const REMOVING: u32 = 1 << 25;
+    /// Counted at its neighbour.
+    pub(crate) const USES_NEIGHBOR: u32 = 1 << 26;
     /// The slot is in use.
     pub(crate) const USED: u32 = 1 << 23;
 }
@@ -76,9 +78,9 @@ pub(crate) struct Sampling {
     pub(crate) at_us: u64,
     /// `snd_una` at the last sample.
     pub(crate) snd_una: u64,
-    /// `snd_max` at the last sample.
-    pub(crate) snd_max: u64,
-    /// Run time of the core at the last progress, microseconds.
+    /// Run time of the core when the retransmission timer was started, microseconds.
+    pub(crate) timer_run_us: u64,
+    /// Run time of the core when the peer last acknowledged something new, microseconds.
     pub(crate) progress_run_us: u64,
     /// TS.Recent at the last probe.
     pub(crate) ts_recent: u32,
@@ -87,8 +89,8 @@ pub(crate) struct Sampling {
     pub(crate) ecn_bytes: u32,
     pub(crate) fast_retransmits: u16,
     pub(crate) rtt_count: u8,
-    /// Samples in a row without anything outstanding.
-    pub(crate) idle_samples: u8,
+    /// Samples in a row in which nothing was acknowledged.
+    pub(crate) quiet_samples: u8,
     /// Unanswered probes.
     pub(crate) probes: u8,
 }
@@ -104,6 +106,8 @@ pub struct Connection {
     pub(crate) our_shift: u8,
     /// Commands owed to the fast path: [`pending`].
     pub(crate) pending: u16,
+    /// Congestion control asked for, or zero for the instance's.
+    pub(crate) congestion: u8,
     /// Effective MSS, bytes.
     pub(crate) mss_bytes: u16,
     pub(crate) local_ip: u32,
@@ -142,11 +146,13 @@ pub struct Connection {
     /// Challenge ACKs sent in the current second, and which second that is (RFC 5961 §7).
     pub(crate) challenge_second: u32,
     pub(crate) challenges: u8,
-    /// Frames handed back to the core since `inject_second`.
+    /// Frames handed back to the core in the current window of time.
     pub(crate) injects: u8,
-    pub(crate) inject_second: u32,
+    pub(crate) inject_window: u32,
     /// Loops of the core when draining began.
     pub(crate) drain_loops: u64,
+    /// Looks at a draining core, for the pause between them.
+    pub(crate) backoff_drain: u8,
     /// Position the drain waits for, or zero.
     pub(crate) drain_end: u64,
     /// When the lifecycle's own limit is over (FIN-WAIT-2, orphan, TIME-WAIT), microseconds.
@@ -160,15 +166,15 @@ pub struct Connection {
 impl Connection {
     pub(crate) const EMPTY: Self = Self {
         flags: 0, state: State::Closed, backoff: 0, peer_shift: 0, our_shift: 0, pending: 0,
-        mss_bytes: 0, local_ip: 0, remote_ip: 0, ports: 0, core: 0, application: NONE,
+        congestion: 0, mss_bytes: 0, local_ip: 0, remote_ip: 0, ports: 0, core: 0, application: NONE,
         context: NONE, socket: NONE, record: NONE, neighbor: NONE, generation: 0, next: NONE,
         accept_next: NONE, iss: 0, irs: 0, peer_window: 0, ts_recent: 0, ts_offset: 0,
         rcv_buffer_bytes: 0, srtt_us: 0, rttvar_us: 0, timeouts: 0, user_timeout_ms: 0,
         retransmit_window: 0, soft_error: 0, challenge_second: 0, challenges: 0, injects: 0,
-        inject_second: 0, drain_loops: 0, drain_end: 0, limit_us: 0, started_us: 0,
+        inject_window: 0, drain_loops: 0, backoff_drain: 0, drain_end: 0, limit_us: 0, started_us: 0,
         sampling: Sampling {
-            at_us: 0, snd_una: 0, snd_max: 0, progress_run_us: 0, ts_recent: 0, acked_bytes: 0,
-            ecn_bytes: 0, fast_retransmits: 0, rtt_count: 0, idle_samples: 0, probes: 0,
+            at_us: 0, snd_una: 0, timer_run_us: 0, progress_run_us: 0, ts_recent: 0, acked_bytes: 0,
+            ecn_bytes: 0, fast_retransmits: 0, rtt_count: 0, quiet_samples: 0, probes: 0,
         },
         controller: Controller::None,
     };

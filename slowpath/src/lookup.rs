@@ -73,9 +73,10 @@ impl<'m> Lookup<'m> {
         connections: u32,
         half_open: u32,
         key: SipKey,
-    ) -> Self {
+    ) -> Option<Self> {
         buckets.fill(NONE);
-        Self { buckets: Table::new(buckets), nodes: Table::new(nodes), connections, half_open, key }
+        let (buckets, nodes) = (Table::new(buckets)?, Table::new(nodes)?);
+        Some(Self { buckets, nodes, connections, half_open, key })
     }
 
     /// Node of an object.

@@ -17,6 +17,8 @@ pub(crate) const EPHEMERAL_COUNT: u32 = 28_232;
 pub(crate) const UNPRIVILEGED_FIRST: u16 = 1024;
 /// Listeners that share one port with SO_REUSEPORT: bounds the walk at every SYN.
 pub(crate) const LISTENERS_PER_PORT: u32 = 128;
+/// User id of connections in TIME-WAIT, which hold a port for nobody in particular.
+pub(crate) const NO_USER: u32 = u32::MAX;
 
 /// Use of one port.
 #[derive(Debug, Clone, Copy)]
@@ -62,8 +64,8 @@ pub(crate) struct Ports<'m> {
 }
 
 impl<'m> Ports<'m> {
-    pub(crate) fn new(table: &'m mut [Port]) -> Self {
-        Self { table: Table::new(table) }
+    pub(crate) fn new(table: &'m mut [Port]) -> Option<Self> {
+        Some(Self { table: Table::new(table)? })
     }
     pub(crate) fn at(&self, port: u16) -> &Port {
         self.table.at(port as u32)
@@ -80,7 +82,8 @@ impl<'m> Ports<'m> {
         let entry = self.at(port);
         let free = entry.users == 0;
         let reusable = how.reuse_address && entry.exclusive == 0 && entry.listener_count == 0;
-        let shared = how.reuse_port && entry.unshared == 0 && entry.uid == uid;
+        let same_user = entry.uid == uid || entry.uid == NO_USER;
+        let shared = how.reuse_port && entry.unshared == 0 && same_user;
         if free || reusable || shared { Ok(()) } else { Err(Errno::EADDRINUSE) }
     }
 
@@ -108,7 +111,7 @@ impl<'m> Ports<'m> {
     /// Counts a user.
     pub(crate) fn add(&mut self, port: u16, how: Use, uid: u32) {
         let entry = self.at_mut(port);
-        if entry.users == 0 {
+        if entry.users == 0 || entry.uid == NO_USER {
             entry.uid = uid;
         }
         entry.users = entry.users.saturating_add(1);
@@ -166,8 +169,8 @@ mod tests {
 
     #[test]
     fn bind_rules_are_linuxs() {
-        let mut table = std::vec![Port::default(); 65_536];
-        let mut ports = Ports::new(&mut table);
+        let mut table = std::vec![Port::default(); 65_537];
+        let mut ports = Ports::new(&mut table).unwrap();
         for how in [PLAIN, ADDRESS, PORT] {
             assert_eq!(ports.may_bind(80, how, 1), Ok(()));
         }
@@ -191,8 +194,8 @@ mod tests {
 
     #[test]
     fn ephemeral_search_covers_the_range_and_ends() {
-        let mut table = std::vec![Port::default(); 65_536];
-        let mut ports = Ports::new(&mut table);
+        let mut table = std::vec![Port::default(); 65_537];
+        let mut ports = Ports::new(&mut table).unwrap();
         let mut seen = std::collections::HashSet::new();
         while let Some(port) = ports.unused(28_000) {
             assert!((EPHEMERAL_FIRST..=EPHEMERAL_LAST).contains(&port));

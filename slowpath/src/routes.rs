@@ -30,13 +30,13 @@ pub(crate) struct Routes<'m> {
 }
 
 impl<'m> Routes<'m> {
-    pub(crate) fn new(table: &'m mut [RouteEntry]) -> Self {
-        Self { table: Table::new(table) }
+    pub(crate) fn new(table: &'m mut [RouteEntry]) -> Option<Self> {
+        Some(Self { table: Table::new(table)? })
     }
 
     /// Forgets all routes.
     pub(crate) fn clear(&mut self) {
-        self.table.clear();
+        self.table.fill(RouteEntry::default());
     }
 
     /// Adds a route; one for the same destination and prefix is replaced.
@@ -86,8 +86,8 @@ mod tests {
     fn longest_prefix_wins_in_any_order() {
         let routes = [(0x0a00_0000, 8, 1), (0, 0, 2), (0x0a01_0000, 16, 3), (0x0a01_0203, 32, 4)];
         for rotation in 0..routes.len() {
-            let mut table = std::vec![RouteEntry::default(); 8];
-            let mut all = Routes::new(&mut table);
+            let mut table = std::vec![RouteEntry::default(); 9];
+            let mut all = Routes::new(&mut table).unwrap();
             for index in 0..routes.len() {
                 let (destination, prefix, hop) = routes[(index + rotation) % routes.len()];
                 all.add(destination, prefix, hop).unwrap();
@@ -101,8 +101,8 @@ mod tests {
 
     #[test]
     fn bad_and_too_many_routes_are_refused() {
-        let mut table = std::vec![RouteEntry::default(); 2];
-        let mut all = Routes::new(&mut table);
+        let mut table = std::vec![RouteEntry::default(); 3];
+        let mut all = Routes::new(&mut table).unwrap();
         assert_eq!(all.add(0, 33, 1), Err(Errno::EINVAL));
         all.add(1 << 24, 8, 1).unwrap();
         all.add(2 << 24, 8, 1).unwrap();

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! The slow path as a value: its parts, and the calls a shell makes.
+//! The slow path as a value: its parts, its clock and its timers.
 
 use crate::{
-    action::{Action, Caller, Outcome},
     applications::{Application, Context, RecordSegment},
     arp::Neighbor,
     config::Config,
@@ -11,23 +10,24 @@ use crate::{
     errno::Errno,
     lookup::Lookup,
     ports::Ports,
-    queues::{CoreQueue, Frame},
+    queues::{CoreQueue, Frame, Last},
     random::{Random, SipKey},
     routes::Routes,
     socket::Socket,
-    storage::Storage,
+    storage::{Private, Sizes, Storage},
     table::Table,
-    tcp::{half_open::HalfOpen, time_wait::TimeWait},
-    timers::{Numbering, Wheel},
+    tcp::{half_open::HalfOpen, reply::Limiter, time_wait::TimeWait},
+    timers::{Numbering, Popped, Timer, Wheel},
 };
 use abi::{
     adjacency::Adjacency,
     core_status::CoreStatus,
     flow::{ColdFlow, HotFlow, NONE},
-    kernel_ring::KernelEntry,
     limits::CORES_MAX,
-    message::Message,
 };
+
+/// Steps of the timing wheel in one call of `handle_timer`: bounds the time under the shell's lock.
+const TIMER_BATCH: u32 = 256;
 
 /// The slow path of one instance.
 pub struct Stack<'m> {
@@ -36,6 +36,7 @@ pub struct Stack<'m> {
     pub(crate) cold: &'m [ColdFlow],
     pub(crate) adjacencies: &'m [Adjacency],
     pub(crate) cores: [Option<&'m CoreStatus>; CORES_MAX as usize],
+
     pub(crate) connections: Table<'m, Connection>,
     pub(crate) sockets: Table<'m, Socket>,
     pub(crate) half_open: Table<'m, HalfOpen>,
@@ -51,141 +52,232 @@ pub struct Stack<'m> {
     pub(crate) records: Table<'m, RecordSegment>,
     pub(crate) frames: Table<'m, Frame>,
     pub(crate) queues: Table<'m, CoreQueue>,
+
+    /// Whether there is a fast path, its process, and how many there were.
+    pub(crate) attached: bool,
+    pub(crate) pid: u32,
+    pub(crate) epoch: u32,
+    /// TCP time; and TCP time without the time in which there was no fast path, which timers use.
+    pub(crate) clock_us: u64,
+    pub(crate) now_us: u64,
+    pub(crate) frozen_us: u64,
+    /// When to try full rings again, TCP time.
+    pub(crate) retry_us: Option<u64>,
+    pub(crate) last: Last,
+
+    /// Heads of free lists.
+    pub(crate) connection_free: u32,
+    pub(crate) socket_free: u32,
+    pub(crate) half_open_free: u32,
+    pub(crate) time_wait_free: u32,
+    pub(crate) frame_free: u32,
+    pub(crate) segment_free: u32,
+    /// TIME-WAIT by age; contexts with events owed, and those whose ring was full; dead applications.
+    pub(crate) time_wait_head: u32,
+    pub(crate) time_wait_tail: u32,
+    pub(crate) context_head: u32,
+    pub(crate) context_tail: u32,
+    pub(crate) stalled_head: u32,
+    pub(crate) dead_head: u32,
+    /// What is in use.
+    pub(crate) connections_used: u32,
+    pub(crate) half_open_used: u32,
+    pub(crate) time_wait_used: u32,
+    pub(crate) application_count: u32,
+    pub(crate) context_count: u32,
+    pub(crate) listeners: u32,
+    pub(crate) orphans: u32,
+    pub(crate) sampled: u32,
+
     pub(crate) counters: Counters,
     pub(crate) random: Random,
+    pub(crate) sequence_key: SipKey,
+    pub(crate) answers: Limiter,
+    pub(crate) challenge_limit: Limiter,
+}
+
+/// Threads a free list through a whole table; its head.
+fn thread<T: Copy + Default>(table: &mut Table<'_, T>, link: impl Fn(&mut T, u32)) -> u32 {
+    let mut head = NONE;
+    for id in (0..table.len()).rev() {
+        link(table.at_mut(id), head);
+        head = id;
+    }
+    head
+}
+
+/// Whether every private table is as large as the configuration needs.
+fn is_large_enough(private: &Private<'_>, config: &Config) -> bool {
+    let sizes = Sizes::of(config);
+    macro_rules! all {
+        ($($field:ident: $type:ty,)+) => { $(private.$field.len() >= sizes.$field)&&+ };
+    }
+    crate::private_tables!(all)
 }
 
 impl<'m> Stack<'m> {
-    /// A slow path over `storage`, without a fast path, at TCP time `now_us`.
+    /// A slow path over `storage`, without a fast path, at TCP time `now_us`. The hot and cold tables
+    /// are taken as empty.
     ///
     /// # Errors
     /// EINVAL: a table is smaller than `Sizes::of(&config)` says.
     pub fn new(now_us: u64, config: Config, storage: Storage<'m>) -> Result<Self, Errno> {
-        let _ = now_us;
-        let _ = (config, storage);
-        Err(Errno::EINVAL)
+        let flows = config.flows as usize;
+        let shared = storage.hot.len() >= flows && storage.cold.len() >= flows;
+        if !shared || !is_large_enough(&storage.private, &config) {
+            return Err(Errno::EINVAL);
+        }
+        Self::assemble(now_us, config, storage).ok_or(Errno::EINVAL)
     }
+
+    fn assemble(now_us: u64, config: Config, storage: Storage<'m>) -> Option<Self> {
+        let private = storage.private;
+        let [key0, key1, key2, key3] = config.secret;
+        let flows = config.flows;
+        let connections = private.connections.get_mut(..(flows as usize).saturating_add(1))?;
+        let half_open = Table::new(private.half_open)?;
+        let half_opens = half_open.len();
+        let neighbors = Table::new(private.neighbors)?;
+        let numbering = Numbering { flows, half_open: half_opens, neighbors: neighbors.len() };
+        let key = SipKey(key0, key1);
+        let mut stack = Self {
+            config,
+            hot: storage.hot,
+            cold: storage.cold,
+            adjacencies: storage.adjacencies,
+            cores: storage.cores,
+            connections: Table::new(connections)?,
+            sockets: Table::new(private.sockets)?,
+            half_open,
+            time_wait: Table::new(private.time_wait)?,
+            lookup: Lookup::new(private.buckets, private.nodes, flows, half_opens, key)?,
+            wheel: Wheel::new(private.timers, private.wheel, now_us)?,
+            numbering,
+            neighbors,
+            routes: Routes::new(private.routes)?,
+            ports: Ports::new(private.ports)?,
+            applications: Table::new(private.applications)?,
+            contexts: Table::new(private.contexts)?,
+            records: Table::new(private.records)?,
+            frames: Table::new(private.frames)?,
+            queues: Table::new(private.queues)?,
+            attached: false,
+            pid: 0,
+            epoch: 0,
+            clock_us: now_us,
+            now_us,
+            frozen_us: 0,
+            retry_us: None,
+            last: Last::Nothing,
+            connection_free: NONE,
+            socket_free: NONE,
+            half_open_free: NONE,
+            time_wait_free: NONE,
+            frame_free: NONE,
+            segment_free: NONE,
+            time_wait_head: NONE,
+            time_wait_tail: NONE,
+            context_head: NONE,
+            context_tail: NONE,
+            stalled_head: NONE,
+            dead_head: NONE,
+            connections_used: 0,
+            half_open_used: 0,
+            time_wait_used: 0,
+            application_count: 0,
+            context_count: 0,
+            listeners: 0,
+            orphans: 0,
+            sampled: 0,
+            counters: Counters::new(),
+            random: Random::new(SipKey(key2, key3)),
+            sequence_key: SipKey(key0 ^ key2, key1 ^ key3),
+            answers: Limiter::answers(),
+            challenge_limit: Limiter::challenges(),
+        };
+        stack.thread_free_lists();
+        Some(stack)
+    }
+
+    fn thread_free_lists(&mut self) {
+        self.connection_free = thread(&mut self.connections, |entry, next| entry.next = next);
+        self.socket_free = thread(&mut self.sockets, |entry, next| entry.app_next = next);
+        self.half_open_free = thread(&mut self.half_open, |entry, next| entry.next = next);
+        self.time_wait_free = thread(&mut self.time_wait, |entry, next| entry.next = next);
+        self.frame_free = thread(&mut self.frames, |entry, next| entry.next = next);
+        self.segment_free = thread(&mut self.records, |entry, next| entry.next = next);
+    }
+
     /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
+
     /// Value of a counter.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.get(counter)
     }
 
-    /// A fast path attached. The first time after `new` or with flows of an earlier one still there;
-    /// `config` must have the same number of flows and the same local address. `pid` is its process.
-    /// Installed flows are picked up from the cold table by the fast path itself; timers run again.
-    /// True: there are flows to pick up.
-    ///
-    /// # Errors
-    /// EINVAL: number of flows or local address differ. EBUSY: one is attached.
-    pub fn fast_path_attached(&mut self, now_us: u64, config: &Config, pid: u32) -> Result<bool, Errno> {
-        let _ = (now_us, config, pid);
-        Err(Errno::EINVAL)
-    }
-    /// The fast path is gone: timers freeze, connect answers ENETDOWN, nothing is lost.
-    pub fn fast_path_detached(&mut self, now_us: u64) {
-        let _ = now_us;
-    }
-    /// Adds a route.
-    ///
-    /// # Errors
-    /// EINVAL: prefix above 32, or the next hop is not on the local subnet. ENOBUFS: table full.
-    pub fn add_route(&mut self, destination: u32, prefix: u32, next_hop: u32) -> Result<(), Errno> {
-        self.routes.add(destination, prefix, next_hop)
-    }
-    /// An application attached.
-    ///
-    /// # Errors
-    /// EINVAL: `id` is not below APPLICATIONS_MAX. EBUSY: it is in use.
-    pub fn add_application(&mut self, id: u32, uid: u32, pid: u32, command: [u8; 16]) -> Result<(), Errno> {
-        let _ = (id, uid, pid, command);
-        Err(Errno::EINVAL)
-    }
-    /// The application has `usable` buffer map records (a multiple of SEGMENT_RECORDS; it only
-    /// grows): call it when the fast path has mapped them.
-    ///
-    /// # Errors
-    /// EINVAL: no such application. ENOBUFS: no room to keep track of them.
-    pub fn set_map_records(&mut self, application: u32, usable: u32) -> Result<(), Errno> {
-        let _ = (application, usable);
-        Err(Errno::EINVAL)
-    }
-    /// The application created a context.
-    ///
-    /// # Errors
-    /// EINVAL: no such application or an id out of range. EBUSY: the id is in use.
-    pub fn add_context(&mut self, application: u32, context: u32) -> Result<(), Errno> {
-        let _ = (application, context);
-        Err(Errno::EINVAL)
-    }
-    /// The context is gone: its sockets and flows have none until they are moved.
-    pub fn remove_context(&mut self, now_us: u64, context: u32) {
-        let _ = (now_us, context);
-    }
-    /// The application's process is gone. Its contexts are removed, its sockets released (some at a
-    /// time, by `handle_timer`); its connections end as Linux ends them. `ApplicationDrained` follows
-    /// when its last flow is gone.
-    pub fn application_died(&mut self, now_us: u64, application: u32) {
-        let _ = (now_us, application);
-    }
-    /// The id of a drained application may be used again. False: it is not drained.
-    pub fn remove_application(&mut self, application: u32) -> bool {
-        let _ = application;
-        false
+    /// Every call begins here: time goes forward only, and timers' time only with a fast path.
+    pub(crate) fn enter(&mut self, now_us: u64) {
+        self.clock_us = self.clock_us.max(now_us);
+        if self.attached {
+            self.now_us = self.clock_us.saturating_sub(self.frozen_us);
+        }
     }
 
-    /// A frame from fast-path core `core`; the fast path has verified its IP and TCP checksums.
-    /// The bytes may be changed.
-    pub fn handle_packet(&mut self, now_us: u64, core: u32, reason: u8, frame: &mut [u8]) {
-        let _ = (now_us, core, reason, frame);
+    /// Sets a timer to expire after `delay_us`.
+    pub(crate) fn set_timer(&mut self, timer: Timer, delay_us: u64) {
+        let at_us = self.now_us.saturating_add(delay_us);
+        self.wheel.set(self.numbering.node(timer), at_us);
     }
-    /// Any other entry from fast-path core `core`.
-    pub fn handle_report(&mut self, now_us: u64, core: u32, entry: KernelEntry) {
-        let _ = (now_us, core, entry);
+
+    /// Cancels a timer, if it is set.
+    pub(crate) fn cancel_timer(&mut self, timer: Timer) {
+        self.wheel.cancel(self.numbering.node(timer));
     }
-    /// A control call: operations from SOCKET to CLOSE, and STATUS, FLOW_ENTRY, LISTEN_ENTRY,
-    /// APPLICATION_ENTRY, RESET_FLOW, SLOW_COUNTERS. `socket` is the id the descriptor stands for
-    /// (kernel), or the one the shell looked up and whose owner it compared (daemon). The reply, and
-    /// the error, are written into `message`.
-    pub fn handle_request(
-        &mut self,
-        now_us: u64,
-        caller: &Caller,
-        socket: Option<u32>,
-        message: &mut Message,
-    ) -> Outcome {
-        let _ = (now_us, caller, socket, message);
-        Outcome::NotForStack
-    }
-    /// The last holder of a socket's descriptor is gone: this is close().
-    pub fn release_socket(&mut self, now_us: u64, socket: u32) {
-        let _ = (now_us, socket);
-    }
-    /// Application that owns a socket, for the daemon's owner check.
-    pub fn socket_application(&self, socket: u32) -> Option<u32> {
-        let _ = socket;
-        None
-    }
+
     /// Carries out what is due, at most some hundred timers; call again if `next_deadline` is past.
     pub fn handle_timer(&mut self, now_us: u64) {
-        let _ = now_us;
+        self.enter(now_us);
+        if self.retry_us.is_some_and(|at| at <= self.clock_us) {
+            self.retry_us = None;
+        }
+        if self.has_dead_sockets() {
+            self.release_dead_sockets();
+        }
+        if !self.attached {
+            return;
+        }
+        for _ in 0..TIMER_BATCH {
+            match self.wheel.pop(self.now_us) {
+                Popped::Expired(node) => self.expired(self.numbering.timer(node)),
+                Popped::Moved => {}
+                Popped::Nothing => break,
+            }
+        }
     }
+
+    fn expired(&mut self, timer: Timer) {
+        match timer {
+            Timer::Sample(flow) => self.sample(flow),
+            Timer::Lifecycle(flow) => self.lifecycle_timer(flow),
+            Timer::SynAck(id) => self.syn_ack_timer(id),
+            Timer::Neighbor(id) => self.neighbor_timer(id),
+            Timer::TimeWait => self.time_wait_timer(),
+        }
+    }
+
     /// When `handle_timer` wants to be called, in TCP time; `None`: nothing is waiting.
     pub fn next_deadline(&self) -> Option<u64> {
-        None
-    }
-    /// The next thing to do. Bytes of a frame are written to `frame`.
-    pub fn poll_action(&mut self, frame: &mut [u8; 2048]) -> Option<Action> {
-        let _ = frame;
-        None
-    }
-    /// The action polled last could not be carried out (ring full): it is kept. Actions for others
-    /// still come; this core's or context's own are tried again later (`next_deadline` says when).
-    pub fn keep_action(&mut self) {
-        let _ = NONE;
-        let _ = SipKey(0, 0);
+        if self.has_dead_sockets() {
+            return Some(self.clock_us);
+        }
+        let timers = if self.attached { self.wheel.deadline_us() } else { None };
+        let timers = timers.map(|at| at.saturating_add(self.frozen_us));
+        match (timers, self.retry_us) {
+            (Some(timers), Some(retry)) => Some(timers.min(retry)),
+            (timers, retry) => timers.or(retry),
+        }
     }
 }

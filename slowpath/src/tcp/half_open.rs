@@ -24,6 +24,8 @@ pub struct HalfOpen {
     pub(crate) listener: u32,
     pub(crate) generation: u32,
     pub(crate) neighbor: u32,
+    /// Core the SYN came from.
+    pub(crate) core: u32,
     /// When the last SYN-ACK was sent, for the first RTT sample.
     pub(crate) sent_us: u64,
     /// Next of the free list.
@@ -35,7 +37,7 @@ impl Default for HalfOpen {
         Self {
             used: false, timestamps: false, window_scale: false, sack: false, ecn: false,
             waits_for_arp: false, peer_shift: 0, sent: 0, peer_mss: 0, iss: 0, irs: 0, ts_recent: 0,
-            listener: NONE, generation: 0, neighbor: NONE, sent_us: 0, next: NONE,
+            listener: NONE, generation: 0, neighbor: NONE, core: 0, sent_us: 0, next: NONE,
         }
     }
 }

@@ -1,6 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The protocol (RFC 9293), as far as it is not the common case.
 
+mod close;
+mod connect;
+mod established;
+mod flows;
 pub(crate) mod half_open;
+mod input;
+mod install;
+mod listen;
+pub(crate) mod reply;
+mod rtt;
+mod sample;
+mod sampling;
 pub(crate) mod state;
 pub(crate) mod time_wait;

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! TIME-WAIT: a compact table, oldest out first.
 
+use crate::{
+    connection::flag as connection_flag,
+    counters::Counter,
+    lookup::{Found, Tuple},
+    ports::{Use, NO_USER},
+    stack::Stack,
+    timers::Timer,
+    wire::tcp::{before, flag, Segment},
+};
 use abi::flow::NONE;
 
 /// A connection in TIME-WAIT; its four-tuple is in the lookup table.
@@ -8,12 +17,10 @@ use abi::flow::NONE;
 pub struct TimeWait {
     pub(crate) used: bool,
     pub(crate) timestamps: bool,
-    pub(crate) port_use: crate::ports::Use,
+    pub(crate) port_use: Use,
     pub(crate) snd_nxt: u32,
     pub(crate) rcv_nxt: u32,
     pub(crate) ts_recent: u32,
-    pub(crate) ts_offset: u32,
-    pub(crate) window: u16,
     pub(crate) expires_us: u64,
     /// When the last ACK was sent in answer, for the rate limit.
     pub(crate) answered_us: u64,
@@ -25,9 +32,152 @@ pub struct TimeWait {
 impl Default for TimeWait {
     fn default() -> Self {
         Self {
-            used: false, timestamps: false, port_use: crate::ports::Use { reuse_address: false, reuse_port: false, ephemeral: false },
-            snd_nxt: 0, rcv_nxt: 0, ts_recent: 0, ts_offset: 0, window: 0, expires_us: 0,
+            used: false, timestamps: false, port_use: Use { reuse_address: false, reuse_port: false, ephemeral: false },
+            snd_nxt: 0, rcv_nxt: 0, ts_recent: 0, expires_us: 0,
             answered_us: 0, next: NONE, prev: NONE,
         }
+    }
+}
+
+/// ACKs in answer to segments of one connection in TIME-WAIT: one per this time, microseconds
+/// (Linux's tcp_invalid_ratelimit).
+const ANSWER_INTERVAL_US: u64 = 500_000;
+/// How far a reused four-tuple's sequence numbers begin behind the old ones, as Linux.
+const REUSE_GAP: u32 = 65_537;
+
+impl Stack<'_> {
+    /// What TIME-WAIT must remember of a flow whose hot entry is at rest.
+    pub(crate) fn time_wait_of(&self, flow: u32) -> TimeWait {
+        let view = self.view(flow);
+        let connection = self.connections.at(flow);
+        TimeWait {
+            used: true,
+            timestamps: connection.is(connection_flag::TIMESTAMPS),
+            port_use: self.port_use(flow),
+            // Our FIN takes one position after the data.
+            snd_nxt: view.snd_una.max(view.snd_end.wrapping_add(1)) as u32,
+            rcv_nxt: view.rcv_nxt as u32,
+            ts_recent: view.ts_recent,
+            expires_us: self.now_us.saturating_add(self.config.time_wait_us),
+            ..TimeWait::default()
+        }
+    }
+
+    /// Enters a connection; the oldest makes room when the table is full.
+    pub(crate) fn enter_time_wait(&mut self, tuple: Tuple, entry: TimeWait) {
+        if !self.time_wait.has(self.time_wait_free) {
+            self.counters.add(Counter::TimeWaitsEarly);
+            self.leave_time_wait(self.time_wait_head);
+        }
+        let id = self.time_wait_free;
+        if !self.time_wait.has(id) || self.lookup.find(&tuple) != Found::Nothing {
+            return;
+        }
+        self.counters.add(Counter::TimeWaits);
+        self.time_wait_free = self.time_wait.at(id).next;
+        *self.time_wait.at_mut(id) = entry;
+        self.time_wait_used = self.time_wait_used.saturating_add(1);
+        self.ports.add(tuple.local_port(), entry.port_use, NO_USER);
+        self.lookup.insert(Found::TimeWait(id), tuple);
+        self.append_time_wait(id);
+        self.arm_time_wait();
+    }
+
+    fn append_time_wait(&mut self, id: u32) {
+        let tail = self.time_wait_tail;
+        let entry = self.time_wait.at_mut(id);
+        entry.next = NONE;
+        entry.prev = tail;
+        if self.time_wait.has(tail) {
+            self.time_wait.at_mut(tail).next = id;
+        } else {
+            self.time_wait_head = id;
+        }
+        self.time_wait_tail = id;
+    }
+
+    fn unlink_time_wait(&mut self, id: u32) {
+        let TimeWait { next, prev, .. } = *self.time_wait.at(id);
+        if self.time_wait.has(prev) {
+            self.time_wait.at_mut(prev).next = next;
+        } else {
+            self.time_wait_head = next;
+        }
+        if self.time_wait.has(next) {
+            self.time_wait.at_mut(next).prev = prev;
+        } else {
+            self.time_wait_tail = prev;
+        }
+    }
+
+    /// Forgets a connection in TIME-WAIT.
+    pub(crate) fn leave_time_wait(&mut self, id: u32) {
+        if !self.time_wait.has(id) || !self.time_wait.at(id).used {
+            return;
+        }
+        self.unlink_time_wait(id);
+        let tuple = self.lookup.tuple(Found::TimeWait(id));
+        self.lookup.remove(Found::TimeWait(id));
+        self.ports.remove(tuple.local_port(), self.time_wait.at(id).port_use);
+        let next = core::mem::replace(&mut self.time_wait_free, id);
+        *self.time_wait.at_mut(id) = TimeWait { next, ..TimeWait::default() };
+        self.time_wait_used = self.time_wait_used.saturating_sub(1);
+    }
+
+    fn arm_time_wait(&mut self) {
+        let head = self.time_wait_head;
+        if self.time_wait.has(head) {
+            let expires_us = self.time_wait.at(head).expires_us;
+            self.wheel.set(self.numbering.node(Timer::TimeWait), expires_us);
+        }
+    }
+
+    /// The oldest is over: one per call, so that work stays bounded.
+    pub(crate) fn time_wait_timer(&mut self) {
+        let head = self.time_wait_head;
+        if self.time_wait.has(head) && self.time_wait.at(head).expires_us <= self.now_us {
+            self.leave_time_wait(head);
+        }
+        self.arm_time_wait();
+    }
+
+    /// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4, RFC 6191).
+    pub(crate) fn time_wait_input(&mut self, core: u32, id: u32, segment: &Segment) {
+        let entry = *self.time_wait.at(id);
+        if segment.has(flag::RST) {
+            // RFC 1337: an old duplicate must not end TIME-WAIT.
+            return;
+        }
+        if segment.has(flag::SYN) && !segment.has(flag::ACK) {
+            let newer_time = match segment.options.timestamps {
+                Some((value, _)) if entry.timestamps => before(entry.ts_recent, value),
+                _ => false,
+            };
+            if newer_time || before(entry.rcv_nxt, segment.seq) {
+                self.counters.add(Counter::TimeWaitsEarly);
+                self.leave_time_wait(id);
+                let least = entry.snd_nxt.wrapping_add(REUSE_GAP);
+                self.stranger_input(core, segment, Some(least));
+                return;
+            }
+        }
+        if segment.has(flag::FIN) {
+            // The peer did not get our last ACK: TIME-WAIT begins anew.
+            self.unlink_time_wait(id);
+            let expires_us = self.now_us.saturating_add(self.config.time_wait_us);
+            self.time_wait.at_mut(id).expires_us = expires_us;
+            self.append_time_wait(id);
+            self.arm_time_wait();
+        } else if segment.length() == 0 && segment.seq == entry.rcv_nxt && !segment.has(flag::SYN) {
+            return;
+        }
+        let waited = self.now_us.saturating_sub(entry.answered_us);
+        if entry.answered_us != 0 && waited < ANSWER_INTERVAL_US && !segment.has(flag::FIN) {
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        self.time_wait.at_mut(id).answered_us = self.now_us;
+        let ts_recent = entry.timestamps.then_some(entry.ts_recent);
+        self.acknowledge(core, segment, entry.snd_nxt, entry.rcv_nxt, 0, ts_recent);
     }
 }

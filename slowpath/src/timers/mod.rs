@@ -3,8 +3,8 @@
 
 mod wheel;
 
-pub use wheel::{TimerNode, WHEEL_SLOTS};
-pub(crate) use wheel::{Popped, Wheel};
+pub use wheel::TimerNode;
+pub(crate) use wheel::{Popped, Wheel, WHEEL_SLOTS};
 
 /// Every timer of the slow path. Each has a node of its own, so that setting one cannot fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,14 +21,10 @@ pub(crate) enum Timer {
     Neighbor(u32),
     /// The oldest connection in TIME-WAIT is over.
     TimeWait,
-    /// Contexts whose ring was full are tried again.
-    Contexts,
-    /// Sockets of dead applications are released, some at a time.
-    Applications,
 }
 
 /// Timers beside the tables.
-const FIXED: u32 = 3;
+const FIXED: u32 = 1;
 
 /// Nodes needed for tables of the given sizes.
 pub(crate) const fn nodes(flows: u32, half_open: u32, neighbors: u32) -> u32 {
@@ -55,8 +51,6 @@ impl Numbering {
             Timer::SynAck(id) => half_open.wrapping_add(id),
             Timer::Neighbor(id) => neighbors.wrapping_add(id),
             Timer::TimeWait => fixed,
-            Timer::Contexts => fixed.wrapping_add(1),
-            Timer::Applications => fixed.wrapping_add(2),
         }
     }
 
@@ -78,11 +72,7 @@ impl Numbering {
         if rest < self.neighbors {
             return Timer::Neighbor(rest);
         }
-        match rest.wrapping_sub(self.neighbors) {
-            0 => Timer::TimeWait,
-            1 => Timer::Contexts,
-            _ => Timer::Applications,
-        }
+        Timer::TimeWait
     }
 }
 

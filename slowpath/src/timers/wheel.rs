@@ -12,10 +12,11 @@ const SLOT_SHIFT: u32 = 6;
 const SLOTS: u32 = 1 << SLOT_SHIFT;
 const SLOT_MASK: u64 = SLOTS as u64 - 1;
 const LEVELS: usize = 7;
+const LEVEL_LAST: u32 = LEVELS as u32 - 1;
 /// Longest timer, in ticks; longer ones are shortened to it.
 const HORIZON_TICKS: u64 = (1 << (SLOT_SHIFT * LEVELS as u32)) - 1;
 /// List heads of the wheel.
-pub const WHEEL_SLOTS: usize = LEVELS * SLOTS as usize;
+pub(crate) const WHEEL_SLOTS: usize = LEVELS * SLOTS as usize;
 const UNLINKED: u32 = u32::MAX;
 
 /// A timer's place in the wheel.
@@ -67,14 +68,14 @@ fn slot_of(expires: u64, level: u32) -> u32 {
 }
 
 impl<'m> Wheel<'m> {
-    pub(crate) fn new(nodes: &'m mut [TimerNode], heads: &'m mut [u32], now_us: u64) -> Self {
+    pub(crate) fn new(nodes: &'m mut [TimerNode], heads: &'m mut [u32], now_us: u64) -> Option<Self> {
         heads.fill(NONE);
-        Self {
-            nodes: Table::new(nodes),
-            heads: Table::new(heads),
+        Some(Self {
+            nodes: Table::new(nodes)?,
+            heads: Table::new(heads)?,
             occupied: [0; LEVELS],
             tick: now_us >> TICK_SHIFT,
-        }
+        })
     }
 
     /// Sets `node` to expire at `at_us` (rounded up to a tick), replacing an earlier setting.
@@ -90,7 +91,7 @@ impl<'m> Wheel<'m> {
     }
 
     fn link(&mut self, node: u32, expires: u64) {
-        let level = level_of(self.tick, expires).min(LEVELS as u32 - 1);
+        let level = level_of(self.tick, expires).min(LEVEL_LAST);
         let slot_in_level = slot_of(expires, level);
         let slot = level.wrapping_mul(SLOTS).wrapping_add(slot_in_level);
         let head = *self.heads.at(slot);
@@ -132,13 +133,10 @@ impl<'m> Wheel<'m> {
         entry.prev = NONE;
     }
 
-    /// Whether `node` is set.
-    pub(crate) fn is_set(&self, node: u32) -> bool {
-        self.nodes.at(node).slot != UNLINKED
-    }
-
-    /// The first occupied slot: its level, and the tick at which it is due.
+    /// The first occupied slot: its level, and the tick at which it is due. While a coarse slot is
+    /// being spread over finer ones it comes before them.
     fn first(&self) -> Option<(u32, u64)> {
+        let mut best: Option<(u32, u64)> = None;
         let mut level = 0u32;
         for bits in self.occupied {
             if bits != 0 {
@@ -153,11 +151,13 @@ impl<'m> Wheel<'m> {
                     // Only the coarsest level wraps round.
                     due = due.wrapping_add(1u64.checked_shl(above).unwrap_or(0));
                 }
-                return Some((level, due.max(self.tick)));
+                if best.is_none_or(|(_, first)| due < first) {
+                    best = Some((level, due));
+                }
             }
             level = level.wrapping_add(1);
         }
-        None
+        best.map(|(level, due)| (level, due.max(self.tick)))
     }
 
     /// One step towards `now_us`.
@@ -209,10 +209,10 @@ mod tests {
         for seed in 0..20u64 {
             std::println!("seed {seed}");
             let mut random = Random::new(SipKey(seed, 1));
-            let mut nodes = vec![TimerNode::default(); 64];
-            let mut heads = vec![0; WHEEL_SLOTS];
+            let mut nodes = vec![TimerNode::default(); 65];
+            let mut heads = vec![0; WHEEL_SLOTS + 1];
             let mut now = random.next() >> 20;
-            let mut wheel = Wheel::new(&mut nodes, &mut heads, now);
+            let mut wheel = Wheel::new(&mut nodes, &mut heads, now).unwrap();
             let mut model: BTreeMap<u32, u64> = BTreeMap::new();
             for _ in 0..3000 {
                 let node = random.below(64);

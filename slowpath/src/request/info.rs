@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! FLOW_INFO and NAMES.
+
+use crate::{
+    connection::flag as fact,
+    errno::Errno,
+    socket::{flag, Kind},
+    stack::Stack,
+};
+use abi::message::{tcp_state, Endpoint, FlowInfo, Message, Names};
+use core::sync::atomic::Ordering::Relaxed;
+
+impl Stack<'_> {
+    /// FLOW_INFO.
+    pub(super) fn request_flow_info(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
+        let socket = self.sockets.at(id);
+        let connected = socket.kind == Kind::Connected && self.is_installed(socket.flow);
+        if !connected {
+            return Err(Errno::ENOTCONN);
+        }
+        self.write_flow_info(id, message);
+        Ok(())
+    }
+
+    /// Answers with what a library needs to use a flow.
+    pub(super) fn write_flow_info(&self, id: u32, message: &mut Message) {
+        let socket = self.sockets.at(id);
+        let flow = socket.flow;
+        let connection = self.connections.at(flow);
+        let mut body = FlowInfo {
+            local: Endpoint::ipv4(connection.local_ip, connection.local_port()),
+            remote: Endpoint::ipv4(connection.remote_ip, connection.remote_port()),
+            flow,
+            generation: connection.generation,
+            core: connection.core,
+            buffers: connection.record,
+            socket: id,
+            mss_bytes: connection.mss_bytes as u32,
+            tx_buffer_bytes: self.config.tx_buffer_bytes,
+            rx_buffer_bytes: connection.rcv_buffer_bytes,
+            tcp_state: connection.state.number(),
+            srtt_us: connection.srtt_us,
+            context: socket.context,
+            ..FlowInfo::default()
+        };
+        if let Some(cold) = self.cold(flow) {
+            let join = |[low, high]: &[core::sync::atomic::AtomicU32; 2]| {
+                (high.load(Relaxed) as u64) << 32 | low.load(Relaxed) as u64
+            };
+            body.rx_start = join(&cold.rcv_start);
+            body.tx_start = join(&cold.snd_start);
+        }
+        message.set(&body);
+    }
+
+    /// NAMES.
+    pub(super) fn request_names(&self, id: u32, message: &mut Message) {
+        let socket = self.sockets.at(id);
+        let mut body = Names::default();
+        let flow = socket.flow;
+        if self.connections.has(flow) && self.connections.at(flow).is(fact::USED) {
+            let connection = self.connections.at(flow);
+            body.local = Endpoint::ipv4(connection.local_ip, connection.local_port());
+            // Linux's getpeername: ENOTCONN while connecting.
+            if socket.kind == Kind::Connected {
+                body.remote = Endpoint::ipv4(connection.remote_ip, connection.remote_port());
+            }
+            body.tcp_state = connection.state.number();
+        } else {
+            let port = if socket.is(flag::BOUND) { socket.port } else { 0 };
+            body.local = Endpoint::ipv4(socket.local_ip, port);
+            body.tcp_state = match socket.kind {
+                Kind::Listening => tcp_state::LISTEN,
+                Kind::Connected => tcp_state::CLOSED,
+                _ if socket.is(flag::BOUND) => tcp_state::CLOSED,
+                _ => 0,
+            };
+        }
+        message.set(&body);
+    }
+}

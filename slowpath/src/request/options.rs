@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! SET_OPTION and GET_OPTION: the options the slow path acts on.
+
+use crate::{
+    config::BUFFER_BYTES_MIN,
+    connection::flag as fact,
+    errno::Errno,
+    socket::{flag, Socket},
+    stack::Stack,
+};
+use abi::{
+    message::{option, Message, Option_},
+    pool::BUFFER_BYTES_MAX,
+};
+
+impl Stack<'_> {
+    /// SET_OPTION.
+    pub(super) fn request_set_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
+        let body: Option_ = message.get();
+        let on = body.value != 0;
+        match body.option {
+            option::REUSE_ADDRESS => self.set_reuse(id, flag::REUSE_ADDRESS, on),
+            option::REUSE_PORT => self.set_reuse(id, flag::REUSE_PORT, on),
+            option::LINGER => {
+                let socket = self.sockets.at_mut(id);
+                socket.set(flag::LINGER, on);
+                socket.linger_s = body.value2;
+            }
+            option::KEEPALIVE => self.set_flag(id, flag::KEEPALIVE, fact::KEEPALIVE, on),
+            option::NODELAY => self.set_flag(id, flag::NODELAY, fact::NODELAY, on),
+            option::RECEIVE_BUFFER => self.set_receive_buffer(id, body.value),
+            option::USER_TIMEOUT => self.set_user_timeout(id, body.value)?,
+            option::CONGESTION => self.set_congestion(id, body.value)?,
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        message.set(&Option_::default());
+        Ok(())
+    }
+
+    /// The port's counts follow a bound socket's options, as Linux reads them at every bind.
+    fn set_reuse(&mut self, id: u32, bit: u16, on: bool) {
+        let before = *self.sockets.at(id);
+        self.sockets.at_mut(id).set(bit, on);
+        let after = *self.sockets.at(id);
+        if before.is(flag::BOUND) {
+            let uid = self.applications.at(after.application).uid;
+            self.ports.remove(after.port, Self::socket_use(&before));
+            self.ports.add(after.port, Self::socket_use(&after), uid);
+        }
+    }
+
+    fn set_flag(&mut self, id: u32, bit: u16, fact: u32, on: bool) {
+        let socket = self.sockets.at_mut(id);
+        socket.set(bit, on);
+        let flow = socket.flow;
+        if self.is_installed(flow) {
+            self.connections.at_mut(flow).set(fact, on);
+            self.update_flow(flow);
+        }
+    }
+
+    /// The buffer of connections to come. Of one that exists it may only grow, and its window shift
+    /// is fixed: Linux's effect is the same.
+    fn set_receive_buffer(&mut self, id: u32, bytes: u32) {
+        let bytes = bytes.clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX);
+        let socket = self.sockets.at_mut(id);
+        socket.rcv_buffer_bytes = bytes;
+        let flow = socket.flow;
+        if self.is_installed(flow) && self.connections.at(flow).rcv_buffer_bytes < bytes {
+            self.connections.at_mut(flow).rcv_buffer_bytes = bytes;
+            self.update_flow(flow);
+        }
+    }
+
+    fn set_user_timeout(&mut self, id: u32, milliseconds: u32) -> Result<(), Errno> {
+        // An int in Linux: negative values are refused.
+        if milliseconds > i32::MAX as u32 {
+            return Err(Errno::EINVAL);
+        }
+        let socket = self.sockets.at_mut(id);
+        socket.user_timeout_ms = milliseconds;
+        let flow = socket.flow;
+        if self.connections.has(flow) {
+            self.connections.at_mut(flow).user_timeout_ms = milliseconds;
+        }
+        Ok(())
+    }
+
+    fn set_congestion(&mut self, id: u32, algorithm: u32) -> Result<(), Errno> {
+        if !crate::congestion::is_known(algorithm) {
+            return Err(Errno::ENOENT);
+        }
+        let socket = self.sockets.at_mut(id);
+        socket.congestion = algorithm;
+        let flow = socket.flow;
+        if !self.is_installed(flow) {
+            return Ok(());
+        }
+        let parameters = self.parameters(flow);
+        let connection = self.connections.at_mut(flow);
+        connection.congestion = algorithm as u8;
+        if connection.controller.algorithm() != algorithm {
+            let srtt_us = connection.srtt_us.max(1);
+            connection.controller =
+                crate::congestion::Controller::new(algorithm, srtt_us, &parameters);
+            self.apply_allowance(flow);
+        }
+        Ok(())
+    }
+
+    /// GET_OPTION.
+    pub(super) fn request_get_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
+        let mut body: Option_ = message.get();
+        let socket: Socket = *self.sockets.at(id);
+        body.reserved = [0; 5];
+        body.value2 = 0;
+        let is = |bit| u32::from(socket.is(bit));
+        body.value = match body.option {
+            option::REUSE_ADDRESS => is(flag::REUSE_ADDRESS),
+            option::REUSE_PORT => is(flag::REUSE_PORT),
+            option::LINGER => {
+                body.value2 = socket.linger_s;
+                is(flag::LINGER)
+            }
+            option::KEEPALIVE => is(flag::KEEPALIVE),
+            option::NODELAY => is(flag::NODELAY),
+            option::RECEIVE_BUFFER => self.receive_buffer(&socket),
+            option::ERROR => core::mem::replace(&mut self.sockets.at_mut(id).error, 0),
+            option::USER_TIMEOUT => socket.user_timeout_ms,
+            option::CONGESTION if socket.congestion == 0 => self.config.congestion,
+            option::CONGESTION => socket.congestion,
+            _ => return Err(Errno::ENOPROTOOPT),
+        };
+        message.set(&body);
+        Ok(())
+    }
+
+    fn receive_buffer(&self, socket: &Socket) -> u32 {
+        if self.is_installed(socket.flow) {
+            self.connections.at(socket.flow).rcv_buffer_bytes
+        } else if socket.rcv_buffer_bytes == 0 {
+            self.config.rx_buffer_bytes
+        } else {
+            socket.rcv_buffer_bytes
+        }
+    }
+}

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Active open: SYN-SENT, and SYN-RECEIVED after a simultaneous open (RFC 9293 §3.5).
+
+use crate::{
+    connection::{flag as fact, pending},
+    counters::Counter,
+    errno::Errno,
+    lookup::{Found, Tuple},
+    ports::{Ports, Use, EPHEMERAL_COUNT},
+    socket::{event, flag as option, Kind},
+    stack::Stack,
+    tcp::{
+        install::Opening,
+        listen::{MSS_DEFAULT, MSS_MIN},
+        state::State,
+    },
+    timers::Timer,
+    wire::tcp::{flag, Segment},
+};
+use abi::flow::NONE;
+
+/// Doublings of the SYN timeout at most.
+const SHIFT_MAX: u32 = 16;
+
+impl Stack<'_> {
+    /// Begins to connect `socket` to a remote address; its answer is EINPROGRESS.
+    ///
+    /// # Errors
+    /// ENETDOWN: no fast path. ENETUNREACH: no route, or the address is our own. EADDRNOTAVAIL: no
+    /// local port for this peer. ENOBUFS: no flow, record or neighbour entry is free.
+    pub(crate) fn begin_connect(&mut self, id: u32, address: u32, port: u16) -> Result<(), Errno> {
+        if !self.attached {
+            return Err(Errno::ENETDOWN);
+        }
+        let socket = *self.sockets.at(id);
+        let local = self.config.ipv4;
+        if address == local || !crate::config::is_unicast(address) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let hop = self.next_hop(address)?;
+        let tuple = if socket.is(option::BOUND) {
+            let tuple = Tuple::new(local, socket.port, address, port);
+            if self.lookup.find(&tuple) != Found::Nothing {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            tuple
+        } else {
+            self.ephemeral_tuple(address, port)?
+        };
+        let neighbor = self.resolve(hop).ok_or(Errno::ENOBUFS)?;
+        let flow = self.new_connection(socket.application, tuple)?;
+        self.count_port(flow, Use {
+            reuse_address: socket.is(option::REUSE_ADDRESS),
+            reuse_port: socket.is(option::REUSE_PORT),
+            ephemeral: !socket.is(option::BOUND),
+        });
+        self.inherit_options(flow, &socket);
+        let iss = self.initial_sequence(&tuple);
+        let core = (tuple.hash(&self.sequence_key) >> 16) as u32;
+        let core = core.checked_rem(self.config.cores).unwrap_or(0);
+        let buffer = match socket.rcv_buffer_bytes {
+            0 => self.config.rx_buffer_bytes,
+            bytes => bytes,
+        };
+        let connection = self.connections.at_mut(flow);
+        connection.iss = iss;
+        connection.core = core;
+        connection.socket = id;
+        connection.context = socket.context;
+        connection.neighbor = neighbor;
+        connection.rcv_buffer_bytes = buffer;
+        self.set_state(flow, State::SynSent);
+        let socket = self.sockets.at_mut(id);
+        socket.kind = Kind::Connecting;
+        socket.flow = flow;
+        socket.error = 0;
+        self.counters.add(Counter::ActiveOpens);
+        self.start_handshake(flow, neighbor);
+        Ok(())
+    }
+
+    fn start_handshake(&mut self, flow: u32, neighbor: u32) {
+        if self.is_resolved(neighbor) {
+            self.first_syn(flow);
+        } else {
+            // ARP has its own retries and limit; the SYN's begin with the SYN.
+            self.connections.at_mut(flow).set(fact::WAITS_FOR_ARP, true);
+            self.wait_for_neighbor(neighbor, Found::Connection(flow));
+        }
+    }
+
+    /// The first SYN, once the next hop is known.
+    pub(crate) fn first_syn(&mut self, flow: u32) {
+        let now_us = self.now_us;
+        let connection = self.connections.at_mut(flow);
+        connection.set(fact::WAITS_FOR_ARP, false);
+        connection.started_us = now_us;
+        connection.backoff = 0;
+        self.send_syn(flow);
+        self.set_timer(Timer::Lifecycle(flow), self.config.handshake_timeout_us);
+    }
+
+    /// A local port for a connection to this peer: a random start, then one after the other. A port
+    /// may serve many peers; only the four-tuple must be new (RFC 6056 §3.3.1).
+    fn ephemeral_tuple(&mut self, address: u32, port: u16) -> Result<Tuple, Errno> {
+        let start = self.random.below(EPHEMERAL_COUNT);
+        for step in 0..EPHEMERAL_COUNT {
+            let local = Ports::ephemeral(start, step);
+            if !self.ports.may_connect_from(local) {
+                continue;
+            }
+            let tuple = Tuple::new(self.config.ipv4, local, address, port);
+            if self.lookup.find(&tuple) == Found::Nothing {
+                return Ok(tuple);
+            }
+        }
+        Err(Errno::EADDRNOTAVAIL)
+    }
+
+    /// The SYN, or SYN-ACK of a simultaneous open, was not answered.
+    pub(crate) fn handshake_timer(&mut self, flow: u32) {
+        let connection = self.connections.at_mut(flow);
+        if connection.backoff as u32 >= self.config.handshake_retries {
+            let error = match connection.soft_error {
+                0 => Errno::ETIMEDOUT,
+                noted => Errno(noted),
+            };
+            self.fail_handshake(flow, error);
+            return;
+        }
+        connection.backoff = connection.backoff.saturating_add(1);
+        let shift = (connection.backoff as u32).min(SHIFT_MAX);
+        self.counters.add(Counter::HandshakeRetransmits);
+        self.send_syn(flow);
+        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
+        self.set_timer(Timer::Lifecycle(flow), timeout);
+    }
+
+    /// Ends an active open: the socket gets the error and may connect again.
+    pub(crate) fn fail_handshake(&mut self, flow: u32, error: Errno) {
+        let id = self.connections.at(flow).socket;
+        self.counters.add(Counter::HandshakesFailed);
+        self.free_connection(flow);
+        if self.sockets.has(id) {
+            let socket = self.sockets.at_mut(id);
+            socket.kind = Kind::Idle;
+            socket.flow = NONE;
+            socket.error = error.0;
+            self.notify(id, event::FAILED);
+        }
+    }
+
+    /// A segment in SYN-SENT (RFC 9293 §3.10.7.3).
+    pub(crate) fn syn_sent_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
+        let iss = self.connections.at(flow).iss;
+        if segment.has(flag::ACK) && segment.ack != iss.wrapping_add(1) {
+            self.refuse(core, segment);
+            return;
+        }
+        if segment.has(flag::RST) {
+            if segment.has(flag::ACK) {
+                self.counters.add(Counter::ResetsReceived);
+                self.fail_handshake(flow, Errno::ECONNREFUSED);
+            }
+            return;
+        }
+        if !segment.has(flag::SYN) {
+            return;
+        }
+        self.note_peer(flow, segment);
+        if segment.has(flag::ACK) {
+            // RFC 3168 §6.1.1: ECE without CWR accepts.
+            let ecn = self.config.ecn
+                && self.connections.at(flow).backoff == 0
+                && segment.flags & (flag::ECE | flag::CWR) == flag::ECE;
+            self.connections.at_mut(flow).set(fact::ECN, ecn);
+            self.establish(core, flow, segment, frame, segment.window as u32);
+        } else {
+            let ecn = self.config.ecn
+                && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR;
+            let connection = self.connections.at_mut(flow);
+            connection.set(fact::ECN, ecn);
+            connection.core = core;
+            self.set_state(flow, State::SynReceived);
+            self.send_syn(flow);
+        }
+    }
+
+    /// Keeps what the peer's SYN says.
+    fn note_peer(&mut self, flow: u32, segment: &Segment) {
+        let options = segment.options;
+        let connection = self.connections.at_mut(flow);
+        connection.irs = segment.seq;
+        connection.set(fact::TIMESTAMPS, options.timestamps.is_some());
+        connection.set(fact::WINDOW_SCALE, options.window_shift.is_some());
+        connection.set(fact::SACK, options.sack_permitted);
+        connection.ts_recent = options.timestamps.map_or(0, |(value, _)| value);
+        connection.peer_shift = options.window_shift.unwrap_or(0);
+        connection.mss_bytes = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
+    }
+
+    /// A segment in SYN-RECEIVED after a simultaneous open.
+    pub(crate) fn syn_received_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
+        let connection = *self.connections.at(flow);
+        let offset = segment.seq.wrapping_sub(connection.irs.wrapping_add(1));
+        let window = Self::syn_window(connection.rcv_buffer_bytes);
+        if segment.has(flag::RST) {
+            if offset == 0 {
+                self.counters.add(Counter::ResetsReceived);
+                self.fail_handshake(flow, Errno::ECONNREFUSED);
+            }
+            return;
+        }
+        // The peer's SYN-ACK repeats its SYN; anything else lies behind it.
+        let repeats = segment.has(flag::SYN) && segment.seq == connection.irs;
+        if !repeats && (segment.has(flag::SYN) || offset >= window as u32) {
+            let ts_recent = connection.is(fact::TIMESTAMPS).then_some(connection.ts_recent);
+            let (seq, ack) = (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1));
+            self.acknowledge(core, segment, seq, ack, window, ts_recent);
+            return;
+        }
+        if !segment.has(flag::ACK) {
+            return;
+        }
+        if segment.ack != connection.iss.wrapping_add(1) {
+            self.refuse(core, segment);
+            return;
+        }
+        if let (Some((value, _)), true) = (segment.options.timestamps, connection.is(fact::TIMESTAMPS)) {
+            self.connections.at_mut(flow).ts_recent = value;
+        }
+        // The window of a SYN is not scaled.
+        let shift = if repeats || !connection.is(fact::WINDOW_SCALE) { 0 } else { connection.peer_shift };
+        let peer_window = (segment.window as u32).wrapping_shl(shift as u32);
+        self.establish(core, flow, segment, frame, peer_window);
+    }
+
+    /// Our SYN is acknowledged and the peer's is known.
+    fn establish(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8], peer_window: u32) {
+        let now_us = self.now_us;
+        let connection = self.connections.at_mut(flow);
+        connection.core = core;
+        let rtt_us = (connection.backoff == 0).then(|| now_us.saturating_sub(connection.started_us));
+        let peer_shift = if connection.is(fact::WINDOW_SCALE) { connection.peer_shift } else { 0 };
+        let (peer_mss, id) = (connection.mss_bytes, connection.socket);
+        self.install(flow, &Opening { peer_mss, peer_shift, peer_window, rtt_us });
+        self.command(flow, pending::ACKNOWLEDGE);
+        if self.sockets.has(id) {
+            self.sockets.at_mut(id).kind = Kind::Connected;
+            self.notify(id, event::CONNECTED);
+        }
+        if !segment.has(flag::SYN) && (segment.payload_bytes > 0 || segment.has(flag::FIN)) {
+            self.inject(flow, frame);
+        }
+    }
+}

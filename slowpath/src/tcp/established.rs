@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Segments on an installed flow that the fast path leaves alone: RST and SYN (RFC 5961).
+
+use crate::{
+    connection::{flag as fact, pending},
+    counters::Counter,
+    errno::Errno,
+    socket::event,
+    stack::Stack,
+    tcp::state::State,
+    wire::tcp::{flag, Segment},
+};
+use abi::flow::slot_state;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Challenge ACKs of one connection per second.
+const CHALLENGES_PER_SECOND: u8 = 10;
+
+impl Stack<'_> {
+    /// RST or SYN for a connection beyond the handshake.
+    pub(crate) fn control_input(&mut self, flow: u32, segment: &Segment) {
+        if !self.is_installed(flow) || self.is_removing(flow) {
+            return;
+        }
+        if self.connections.at(flow).state == State::Closed {
+            return;
+        }
+        let view = self.view(flow);
+        if !segment.has(flag::RST) {
+            // RFC 5961 §4: whatever its number.
+            self.challenge(flow);
+            return;
+        }
+        let offset = segment.seq.wrapping_sub(view.rcv_nxt as u32);
+        let window = view.rcv_adv.wrapping_sub(view.rcv_nxt as u32);
+        if offset == 0 {
+            self.counters.add(Counter::ResetsReceived);
+            let error = match self.connections.at(flow).state {
+                State::CloseWait => Errno::EPIPE,
+                _ => Errno::ECONNRESET,
+            };
+            self.fail_connection(flow, error);
+        } else if offset < window {
+            // RFC 5961 §3: in the window, but not the exact number.
+            self.challenge(flow);
+        }
+    }
+
+    /// Sends a challenge ACK, unless too many were (RFC 5961 §7).
+    fn challenge(&mut self, flow: u32) {
+        let second = (self.now_us / 1_000_000) as u32;
+        let connection = self.connections.at_mut(flow);
+        if connection.challenge_second != second {
+            connection.challenge_second = second;
+            connection.challenges = 0;
+        }
+        connection.challenges = connection.challenges.saturating_add(1);
+        let allowed = connection.challenges <= CHALLENGES_PER_SECOND;
+        if allowed && self.challenge_limit.allow(self.now_us) {
+            self.counters.add(Counter::ChallengeAcks);
+            self.command(flow, pending::ACKNOWLEDGE);
+        } else {
+            self.counters.add(Counter::RateLimited);
+        }
+    }
+
+    /// The connection is dead: reset by the peer, or given up. What was received stays readable
+    /// until the socket is released, so the flow stays installed, but sends nothing more.
+    pub(crate) fn fail_connection(&mut self, flow: u32, error: Errno) {
+        if !self.is_installed(flow) || self.is_removing(flow) {
+            return;
+        }
+        self.stop_sampling(flow);
+        self.stop_timers(flow);
+        self.set_state(flow, State::Closed);
+        let connection = self.connections.at_mut(flow);
+        connection.soft_error = error.0;
+        connection.set(fact::DRAINING, false);
+        if connection.is(fact::ORPHAN) {
+            self.begin_remove(flow, 0);
+            return;
+        }
+        let (id, waiting) = (connection.socket, connection.is(fact::IN_ACCEPT_QUEUE));
+        if let Some(cold) = self.cold(flow) {
+            // Zero stops.
+            cold.rate_kbps.store(0, Relaxed);
+            cold.cwnd_bytes.store(0, Relaxed);
+        }
+        self.command(flow, pending::UPDATE);
+        if !waiting && self.sockets.has(id) {
+            self.sockets.at_mut(id).error = error.0;
+            self.notify(id, event::FAILED);
+        }
+    }
+
+    /// Has the fast path forget the flow. `then`: what follows REMOVED
+    /// ([`fact::RESET_AT_REMOVED`], [`fact::TIME_WAIT_AT_REMOVED`]).
+    pub(crate) fn begin_remove(&mut self, flow: u32, then: u32) {
+        if !self.is_installed(flow) || self.is_removing(flow) {
+            return;
+        }
+        self.stop_sampling(flow);
+        self.stop_timers(flow);
+        let connection = self.connections.at_mut(flow);
+        connection.set(fact::REMOVING | then, true);
+        connection.set(fact::DRAINING, false);
+        connection.pending = 0;
+        if let Some(cold) = self.cold(flow) {
+            cold.state.store(slot_state::REMOVING, Relaxed);
+        }
+        self.command(flow, pending::REMOVE);
+    }
+
+    /// Ends a connection with RST.
+    pub(crate) fn abort(&mut self, flow: u32) {
+        let dead = self.connections.at(flow).state == State::Closed;
+        self.begin_remove(flow, if dead { 0 } else { fact::RESET_AT_REMOVED });
+    }
+
+    /// The core holds no reference to the flow any more.
+    pub(crate) fn removed(&mut self, flow: u32) {
+        let connection = *self.connections.at(flow);
+        if !connection.is(fact::USED) || !connection.is(fact::REMOVING) || connection.pending & pending::REMOVE != 0 {
+            return;
+        }
+        if connection.is(fact::RESET_AT_REMOVED) {
+            self.send_reset(flow);
+        }
+        let time_wait = connection.is(fact::TIME_WAIT_AT_REMOVED).then(|| self.time_wait_of(flow));
+        let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
+        self.free_connection(flow);
+        if let Some(entry) = time_wait {
+            self.enter_time_wait(tuple, entry);
+        }
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! What comes in: from the frame to whom it concerns.
+
+use crate::{
+    counters::Counter,
+    lookup::Found,
+    stack::Stack,
+    tcp::state::State,
+    wire::{
+        checksum, ethernet,
+        ethernet::Ethernet,
+        ipv4,
+        ipv4::Ipv4,
+        put,
+        tcp::{flag, Segment},
+    },
+};
+
+/// Offset of the flags in a TCP header.
+const FLAGS_OFFSET: usize = 13;
+/// Offset of checksum and urgent pointer.
+const CHECKSUM_OFFSET: usize = 16;
+/// Frames handed back to a core within one [`INJECT_WINDOW_US`]; more would be a loop.
+const INJECTS_MAX: u8 = 32;
+const INJECT_WINDOW_US: u64 = 10_000;
+
+impl Stack<'_> {
+    /// A frame from fast-path core `core`, for one of the reasons in `abi::kernel_ring::reason`;
+    /// the fast path has verified its TCP checksum. The bytes may be changed.
+    pub fn handle_packet(&mut self, now_us: u64, core: u32, _reason: u8, frame: &mut [u8]) {
+        self.enter(now_us);
+        self.counters.add(Counter::Frames);
+        let core = if core < self.config.cores { core } else { 0 };
+        let Some(header) = Ethernet::parse(frame) else {
+            self.counters.add(Counter::Malformed);
+            return;
+        };
+        match header.ethertype {
+            ethernet::ARP => self.arp_input(core, frame),
+            ethernet::IPV4 => self.ipv4_input(core, &header, frame),
+            _ => self.counters.add(Counter::Malformed),
+        }
+    }
+
+    fn ipv4_input(&mut self, core: u32, header: &Ethernet, frame: &mut [u8]) {
+        let parsed = frame.get(ethernet::HEADER_BYTES..).and_then(Ipv4::parse);
+        let Some(ip) = parsed else {
+            self.counters.add(Counter::Malformed);
+            return;
+        };
+        let for_us = ip.destination == self.config.ipv4;
+        if !for_us || !crate::config::is_unicast(ip.source) || header.destination == ethernet::BROADCAST {
+            self.counters.add(Counter::Malformed);
+            return;
+        }
+        if ip.fragment {
+            self.counters.add(Counter::Fragments);
+            return;
+        }
+        let end = ethernet::HEADER_BYTES.saturating_add(ip.total_bytes);
+        let Some(frame) = frame.get_mut(..end) else { return };
+        match ip.protocol {
+            ipv4::TCP => self.tcp_input(core, header, &ip, frame),
+            ipv4::ICMP => self.icmp_input(core, header, &ip, frame),
+            _ => self.counters.add(Counter::Malformed),
+        }
+    }
+
+    fn tcp_input(&mut self, core: u32, header: &Ethernet, ip: &Ipv4, frame: &mut [u8]) {
+        let start = ethernet::HEADER_BYTES.saturating_add(ip.header_bytes);
+        let segment = frame
+            .get(start..)
+            .and_then(|packet| Segment::parse(packet, ip.destination, ip.source, header.source));
+        let Some(segment) = segment else {
+            self.counters.add(Counter::Malformed);
+            return;
+        };
+        match self.lookup.find(&segment.tuple) {
+            Found::Connection(flow) => self.connection_input(core, flow, ip, &segment, frame),
+            Found::HalfOpen(id) => self.half_open_input(core, id, &segment, frame),
+            Found::TimeWait(id) => self.time_wait_input(core, id, &segment),
+            Found::Nothing => self.stranger_input(core, &segment, None),
+        }
+    }
+
+    /// A segment that belongs to no connection: for a listener, or refused. `least_iss` is a
+    /// sequence number ours must exceed (an earlier connection of the same four-tuple).
+    pub(crate) fn stranger_input(&mut self, core: u32, segment: &Segment, least_iss: Option<u32>) {
+        if segment.has(flag::RST) {
+            return;
+        }
+        match self.find_listener(&segment.tuple) {
+            Some(listener) if segment.has(flag::SYN) && !segment.has(flag::ACK) => {
+                self.listen_input(core, listener, segment, least_iss);
+            }
+            _ => self.refuse(core, segment),
+        }
+    }
+
+    fn connection_input(&mut self, core: u32, flow: u32, ip: &Ipv4, segment: &Segment, frame: &mut [u8]) {
+        match self.connections.at(flow).state {
+            State::SynSent => self.syn_sent_input(core, flow, segment, frame),
+            State::SynReceived => self.syn_received_input(core, flow, segment, frame),
+            _ if segment.has(flag::SYN | flag::RST) => self.control_input(flow, segment),
+            _ => self.hand_back(core, flow, ip, frame),
+        }
+    }
+
+    /// Hands a frame to the core that owns the flow: it came to the wrong core or before the core
+    /// knew the flow, or carries what the fast path leaves alone.
+    fn hand_back(&mut self, core: u32, flow: u32, ip: &Ipv4, frame: &mut [u8]) {
+        if !self.is_installed(flow) || self.is_removing(flow) {
+            return;
+        }
+        let window = (self.now_us / INJECT_WINDOW_US) as u32;
+        let connection = self.connections.at_mut(flow);
+        if connection.inject_window != window {
+            connection.inject_window = window;
+            connection.injects = 0;
+        }
+        connection.injects = connection.injects.saturating_add(1);
+        if connection.injects > INJECTS_MAX {
+            // The owner itself keeps refusing it: make sure it knows the flow, and let the peer
+            // send again.
+            if connection.core == core {
+                self.command(flow, crate::connection::pending::INSTALL);
+            }
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        let end = simplify(ip, frame);
+        if let Some(bytes) = frame.get(..end) {
+            self.inject(flow, bytes);
+        }
+    }
+}
+
+/// Makes a TCP frame one that the fast path takes: without IP options, and without URG (the urgent
+/// byte stays in the stream, as RFC 6093 advises). The frame's new length.
+fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
+    let extra = ip.header_bytes.saturating_sub(ipv4::HEADER_BYTES);
+    let start = ethernet::HEADER_BYTES.saturating_add(ipv4::HEADER_BYTES);
+    let mut end = frame.len();
+    if extra > 0 {
+        frame.copy_within(start.saturating_add(extra)..end, start);
+        end = end.saturating_sub(extra);
+        let payload = end.saturating_sub(start);
+        ipv4::write(frame, ip.source, ip.destination, ipv4::TCP, payload);
+    }
+    let Some(packet) = frame.get_mut(start..end) else { return 0 };
+    let flags = packet.get(FLAGS_OFFSET).copied().unwrap_or(0);
+    if flags & flag::URG != 0 {
+        put(packet, FLAGS_OFFSET, &[flags & !flag::URG]);
+        put(packet, CHECKSUM_OFFSET, &[0, 0, 0, 0]);
+        let sum = checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
+        let sum = checksum::finish(checksum::add(sum, packet));
+        put(packet, CHECKSUM_OFFSET, &sum.to_be_bytes());
+    }
+    end
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Passive open: SYN to SYN queue, ACK to accept queue.
+
+use crate::{
+    connection::flag as fact,
+    counters::Counter,
+    lookup::{Found, Tuple},
+    ports::Use,
+    socket::{event, flag as option, Kind},
+    stack::Stack,
+    tcp::{half_open::HalfOpen, install::Opening},
+    timers::Timer,
+    wire::tcp::{before, flag, Segment},
+};
+use abi::flow::NONE;
+
+/// Half-open connections a listener may have whatever its backlog.
+const HALF_OPEN_MIN: u32 = 16;
+/// MSS of a peer that announces none (RFC 9293 §3.7.1).
+pub(crate) const MSS_DEFAULT: u16 = 536;
+/// Smallest MSS a peer may announce, as Linux's `tcp_min_snd_mss`.
+pub(crate) const MSS_MIN: u16 = 48;
+
+impl Stack<'_> {
+    /// The listener for a four-tuple: among those that share the port, always the same one.
+    pub(crate) fn find_listener(&self, tuple: &Tuple) -> Option<u32> {
+        let port = self.ports.at(tuple.local_port());
+        let mut socket = port.listeners;
+        let mut skip = if port.listener_count > 1 {
+            let hash = tuple.hash(&self.sequence_key) & 0xffff;
+            (hash.wrapping_mul(port.listener_count as u64) >> 16) as u32
+        } else {
+            0
+        };
+        while self.sockets.has(socket) {
+            let next = self.sockets.at(socket).listener_next;
+            if skip == 0 || !self.sockets.has(next) {
+                return Some(socket);
+            }
+            skip = skip.saturating_sub(1);
+            socket = next;
+        }
+        None
+    }
+
+    /// Receive buffer of the connections of a listener.
+    pub(crate) fn listener_buffer(&self, listener: u32) -> u32 {
+        match self.sockets.at(listener).rcv_buffer_bytes {
+            0 => self.config.rx_buffer_bytes,
+            bytes => bytes,
+        }
+    }
+
+    /// The listener of a half-open connection, if it still listens.
+    fn listener_of(&self, half: &HalfOpen) -> Option<u32> {
+        let socket = self.sockets.at(half.listener);
+        let same = socket.kind == Kind::Listening && socket.generation == half.generation;
+        (self.sockets.has(half.listener) && same).then_some(half.listener)
+    }
+
+    /// A SYN for a listener.
+    pub(crate) fn listen_input(&mut self, core: u32, listener: u32, segment: &Segment, least_iss: Option<u32>) {
+        self.counters.add(Counter::Syns);
+        let socket = *self.sockets.at(listener);
+        let crowded = socket.accept_count > socket.backlog
+            || socket.half_open >= socket.backlog.max(HALF_OPEN_MIN);
+        let id = self.half_open_free;
+        let neighbor = self.next_hop(segment.tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
+        let (Some(neighbor), false, true) = (neighbor, crowded, self.half_open.has(id)) else {
+            self.counters.add(Counter::SynsDropped);
+            return;
+        };
+        let generation = socket.generation;
+        let mut iss = self.initial_sequence(&segment.tuple);
+        if let Some(least) = least_iss {
+            if before(iss, least) {
+                iss = least;
+            }
+        }
+        let options = &segment.options;
+        let half = self.half_open.at_mut(id);
+        self.half_open_free = half.next;
+        *half = HalfOpen {
+            used: true,
+            timestamps: options.timestamps.is_some(),
+            window_scale: options.window_shift.is_some(),
+            sack: options.sack_permitted,
+            ecn: self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
+            peer_shift: options.window_shift.unwrap_or(0),
+            peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
+            iss,
+            irs: segment.seq,
+            ts_recent: options.timestamps.map_or(0, |(value, _)| value),
+            listener,
+            generation,
+            neighbor,
+            core,
+            ..HalfOpen::default()
+        };
+        self.half_open_used = self.half_open_used.saturating_add(1);
+        let socket = self.sockets.at_mut(listener);
+        socket.half_open = socket.half_open.saturating_add(1);
+        self.lookup.insert(Found::HalfOpen(id), segment.tuple);
+        self.set_timer(Timer::SynAck(id), self.config.handshake_timeout_us);
+        if self.is_resolved(neighbor) {
+            self.first_syn_ack(id);
+        } else {
+            self.half_open.at_mut(id).waits_for_arp = true;
+            self.wait_for_neighbor(neighbor, Found::HalfOpen(id));
+        }
+    }
+
+    /// The first SYN-ACK, once the next hop is known.
+    pub(crate) fn first_syn_ack(&mut self, id: u32) {
+        self.send_syn_ack(id);
+        let now_us = self.now_us;
+        let half = self.half_open.at_mut(id);
+        half.waits_for_arp = false;
+        half.sent = 1;
+        half.sent_us = now_us;
+    }
+
+    /// No ACK came in time (RFC 9293 §3.8.3; Linux's tcp_synack_retries).
+    pub(crate) fn syn_ack_timer(&mut self, id: u32) {
+        let half = *self.half_open.at(id);
+        if !half.used {
+            return;
+        }
+        let tries = half.sent;
+        if tries as u32 > self.config.handshake_retries || self.listener_of(&half).is_none() {
+            self.counters.add(Counter::HandshakesFailed);
+            self.free_half_open(id);
+            return;
+        }
+        if half.waits_for_arp {
+            self.half_open.at_mut(id).sent = tries.saturating_add(1);
+        } else {
+            self.counters.add(Counter::HandshakeRetransmits);
+            self.send_syn_ack(id);
+            self.half_open.at_mut(id).sent = tries.saturating_add(1);
+        }
+        let shift = (tries as u32).min(16);
+        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
+        self.set_timer(Timer::SynAck(id), timeout);
+    }
+
+    /// Forgets a half-open connection.
+    pub(crate) fn free_half_open(&mut self, id: u32) {
+        let half = *self.half_open.at(id);
+        if !half.used {
+            return;
+        }
+        self.cancel_timer(Timer::SynAck(id));
+        self.leave_neighbor(Found::HalfOpen(id));
+        self.lookup.remove(Found::HalfOpen(id));
+        if let Some(listener) = self.listener_of(&half) {
+            let socket = self.sockets.at_mut(listener);
+            socket.half_open = socket.half_open.saturating_sub(1);
+        }
+        *self.half_open.at_mut(id) = HalfOpen { next: self.half_open_free, ..HalfOpen::default() };
+        self.half_open_free = id;
+        self.half_open_used = self.half_open_used.saturating_sub(1);
+    }
+
+    /// A segment for a half-open connection (RFC 9293 §3.10.7.4, SYN-RECEIVED).
+    pub(crate) fn half_open_input(&mut self, core: u32, id: u32, segment: &Segment, frame: &[u8]) {
+        let half = *self.half_open.at(id);
+        let offset = segment.seq.wrapping_sub(half.irs.wrapping_add(1));
+        let window = Self::syn_window(self.listener_buffer(half.listener)) as u32;
+        if segment.has(flag::RST) {
+            // RFC 5961 §3.2: only the exact number resets; a passive open just forgets.
+            if offset == 0 {
+                self.counters.add(Counter::ResetsReceived);
+                self.free_half_open(id);
+            }
+            return;
+        }
+        if segment.has(flag::SYN) {
+            self.repeated_syn(core, id, segment);
+            return;
+        }
+        if !segment.has(flag::ACK) {
+            return;
+        }
+        if segment.ack != half.iss.wrapping_add(1) {
+            self.refuse(core, segment);
+            return;
+        }
+        if offset >= window {
+            // Not acceptable: an ACK tells the peer where we are.
+            let ts_recent = half.timestamps.then_some(half.ts_recent);
+            let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
+            self.acknowledge(core, segment, seq, ack, window as u16, ts_recent);
+            return;
+        }
+        self.complete(core, id, segment, frame);
+    }
+
+    /// A SYN for a half-open connection: the same one again, or an attempt to confuse us.
+    fn repeated_syn(&mut self, core: u32, id: u32, segment: &Segment) {
+        let half = *self.half_open.at(id);
+        let same = segment.seq == half.irs && !segment.has(flag::ACK);
+        if same && !half.waits_for_arp {
+            // Our SYN-ACK was lost, or is on its way. The timer goes on as it was.
+            if self.answers.allow(self.now_us) {
+                self.counters.add(Counter::HandshakeRetransmits);
+                self.send_syn_ack(id);
+                self.half_open.at_mut(id).sent = half.sent.max(2);
+            }
+        } else if !same {
+            let ts_recent = half.timestamps.then_some(half.ts_recent);
+            let window = Self::syn_window(self.listener_buffer(half.listener));
+            let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
+            self.acknowledge(core, segment, seq, ack, window, ts_recent);
+        }
+    }
+
+    /// The ACK of our SYN-ACK: the connection is established and waits to be accepted.
+    fn complete(&mut self, core: u32, id: u32, segment: &Segment, frame: &[u8]) {
+        let half = *self.half_open.at(id);
+        let Some(listener) = self.listener_of(&half) else {
+            self.free_half_open(id);
+            self.refuse(core, segment);
+            return;
+        };
+        let socket = *self.sockets.at(listener);
+        if socket.accept_count > socket.backlog {
+            // As Linux: the ACK is ignored, the SYN-ACK timer goes on.
+            self.counters.add(Counter::AcceptOverflows);
+            return;
+        }
+        let rtt_us = (half.sent == 1).then(|| self.now_us.saturating_sub(half.sent_us));
+        self.lookup.remove(Found::HalfOpen(id));
+        let Ok(flow) = self.new_connection(socket.application, segment.tuple) else {
+            self.lookup.insert(Found::HalfOpen(id), segment.tuple);
+            return;
+        };
+        self.free_half_open(id);
+        self.count_port(flow, Use {
+            reuse_address: socket.is(option::REUSE_ADDRESS),
+            reuse_port: socket.is(option::REUSE_PORT),
+            ephemeral: false,
+        });
+        let buffer = self.listener_buffer(listener);
+        self.inherit_options(flow, &socket);
+        let connection = self.connections.at_mut(flow);
+        connection.set(fact::TIMESTAMPS, half.timestamps);
+        connection.set(fact::WINDOW_SCALE, half.window_scale);
+        connection.set(fact::SACK, half.sack);
+        connection.set(fact::ECN, half.ecn);
+        connection.iss = half.iss;
+        connection.irs = half.irs;
+        connection.core = core;
+        connection.rcv_buffer_bytes = buffer;
+        connection.socket = listener;
+        connection.neighbor = half.neighbor;
+        connection.ts_recent = match segment.options.timestamps {
+            Some((value, _)) if half.timestamps => value,
+            _ => half.ts_recent,
+        };
+        let shift = if half.window_scale { half.peer_shift } else { 0 };
+        self.install(flow, &Opening {
+            peer_mss: half.peer_mss,
+            peer_shift: shift,
+            peer_window: (segment.window as u32).wrapping_shl(shift as u32),
+            rtt_us,
+        });
+        self.queue_for_accept(listener, flow);
+        if segment.payload_bytes > 0 || segment.has(flag::FIN) {
+            self.inject(flow, frame);
+        }
+    }
+
+    fn queue_for_accept(&mut self, listener: u32, flow: u32) {
+        self.counters.add(Counter::PassiveOpens);
+        let connection = self.connections.at_mut(flow);
+        connection.set(fact::IN_ACCEPT_QUEUE, true);
+        connection.accept_next = NONE;
+        let tail = self.sockets.at(listener).accept_tail;
+        if self.connections.has(tail) {
+            self.connections.at_mut(tail).accept_next = flow;
+        }
+        let socket = self.sockets.at_mut(listener);
+        if socket.accept_head == NONE {
+            socket.accept_head = flow;
+        }
+        socket.accept_tail = flow;
+        socket.accept_count = socket.accept_count.saturating_add(1);
+        self.notify(listener, event::ACCEPTABLE);
+    }
+
+    /// Takes the oldest connection out of an accept queue.
+    pub(crate) fn take_accepted(&mut self, listener: u32) -> Option<u32> {
+        let flow = self.sockets.at(listener).accept_head;
+        if !self.connections.has(flow) {
+            return None;
+        }
+        let connection = self.connections.at_mut(flow);
+        connection.set(fact::IN_ACCEPT_QUEUE, false);
+        let next = core::mem::replace(&mut connection.accept_next, NONE);
+        connection.socket = NONE;
+        let socket = self.sockets.at_mut(listener);
+        socket.accept_head = next;
+        if next == NONE {
+            socket.accept_tail = NONE;
+        }
+        socket.accept_count = socket.accept_count.saturating_sub(1);
+        Some(flow)
+    }
+}

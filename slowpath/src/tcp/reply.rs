@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! Segments the slow path sends itself, and the limits on what a stranger can make it send.
+
+use crate::{
+    connection::Connection,
+    counters::Counter,
+    lookup::{Found, Tuple},
+    stack::Stack,
+    tcp::half_open::HalfOpen,
+    wire::{
+        options::Options,
+        tcp::{flag, Outgoing, Segment},
+    },
+};
+use abi::clock::timestamp_value;
+
+/// RSTs, echo replies and ACKs to strangers sent per second: answers must not amplify a flood.
+const ANSWERS_PER_SECOND: u32 = 20_000;
+/// Challenge ACKs per second of an instance (RFC 5961 §7; Linux's limit of old).
+const CHALLENGES_PER_SECOND: u32 = 1000;
+/// TCP header bytes taken by timestamps and their padding.
+pub(crate) const TIMESTAMP_BYTES: u16 = 12;
+/// IPv4 and TCP header bytes without options.
+const HEADERS_BYTES: u32 = 40;
+
+/// So many per second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limiter {
+    second: u64,
+    count: u32,
+    limit: u32,
+}
+
+impl Limiter {
+    pub(crate) const fn answers() -> Self {
+        Self { second: 0, count: 0, limit: ANSWERS_PER_SECOND }
+    }
+    pub(crate) const fn challenges() -> Self {
+        Self { second: 0, count: 0, limit: CHALLENGES_PER_SECOND }
+    }
+    /// Whether one more may go now.
+    pub(crate) fn allow(&mut self, now_us: u64) -> bool {
+        let second = now_us / 1_000_000;
+        if second != self.second {
+            self.second = second;
+            self.count = 0;
+        }
+        self.count = self.count.saturating_add(1);
+        self.count <= self.limit
+    }
+}
+
+impl Stack<'_> {
+    /// MSS we announce (RFC 6691: without options).
+    pub(crate) fn announced_mss(&self) -> u16 {
+        self.config.mtu_bytes.saturating_sub(HEADERS_BYTES) as u16
+    }
+
+    /// Shift that lets the 16-bit window cover `buffer_bytes`.
+    pub(crate) fn shift_for(buffer_bytes: u32) -> u8 {
+        let mut shift = 0u8;
+        while buffer_bytes.checked_shr(shift as u32).unwrap_or(0) > u16::MAX as u32 {
+            shift = shift.saturating_add(1);
+        }
+        shift
+    }
+
+    /// Window of a SYN, which is never scaled (RFC 7323 §2.2).
+    pub(crate) fn syn_window(buffer_bytes: u32) -> u16 {
+        buffer_bytes.min(u16::MAX as u32) as u16
+    }
+
+    /// Initial sequence number (RFC 6528): a clock of 4 µs and a keyed hash of the four-tuple.
+    pub(crate) fn initial_sequence(&self, tuple: &Tuple) -> u32 {
+        (tuple.hash(&self.sequence_key) as u32).wrapping_add((self.clock_us / 4) as u32)
+    }
+
+    /// Offset of a four-tuple's timestamps (RFC 7323 §7.1): the same each time, so that timestamps
+    /// grow across successive connections.
+    pub(crate) fn timestamp_offset(&self, tuple: &Tuple) -> u32 {
+        (tuple.hash(&self.sequence_key) >> 32) as u32
+    }
+
+    /// TSval now for a four-tuple.
+    fn timestamp(&self, tuple: &Tuple) -> u32 {
+        timestamp_value(self.clock_us, self.timestamp_offset(tuple))
+    }
+
+    /// Sends RST in answer to a segment that belongs to nothing (RFC 9293 §3.10.7.1).
+    pub(crate) fn refuse(&mut self, core: u32, segment: &Segment) {
+        if segment.has(flag::RST) {
+            return;
+        }
+        if !self.answers.allow(self.now_us) {
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        let (seq, ack, flags) = if segment.has(flag::ACK) {
+            (segment.ack, 0, flag::RST)
+        } else {
+            (0, segment.seq.wrapping_add(segment.length()), flag::RST | flag::ACK)
+        };
+        self.counters.add(Counter::ResetsSent);
+        self.transmit(core, &Outgoing {
+            tuple: segment.tuple, destination_mac: segment.source_mac, seq, ack, flags, window: 0,
+            options: Options::default(),
+        });
+    }
+
+    /// Sends an ACK in answer to a segment of a connection the fast path does not know.
+    pub(crate) fn acknowledge(
+        &mut self,
+        core: u32,
+        segment: &Segment,
+        seq: u32,
+        ack: u32,
+        window: u16,
+        ts_recent: Option<u32>,
+    ) {
+        if !self.challenge_limit.allow(self.now_us) {
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        self.counters.add(Counter::ChallengeAcks);
+        let timestamps = ts_recent.map(|echo| (self.timestamp(&segment.tuple), echo));
+        self.transmit(core, &Outgoing {
+            tuple: segment.tuple, destination_mac: segment.source_mac, seq, ack, flags: flag::ACK,
+            window, options: Options { timestamps, ..Options::default() },
+        });
+    }
+
+    /// Sends the SYN of a connection in SYN-SENT, or its SYN-ACK in SYN-RECEIVED.
+    pub(crate) fn send_syn(&mut self, flow: u32) {
+        use crate::connection::flag as fact;
+        let connection = *self.connections.at(flow);
+        let tuple = self.lookup.tuple(Found::Connection(flow));
+        let answer = connection.state == super::state::State::SynReceived;
+        let offers = |fact| !answer || connection.is(fact);
+        // RFC 3168 §6.1.1.1: a SYN that was lost is repeated without ECN.
+        let ecn = match answer {
+            true if connection.is(fact::ECN) => flag::ECE,
+            false if self.config.ecn && connection.backoff == 0 => flag::ECE | flag::CWR,
+            _ => 0,
+        };
+        let syn = if answer { flag::SYN | flag::ACK } else { flag::SYN };
+        let shift = Self::shift_for(connection.rcv_buffer_bytes);
+        let echo = if answer { connection.ts_recent } else { 0 };
+        let options = Options {
+            mss: Some(self.announced_mss()),
+            window_shift: offers(fact::WINDOW_SCALE).then_some(shift),
+            timestamps: offers(fact::TIMESTAMPS).then_some((self.timestamp(&tuple), echo)),
+            sack_permitted: offers(fact::SACK),
+        };
+        let outgoing = Outgoing {
+            tuple,
+            destination_mac: self.neighbors.at(connection.neighbor).mac,
+            seq: connection.iss,
+            ack: if answer { connection.irs.wrapping_add(1) } else { 0 },
+            flags: syn | ecn,
+            window: Self::syn_window(connection.rcv_buffer_bytes),
+            options,
+        };
+        self.transmit(connection.core, &outgoing);
+    }
+
+    /// Sends the SYN-ACK of a half-open connection.
+    pub(crate) fn send_syn_ack(&mut self, id: u32) {
+        let half: HalfOpen = *self.half_open.at(id);
+        let tuple = self.lookup.tuple(Found::HalfOpen(id));
+        let buffer = self.listener_buffer(half.listener);
+        let ecn = if half.ecn && half.sent == 0 { flag::ECE } else { 0 };
+        let options = Options {
+            mss: Some(self.announced_mss()),
+            window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
+            timestamps: half.timestamps.then_some((self.timestamp(&tuple), half.ts_recent)),
+            sack_permitted: half.sack,
+        };
+        let outgoing = Outgoing {
+            tuple,
+            destination_mac: self.neighbors.at(half.neighbor).mac,
+            seq: half.iss,
+            ack: half.irs.wrapping_add(1),
+            flags: flag::SYN | flag::ACK | ecn,
+            window: Self::syn_window(buffer),
+            options,
+        };
+        self.transmit(half.core, &outgoing);
+    }
+
+    /// Sends RST for a connection that the fast path has forgotten; its hot entry is at rest.
+    pub(crate) fn send_reset(&mut self, flow: u32) {
+        let view = self.view(flow);
+        let connection: Connection = *self.connections.at(flow);
+        let installed = connection.is(crate::connection::flag::INSTALLED);
+        let (seq, ack) = if installed {
+            (view.snd_max.max(view.snd_nxt) as u32, view.rcv_nxt as u32)
+        } else {
+            (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1))
+        };
+        self.counters.add(Counter::ResetsSent);
+        let outgoing = Outgoing {
+            tuple: self.lookup.tuple(Found::Connection(flow)),
+            destination_mac: self.neighbors.at(connection.neighbor).mac,
+            seq,
+            ack,
+            flags: flag::RST | flag::ACK,
+            window: 0,
+            options: Options::default(),
+        };
+        self.transmit(connection.core, &outgoing);
+    }
+}

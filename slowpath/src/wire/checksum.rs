@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The internet checksum (RFC 1071).
+
+/// Adds `bytes` to a running sum of 16-bit words.
+pub(crate) fn add(sum: u32, bytes: &[u8]) -> u32 {
+    let mut sum = sum as u64;
+    let mut rest = bytes;
+    while let [a, b, tail @ ..] = rest {
+        sum = sum.wrapping_add(u16::from_be_bytes([*a, *b]) as u64);
+        rest = tail;
+    }
+    if let [a] = rest {
+        sum = sum.wrapping_add((*a as u64) << 8);
+    }
+    // A frame is below 64 KiB, so that the sum fits 32 bits.
+    sum as u32
+}
+
+/// Folds a sum and inverts it.
+pub(crate) fn finish(sum: u32) -> u16 {
+    let once = (sum & 0xffff).wrapping_add(sum >> 16);
+    let twice = (once & 0xffff).wrapping_add(once >> 16);
+    !(twice as u16)
+}
+
+/// Sum of the pseudo header of TCP over IPv4.
+pub(crate) fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> u32 {
+    let parts = [source >> 16, source & 0xffff, destination >> 16, destination & 0xffff, protocol as u32, length as u32];
+    parts.iter().fold(0u32, |sum, part| sum.wrapping_add(*part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc_1071_example_and_verification() {
+        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        let sum = finish(add(0, &data));
+        assert_eq!(sum, !0xddf2);
+        let mut whole = data.to_vec();
+        whole.extend(sum.to_be_bytes());
+        assert_eq!(finish(add(0, &whole)), 0);
+        assert_eq!(add(0, &[0xab]), 0xab00, "an odd byte is the high half");
+    }
+}

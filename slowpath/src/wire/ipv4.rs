@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! IPv4 headers (RFC 791).
+
+use super::{checksum, ethernet, get_u16, get_u32, put};
+
+/// Bytes of a header without options.
+pub(crate) const HEADER_BYTES: usize = 20;
+/// Protocol numbers.
+pub(crate) const ICMP: u8 = 1;
+/// TCP.
+pub(crate) const TCP: u8 = 6;
+const TTL: u8 = 64;
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const OFFSET_MASK: u16 = 0x1fff;
+
+/// What a header says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ipv4 {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) protocol: u8,
+    pub(crate) fragment: bool,
+    /// Bytes of the header, options included.
+    pub(crate) header_bytes: usize,
+    /// Bytes of header and payload.
+    pub(crate) total_bytes: usize,
+}
+
+impl Ipv4 {
+    /// Parses `packet`, which begins at the IP header; `None` if it is malformed or its header
+    /// checksum is wrong.
+    pub(crate) fn parse(packet: &[u8]) -> Option<Self> {
+        let first = *packet.first()?;
+        let header_bytes = ((first & 15) as usize).wrapping_mul(4);
+        let total_bytes = get_u16(packet, 2)? as usize;
+        if first >> 4 != 4 || header_bytes < HEADER_BYTES || total_bytes < header_bytes {
+            return None;
+        }
+        let header = packet.get(..header_bytes)?;
+        if packet.len() < total_bytes || checksum::finish(checksum::add(0, header)) != 0 {
+            return None;
+        }
+        let fragment = get_u16(packet, 6)?;
+        Some(Self {
+            source: get_u32(packet, 12)?,
+            destination: get_u32(packet, 16)?,
+            protocol: *packet.get(9)?,
+            fragment: fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0,
+            header_bytes,
+            total_bytes,
+        })
+    }
+}
+
+/// Writes a header without options for `payload_bytes` behind an Ethernet header. Identification is
+/// zero: the datagram may not be fragmented (RFC 6864).
+pub(crate) fn write(frame: &mut [u8], source: u32, destination: u32, protocol: u8, payload_bytes: usize) {
+    let Some(header) = frame.get_mut(ethernet::HEADER_BYTES..) else { return };
+    let total = HEADER_BYTES.wrapping_add(payload_bytes) as u16;
+    put(header, 0, &[0x45, 0]);
+    put(header, 2, &total.to_be_bytes());
+    put(header, 4, &[0, 0]);
+    put(header, 6, &DONT_FRAGMENT.to_be_bytes());
+    put(header, 8, &[TTL, protocol, 0, 0]);
+    put(header, 12, &source.to_be_bytes());
+    put(header, 16, &destination.to_be_bytes());
+    let sum = checksum::finish(checksum::add(0, header.get(..HEADER_BYTES).unwrap_or_default()));
+    put(header, 10, &sum.to_be_bytes());
+}

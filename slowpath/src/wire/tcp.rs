@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! TCP segments (RFC 9293 §3.1).
+
+use super::{checksum, ethernet, get_u16, get_u32, ipv4, options::Options, put};
+use crate::lookup::Tuple;
+
+/// Bytes of a header without options.
+pub(crate) const HEADER_BYTES: usize = 20;
+
+/// Flags.
+pub(crate) mod flag {
+    pub(crate) const FIN: u8 = 1;
+    pub(crate) const SYN: u8 = 2;
+    pub(crate) const RST: u8 = 4;
+    pub(crate) const ACK: u8 = 16;
+    pub(crate) const URG: u8 = 32;
+    pub(crate) const ECE: u8 = 64;
+    pub(crate) const CWR: u8 = 128;
+}
+
+/// A received segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Segment {
+    /// Seen from us: local is the destination.
+    pub(crate) tuple: Tuple,
+    /// Who sent the frame.
+    pub(crate) source_mac: u64,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) options: Options,
+    pub(crate) payload_bytes: u32,
+}
+
+impl Segment {
+    /// Parses the TCP segment `packet`, which ends where IP says.
+    pub(crate) fn parse(packet: &[u8], local_ip: u32, remote_ip: u32, source_mac: u64) -> Option<Self> {
+        let header_bytes = ((*packet.get(12)? >> 4) as usize).wrapping_mul(4);
+        if header_bytes < HEADER_BYTES {
+            return None;
+        }
+        let options = packet.get(HEADER_BYTES..header_bytes)?;
+        Some(Self {
+            tuple: Tuple::new(local_ip, get_u16(packet, 2)?, remote_ip, get_u16(packet, 0)?),
+            source_mac,
+            seq: get_u32(packet, 4)?,
+            ack: get_u32(packet, 8)?,
+            flags: *packet.get(13)?,
+            window: get_u16(packet, 14)?,
+            options: Options::parse(options),
+            payload_bytes: packet.len().saturating_sub(header_bytes) as u32,
+        })
+    }
+
+    /// Whether any of `flags` is set.
+    pub(crate) fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+
+    /// Sequence space it takes: payload, SYN and FIN.
+    pub(crate) fn length(&self) -> u32 {
+        let control = u32::from(self.has(flag::SYN)).wrapping_add(u32::from(self.has(flag::FIN)));
+        self.payload_bytes.wrapping_add(control)
+    }
+}
+
+/// A segment without payload, to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outgoing {
+    /// Seen from us: local is the source.
+    pub(crate) tuple: Tuple,
+    pub(crate) destination_mac: u64,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) flags: u8,
+    pub(crate) window: u16,
+    pub(crate) options: Options,
+}
+
+impl Outgoing {
+    /// Writes the whole frame; its length.
+    pub(crate) fn write(&self, frame: &mut [u8], source_mac: u64) -> usize {
+        let ethernet = ethernet::Ethernet {
+            destination: self.destination_mac,
+            source: source_mac,
+            ethertype: ethernet::IPV4,
+        };
+        ethernet.write(frame);
+        let start = ethernet::HEADER_BYTES.wrapping_add(ipv4::HEADER_BYTES);
+        let Some(segment) = frame.get_mut(start..) else { return 0 };
+        let options = segment.get_mut(HEADER_BYTES..).map_or(0, |bytes| self.options.write(bytes));
+        let length = HEADER_BYTES.wrapping_add(options);
+        put(segment, 0, &self.tuple.local_port().to_be_bytes());
+        put(segment, 2, &self.tuple.remote_port().to_be_bytes());
+        put(segment, 4, &self.seq.to_be_bytes());
+        put(segment, 8, &self.ack.to_be_bytes());
+        put(segment, 12, &[((length / 4) as u8).wrapping_shl(4), self.flags]);
+        put(segment, 14, &self.window.to_be_bytes());
+        put(segment, 16, &[0, 0, 0, 0]);
+        let (source, destination) = (self.tuple.local_ip, self.tuple.remote_ip);
+        let sum = checksum::pseudo_header(source, destination, ipv4::TCP, length as u16);
+        let sum = checksum::finish(checksum::add(sum, segment.get(..length).unwrap_or_default()));
+        put(segment, 16, &sum.to_be_bytes());
+        ipv4::write(frame, source, destination, ipv4::TCP, length);
+        pad(frame, start.wrapping_add(length))
+    }
+}
+
+/// Zeroes up to the smallest frame; the length to send.
+pub(crate) fn pad(frame: &mut [u8], length: usize) -> usize {
+    if let Some(padding) = frame.get_mut(length..ethernet::FRAME_MIN_BYTES) {
+        padding.fill(0);
+    }
+    length.max(ethernet::FRAME_MIN_BYTES)
+}
+
+/// Whether `a` comes before `b` in sequence space.
+#[inline]
+pub(crate) const fn before(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) < 0
+}
