@@ -4,4 +4,5 @@
 
 pub mod control;
 pub mod lowlevel;
+pub mod sockets;
 pub mod sys;

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The process's state: the engine, and the attachment made by the first TCP socket.
+//!
+//! One context serves all threads. A child of fork starts with nothing: what it inherited stays
+//! untouched in memory (its rings are not mapped there), and its own first socket attaches anew.
+
+use super::{
+    engine::Engine,
+    fork, report,
+    report::Reason,
+    table::{Entry, TABLE},
+};
+use crate::{
+    control,
+    lowlevel::{self, Application, Context, Event},
+};
+use std::{
+    ptr,
+    sync::{
+        atomic::{AtomicPtr, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    },
+};
+
+/// Environment variable: with 1 nothing falls back to Linux, calls fail instead.
+const REQUIRE_VARIABLE: &str = "TAS_REQUIRE";
+/// Events taken from the context at a time.
+const EVENT_BATCH: usize = 64;
+/// Longest time a thread polls before it sleeps; longer than a round trip it would only warm the
+/// room.
+const SPIN_MAX_US: u32 = 50;
+/// On a machine with fewer processors than this a spinning thread takes the fast path's.
+const SPIN_PROCESSORS_MIN: usize = 4;
+
+/// The attachment.
+pub(crate) struct Network {
+    pub(crate) application: Arc<Application>,
+    pub(crate) context: Arc<Context>,
+    /// Microseconds to poll before sleeping.
+    pub(crate) spin_us: u32,
+}
+
+/// See the module.
+pub(crate) struct Process {
+    engine: Mutex<Engine>,
+    network: OnceLock<Option<Network>>,
+    required: bool,
+}
+
+static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
+static RESTART: Mutex<()> = Mutex::new(());
+
+/// The process's state, made at first use.
+#[inline]
+pub(crate) fn process() -> &'static Process {
+    if fork::in_child() {
+        become_child();
+    }
+    let known = PROCESS.load(Ordering::Acquire);
+    // SAFETY: null or leaked.
+    unsafe { known.as_ref() }.unwrap_or_else(create)
+}
+
+#[cold]
+fn create() -> &'static Process {
+    let _turn = RESTART.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = PROCESS.load(Ordering::Acquire);
+    // SAFETY: null or leaked.
+    if let Some(process) = unsafe { known.as_ref() } {
+        return process;
+    }
+    fork::mark();
+    let process = Box::leak(Box::new(Process {
+        engine: Mutex::new(Engine::default()),
+        network: OnceLock::new(),
+        required: std::env::var_os(REQUIRE_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0"),
+    }));
+    PROCESS.store(process, Ordering::Release);
+    process
+}
+
+/// What `fd` is, if it is ours. In a child of fork the parent's sockets are [`Entry::Foreign`].
+#[inline]
+pub(crate) fn find(fd: i32) -> Option<Entry> {
+    let entry = TABLE.get(fd)?;
+    if fork::in_child() {
+        become_child();
+        return TABLE.get(fd);
+    }
+    Some(entry)
+}
+
+/// Forgets the parent's sockets. Its objects stay in memory: their locks may be held by threads
+/// that do not exist here.
+#[cold]
+fn become_child() {
+    let _turn = RESTART.lock().unwrap_or_else(PoisonError::into_inner);
+    if !fork::in_child() {
+        return;
+    }
+    TABLE.for_each(0, i32::MAX, |fd, entry| {
+        // An epoll instance goes on as the kernel's, without the parent's sockets.
+        TABLE.set(fd, matches!(entry, Entry::Stream(_) | Entry::Foreign).then_some(Entry::Foreign));
+    });
+    PROCESS.store(ptr::null_mut(), Ordering::Release);
+    report::restart();
+    fork::mark();
+}
+
+impl Process {
+    /// Locks the engine. No panic can happen under it that would leave it inconsistent.
+    #[inline]
+    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether falling back to Linux is forbidden.
+    pub(crate) fn is_required(&self) -> bool {
+        self.required
+    }
+
+    /// The attachment, if there is one already.
+    #[inline]
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.network.get()?.as_ref()
+    }
+
+    /// The attachment, made now if this is the first call. None, explained once, when the slow
+    /// path cannot be reached; that is not tried again in this process.
+    pub(crate) fn attach(&self) -> Option<&Network> {
+        let network = self.network.get_or_init(|| match connect() {
+            Ok(network) => Some(network),
+            Err(error) => {
+                let instead = if self.required { "TCP sockets are refused (TAS_REQUIRE)" } else { "TCP sockets are Linux's" };
+                report::count(Reason::NotAttached, || format!("not attached, {instead}: {error}"));
+                None
+            }
+        });
+        network.as_ref()
+    }
+
+    /// Takes what arrived and tells who waits for it.
+    #[inline]
+    pub(crate) fn pump(&self) {
+        let Some(network) = self.network() else { return };
+        let mut events = [Event::default(); EVENT_BATCH];
+        loop {
+            let count = network.context.poll(&mut events);
+            if count == 0 {
+                return;
+            }
+            let mut engine = self.engine();
+            events.iter().take(count).for_each(|event| engine.dispatch(event));
+            if count < EVENT_BATCH {
+                return;
+            }
+        }
+    }
+}
+
+fn connect() -> std::io::Result<Network> {
+    let instance = control::instance_from_environment();
+    let channel = control::open(control::Backend::from_environment()?, &instance)?;
+    let options = lowlevel::Options { instance, command: control::attach::command_name() };
+    let application = Application::attach(channel, &options)?;
+    let context = Context::new(&application)?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let spin_us = if processors < SPIN_PROCESSORS_MIN { 0 } else { application.poll_interval_us().min(SPIN_MAX_US) };
+    Ok(Network { application, context, spin_us })
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! read, readv, recv, recvfrom, recvmsg: one function over the caller's buffers.
+
+use super::{
+    errno::{Errno, Result},
+    process::{process, Process},
+    stream::Readable,
+    table::Token,
+    wait::{block, Attempt},
+};
+use crate::lowlevel::Connection;
+use libc::iovec;
+use std::{slice, sync::Arc, time::Duration};
+
+/// Most buffers of one call (UIO_MAXIOV).
+pub const VECTORS_MAX: usize = 1024;
+
+/// What a receiving call wants.
+struct Request<'a> {
+    buffers: &'a [iovec],
+    /// Bytes of all buffers.
+    room: usize,
+    /// Bytes to wait for.
+    need: usize,
+    peek: bool,
+    discard: bool,
+}
+
+/// Receives into `buffers`. Flags that mean nothing to a TCP socket are ignored, as Linux does. Zero is the end of the stream.
+///
+/// # Errors
+/// As recvmsg(2).
+///
+/// # Safety
+/// Every buffer is writable for its length.
+pub unsafe fn receive(token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+    let process = process();
+    if flags & libc::MSG_OOB != 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    if flags & libc::MSG_ERRQUEUE != 0 {
+        return Err(Errno(libc::EAGAIN));
+    }
+    let mut request = Request {
+        buffers,
+        room: buffers.iter().map(|buffer| buffer.iov_len).sum(),
+        need: 1,
+        peek: flags & libc::MSG_PEEK != 0,
+        discard: flags & libc::MSG_TRUNC != 0,
+    };
+    let (limit, nonblocking) = begin(process, token, &mut request, flags)?;
+    if request.room == 0 {
+        return Ok(0);
+    }
+    let mut copied = 0;
+    // The common case: data is there, or it is once the rings were looked at.
+    for fresh in [false, true] {
+        if fresh {
+            process.pump();
+        }
+        // SAFETY: the caller's promise.
+        match unsafe { step(process, token, &request, &mut copied)? } {
+            Attempt::Done(count) => return Ok(count),
+            Attempt::Wait => {}
+        }
+    }
+    if nonblocking {
+        return if copied > 0 { Ok(copied) } else { Err(Errno(libc::EAGAIN)) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { receive_blocking(process, token, &request, copied, limit) }
+}
+
+/// Reads the socket's settings: time limit, whether the call may block.
+fn begin(process: &Process, token: Token, request: &mut Request<'_>, flags: i32) -> Result<(Option<Duration>, bool)> {
+    let mut engine = process.engine();
+    let stream = engine.stream(token)?;
+    let low_water = stream.options.receive_low_water();
+    request.need = if flags & libc::MSG_WAITALL != 0 { request.room } else { low_water.min(request.room) };
+    Ok((stream.options.receive_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0))
+}
+
+/// Takes what there is. Done when enough was copied, or when there will be no more.
+///
+/// # Safety
+/// Every buffer is writable for its length.
+unsafe fn step(process: &Process, token: Token, request: &Request<'_>, copied: &mut usize) -> Result<Attempt<usize>> {
+    loop {
+        let found = process.engine().stream(token)?.receive(*copied > 0)?;
+        let connection = match found {
+            Readable::Data(connection) => connection,
+            Readable::End => return Ok(Attempt::Done(*copied)),
+            Readable::Wait => return Ok(Attempt::Wait),
+        };
+        // SAFETY: the caller's promise.
+        let taken = unsafe { take(&connection, request, copied) };
+        if *copied >= request.need {
+            return Ok(Attempt::Done(*copied));
+        }
+        if taken == 0 {
+            return Ok(Attempt::Wait);
+        }
+    }
+}
+
+/// Copies out what is there; a peek starts over each time.
+///
+/// # Safety
+/// Every buffer is writable for its length.
+unsafe fn take(connection: &Arc<Connection>, request: &Request<'_>, copied: &mut usize) -> usize {
+    if request.discard && !request.peek {
+        let mut readable = connection.readable();
+        let count = readable.len().min(request.room - *copied);
+        readable.consume(count);
+        *copied += count;
+        return count;
+    }
+    let before = if request.peek { 0 } else { *copied };
+    let mut done = before;
+    let mut skip = before;
+    for buffer in request.buffers {
+        if skip >= buffer.iov_len {
+            skip -= buffer.iov_len;
+            continue;
+        }
+        // SAFETY: the caller's promise; `skip` is inside the buffer.
+        let room = unsafe { slice::from_raw_parts_mut(buffer.iov_base.cast::<u8>().add(skip), buffer.iov_len - skip) };
+        let count = if request.peek { connection.peek(done, room) } else { connection.read(room) };
+        done += count;
+        if count < room.len() {
+            break;
+        }
+        skip = 0;
+    }
+    let more = done.saturating_sub(if request.peek { *copied } else { before });
+    *copied = done;
+    more
+}
+
+/// # Safety
+/// Every buffer is writable for its length.
+unsafe fn receive_blocking(
+    process: &Process,
+    token: Token,
+    request: &Request<'_>,
+    mut copied: usize,
+    limit: Option<Duration>,
+) -> Result<usize> {
+    let result = loop {
+        let have = copied;
+        let waited = block(process, token, limit, |engine| {
+            // Ready when there is more than before (a peek counts what it has seen).
+            let seen = if request.peek { have } else { 0 };
+            Ok(match engine.stream(token)?.receive(have > 0)? {
+                Readable::Data(connection) if connection.readable_bytes() > seen => Attempt::Done(true),
+                Readable::Data(connection) if connection.has_peer_finished() => Attempt::Done(false),
+                Readable::End => Attempt::Done(false),
+                Readable::Data(_) | Readable::Wait => Attempt::Wait,
+            })
+        });
+        match waited {
+            // SAFETY: the caller's promise.
+            Ok(true) => match unsafe { step(process, token, request, &mut copied) } {
+                Ok(Attempt::Done(count)) => break Ok(count),
+                Ok(Attempt::Wait) => {}
+                Err(error) => break Err(error),
+            },
+            Ok(false) => break Ok(copied),
+            Err(error) => break Err(error),
+        }
+    };
+    // What was received is not lost to a time-out or a signal.
+    if copied > 0 { Ok(copied) } else { result }
+}

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! write, writev, send, sendto, sendmsg, sendfile.
+
+use super::{
+    errno::{check, Errno, Result},
+    process::{process, Process},
+    real,
+    table::Token,
+    wait::{block, Attempt},
+};
+use libc::{iovec, off_t};
+use std::{io::IoSlice, slice};
+
+/// Bytes that sendfile() moves at a time: a pipe's worth, as Linux.
+const FILE_PIECE_BYTES: usize = 65536;
+/// Most pieces handed down at once, to keep them on the stack.
+const PIECES: usize = 16;
+
+/// Sends `buffers`. On EPIPE the thread gets SIGPIPE unless MSG_NOSIGNAL is set.
+///
+/// # Errors
+/// As sendmsg(2).
+///
+/// # Safety
+/// Every buffer is readable for its length.
+pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+    let process = process();
+    if flags & libc::MSG_OOB != 0 {
+        // Urgent data is not carried (RFC 6093 advises against its use).
+        return Err(Errno(libc::EOPNOTSUPP));
+    }
+    // SAFETY: the caller's promise.
+    let result = unsafe { send_all(process, token, buffers, flags) };
+    if result == Err(Errno(libc::EPIPE)) && flags & libc::MSG_NOSIGNAL == 0 {
+        // SAFETY: a signal to the calling thread, as the kernel sends it.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    result
+}
+
+/// # Safety
+/// Every buffer is readable for its length.
+unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+    let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
+    let mut sent = 0;
+    for fresh in [false, true] {
+        if fresh {
+            // Acknowledged memory comes back by the rings.
+            process.pump();
+        }
+        // SAFETY: the caller's promise.
+        if let Attempt::Done(count) = unsafe { step(process, token, buffers, total, &mut sent)? } {
+            return Ok(count);
+        }
+    }
+    let (limit, nonblocking) = {
+        let mut engine = process.engine();
+        let stream = engine.stream(token)?;
+        (stream.options.send_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0)
+    };
+    if nonblocking {
+        return if sent > 0 { Ok(sent) } else { Err(Errno(libc::EAGAIN)) };
+    }
+    let result = loop {
+        let waited = block(process, token, limit, |engine| {
+            let stream = engine.stream(token)?;
+            Ok(match stream.send()? {
+                Some(connection) if connection.writable_bytes() > 0 => Attempt::Done(()),
+                _ => Attempt::Wait,
+            })
+        });
+        // SAFETY: the caller's promise.
+        match waited.and_then(|()| unsafe { step(process, token, buffers, total, &mut sent) }) {
+            Ok(Attempt::Done(count)) => break Ok(count),
+            Ok(Attempt::Wait) => {}
+            Err(error) => break Err(error),
+        }
+    };
+    if sent > 0 { Ok(sent) } else { result }
+}
+
+/// Writes as much as fits. Done when everything is written.
+///
+/// # Safety
+/// Every buffer is readable for its length.
+unsafe fn step(
+    process: &Process,
+    token: Token,
+    buffers: &[iovec],
+    total: usize,
+    sent: &mut usize,
+) -> Result<Attempt<usize>> {
+    let connection = match process.engine().stream(token)?.send() {
+        Ok(Some(connection)) => connection,
+        Ok(None) => return Ok(Attempt::Wait),
+        Err(_) if *sent > 0 => return Ok(Attempt::Done(*sent)),
+        Err(error) => return Err(error),
+    };
+    while *sent < total {
+        let mut pieces = [IoSlice::new(&[]); PIECES];
+        // SAFETY: the caller's promise.
+        let (count, offered) = unsafe { rest(buffers, *sent, &mut pieces) };
+        let written = connection.write_vectored(&pieces[..count]);
+        *sent += written;
+        if written < offered {
+            // Before the event that follows a short write can be told, the flag must stand; set
+            // late, it is only conservative: readiness looks at the free space too.
+            process.engine().stream(token)?.write_blocked = true;
+            return Ok(Attempt::Wait);
+        }
+    }
+    Ok(Attempt::Done(*sent))
+}
+
+/// The next pieces after the first `skip` bytes: how many, and their bytes.
+///
+/// # Safety
+/// Every buffer is readable for its length, for as long as the pieces live.
+unsafe fn rest<'a>(buffers: &[iovec], mut skip: usize, pieces: &mut [IoSlice<'a>; PIECES]) -> (usize, usize) {
+    let (mut count, mut bytes) = (0, 0);
+    for buffer in buffers {
+        if skip >= buffer.iov_len {
+            skip -= buffer.iov_len;
+            continue;
+        }
+        let Some(piece) = pieces.get_mut(count) else { break };
+        // SAFETY: the caller's promise; `skip` is inside the buffer.
+        *piece =
+            IoSlice::new(unsafe { slice::from_raw_parts(buffer.iov_base.cast::<u8>().add(skip), buffer.iov_len - skip) });
+        bytes += buffer.iov_len - skip;
+        count += 1;
+        skip = 0;
+    }
+    (count, bytes)
+}
+
+/// sendfile() to a stream: reads pieces of `input` and sends them. What was read and could not be
+/// sent is given back to the file's position.
+///
+/// # Errors
+/// As sendfile(2).
+///
+/// # Safety
+/// `offset` is null or valid.
+pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usize) -> Result<usize> {
+    // SAFETY: the caller's promise.
+    let mut position = unsafe { offset.as_ref() }.copied();
+    let mut buffer = vec![0u8; FILE_PIECE_BYTES.min(count.max(1))];
+    let mut sent = 0;
+    while sent < count {
+        let want = buffer.len().min(count - sent);
+        // SAFETY: the buffer is writable for `want` bytes.
+        let got = unsafe {
+            match position {
+                Some(position) => real::pread(input, buffer.as_mut_ptr().cast(), want, position),
+                None => real::read(input, buffer.as_mut_ptr().cast(), want),
+            }
+        };
+        let got = match check(got as i64) {
+            Ok(0) => break,
+            Ok(got) => got as usize,
+            Err(error) if sent == 0 => return Err(error),
+            Err(_) => break,
+        };
+        let piece = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: got };
+        // SAFETY: the piece lies in the buffer.
+        let result = unsafe { send(token, &[piece], 0) };
+        let done = *result.as_ref().unwrap_or(&0);
+        match &mut position {
+            Some(position) => *position += done as off_t,
+            // SAFETY: no pointers. A pipe cannot be set back; files can.
+            None if done < got => _ = unsafe { libc::lseek(input, done as off_t - got as off_t, libc::SEEK_CUR) },
+            None => {}
+        }
+        sent += done;
+        match result {
+            Err(error) if sent == 0 => return Err(error),
+            _ if done < got => break,
+            _ => {}
+        }
+    }
+    if let Some(position) = position {
+        // SAFETY: the caller's promise; it is not null when there is a position.
+        unsafe { *offset = position };
+    }
+    Ok(sent)
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! getsockopt, setsockopt and shutdown.
+
+use super::{
+    errno::{check, Errno, Result},
+    open,
+    options::{Effect, Query},
+    process::process,
+    real,
+    report::Reason,
+    stream::{Phase, Stream},
+    table::Token,
+};
+use libc::{c_int, c_void, socklen_t, IPPROTO_IP, IPPROTO_TCP, SOL_SOCKET};
+use std::{ptr, slice};
+
+/// Longest option value looked at.
+const VALUE_MAX: usize = 256;
+/// TCP_MSS_DEFAULT: what TCP_MAXSEG answers before there is a connection.
+const MSS_DEFAULT: i32 = 536;
+/// `tcpi_options` bits (linux/tcp.h).
+const TCPI_OPT_TIMESTAMPS: u8 = 1;
+const TCPI_OPT_WSCALE: u8 = 4;
+
+/// setsockopt().
+///
+/// # Errors
+/// As setsockopt(2).
+///
+/// # Safety
+/// `value` is readable for `length` bytes.
+pub unsafe fn set(token: Token, fd: c_int, level: c_int, name: c_int, value: *const c_void, length: socklen_t) -> Result<()> {
+    if (length as c_int) < 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    if value.is_null() && length > 0 {
+        return Err(Errno(libc::EFAULT));
+    }
+    let length = (length as usize).min(VALUE_MAX);
+    // SAFETY: the caller's promise.
+    let bytes = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(value.cast::<u8>(), length) } };
+    let process = process();
+    let (effect, socket) = {
+        let mut engine = process.engine();
+        let stream = engine.stream(token)?;
+        (stream.options.set(level, name, bytes)?, stream.socket.clone())
+    };
+    match effect {
+        Effect::None | Effect::Flush => Ok(()),
+        // An option that the slow path does not act on (yet) keeps its stored value.
+        Effect::Slow(option, value, value2) => match socket.set_option(option, value, value2).map_err(Errno::from) {
+            Err(Errno(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+            other => other,
+        },
+        Effect::Kernel => {
+            open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
+            // SAFETY: the caller's promise.
+            check(unsafe { real::setsockopt(fd, level, name, value, length as socklen_t) }.into()).map(drop)
+        }
+    }
+}
+
+/// getsockopt().
+///
+/// # Errors
+/// As getsockopt(2).
+///
+/// # Safety
+/// `length` is null or valid; `value` is writable for `*length` bytes.
+pub unsafe fn get(token: Token, level: c_int, name: c_int, value: *mut c_void, length: *mut socklen_t) -> Result<()> {
+    if length.is_null() || value.is_null() {
+        return Err(Errno(libc::EFAULT));
+    }
+    // SAFETY: the caller's promise.
+    let room = unsafe { *length };
+    if (room as c_int) < 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    let process = process();
+    process.pump();
+    let bytes = {
+        let mut engine = process.engine();
+        let stream = engine.stream(token)?;
+        match stream.options.get(level, name)? {
+            Query::Bytes(bytes) => bytes,
+            Query::Ask => ask(stream, level, name)?,
+        }
+    };
+    let count = bytes.len().min(room as usize);
+    // SAFETY: the caller's promise; at most `room` bytes are written.
+    unsafe {
+        ptr::copy_nonoverlapping(bytes.as_ptr(), value.cast::<u8>(), count);
+        *length = count as socklen_t;
+    }
+    Ok(())
+}
+
+/// Options whose value depends on the connection.
+fn ask(stream: &mut Stream, level: c_int, name: c_int) -> Result<Vec<u8>> {
+    let number = match (level, name) {
+        (SOL_SOCKET, libc::SO_ERROR) => std::mem::take(&mut stream.error),
+        (SOL_SOCKET, libc::SO_ACCEPTCONN) => i32::from(matches!(stream.phase, Phase::Listening { .. })),
+        (SOL_SOCKET, libc::SO_DOMAIN) => stream.family.number(),
+        (IPPROTO_TCP, libc::TCP_MAXSEG) => match (stream.connection(), stream.options.max_segment) {
+            (Some(connection), _) => connection.info().mss_bytes as i32,
+            (None, 0) => MSS_DEFAULT,
+            (None, set) => set,
+        },
+        (IPPROTO_IP, libc::IP_MTU) => match stream.connection() {
+            Some(_) => process().network().map_or(0, |network| network.application.mtu_bytes() as i32),
+            None => return Err(Errno(libc::ENOTCONN)),
+        },
+        (IPPROTO_TCP, libc::TCP_INFO) => return Ok(tcp_info(stream)),
+        _ => return Err(Errno(libc::ENOPROTOOPT)),
+    };
+    Ok(number.to_ne_bytes().to_vec())
+}
+
+/// `struct tcp_info`, as much of it as the slow path knows.
+fn tcp_info(stream: &Stream) -> Vec<u8> {
+    // SAFETY: plain numbers; zero is valid.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    info.tcpi_state = stream.tcp_state() as u8;
+    info.tcpi_rto = 200_000;
+    info.tcpi_snd_mss = MSS_DEFAULT as u32;
+    info.tcpi_rcv_mss = MSS_DEFAULT as u32;
+    if let Some(connection) = stream.connection() {
+        let known = *connection.info();
+        let now = stream.socket.flow_info().unwrap_or(known);
+        info.tcpi_options = TCPI_OPT_TIMESTAMPS | TCPI_OPT_WSCALE;
+        info.tcpi_snd_mss = known.mss_bytes;
+        info.tcpi_rcv_mss = known.mss_bytes;
+        info.tcpi_advmss = known.mss_bytes;
+        info.tcpi_pmtu = process().network().map_or(0, |network| network.application.mtu_bytes());
+        info.tcpi_rtt = now.srtt_us;
+        info.tcpi_rcv_rtt = now.srtt_us;
+        info.tcpi_unacked = (connection.unacknowledged_bytes() as u32).div_ceil(known.mss_bytes.max(1));
+        info.tcpi_rcv_space = known.rx_buffer_bytes;
+        info.tcpi_snd_ssthresh = i32::MAX as u32;
+        info.tcpi_snd_cwnd = known.tx_buffer_bytes / known.mss_bytes.max(1);
+    }
+    // SAFETY: a plain struct is readable as bytes.
+    unsafe { slice::from_raw_parts((&raw const info).cast::<u8>(), size_of::<libc::tcp_info>()) }.to_vec()
+}
+
+/// shutdown().
+///
+/// # Errors
+/// As shutdown(2).
+pub fn shutdown(token: Token, how: c_int) -> Result<()> {
+    if !matches!(how, libc::SHUT_RD | libc::SHUT_WR | libc::SHUT_RDWR) {
+        return Err(Errno(libc::EINVAL));
+    }
+    let process = process();
+    process.pump();
+    let mut engine = process.engine();
+    let stream = engine.stream(token)?;
+    if matches!(stream.phase, Phase::Listening { .. }) {
+        // Linux stops listening; accept() then fails with EINVAL.
+        if how != libc::SHUT_WR {
+            stream.phase = Phase::Failed;
+            engine.notify(token, EVERYTHING);
+        }
+        return Ok(());
+    }
+    let Some(connection) = stream.connection().cloned() else { return Err(Errno(libc::ENOTCONN)) };
+    if stream.broken {
+        return Err(Errno(libc::ENOTCONN));
+    }
+    if how != libc::SHUT_RD {
+        connection.finish();
+    }
+    if how != libc::SHUT_WR {
+        stream.read_shut = true;
+        // Linux goes on receiving and acknowledging after shutdown(SHUT_RD); only a reader sees
+        // the end. Both directions closed: what arrives now is refused.
+        if how == libc::SHUT_RDWR {
+            stream.socket.shutdown_read()?;
+        }
+    }
+    engine.notify(token, EVERYTHING);
+    Ok(())
+}
+
+const EVERYTHING: u32 =
+    (libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLOUT | libc::EPOLLWRNORM | libc::EPOLLRDHUP | libc::EPOLLHUP) as u32;
