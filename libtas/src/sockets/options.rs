@@ -19,8 +19,8 @@ enum Range {
     Within(i32, i32),
     /// Any.
     Any,
-    /// Accepted and not stored: reads back as the default.
-    Ignored,
+    /// From the first to the second, else EINVAL; not stored: reads back as the default.
+    Ignored(i32, i32),
 }
 
 /// An integer option.
@@ -61,7 +61,7 @@ const INTEGERS: &[Integer] = &[
     integer(SOL_SOCKET, libc::SO_OOBINLINE, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_NO_CHECK, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_PRIORITY, 0, Range::Any, 0),
-    integer(SOL_SOCKET, libc::SO_PASSCRED, 0, Range::Ignored, 0),
+    integer(SOL_SOCKET, libc::SO_PASSCRED, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(SOL_SOCKET, libc::SO_RCVLOWAT, 1, Range::Any, 0),
     integer(SOL_SOCKET, libc::SO_TIMESTAMP, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_TIMESTAMPNS, 0, Range::Flag, 0),
@@ -84,10 +84,10 @@ const INTEGERS: &[Integer] = &[
     integer(IPPROTO_TCP, libc::TCP_QUICKACK, 1, Range::Flag, 0),
     integer(IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 0, Range::Within(0, i32::MAX), slow::USER_TIMEOUT),
     integer(IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 0, Range::Within(0, 1), 0),
-    integer(IPPROTO_TCP, libc::TCP_THIN_DUPACK, 0, Range::Ignored, 0),
+    integer(IPPROTO_TCP, libc::TCP_THIN_DUPACK, 0, Range::Ignored(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 0, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_INQ, 0, Range::Within(0, 1), 0),
-    integer(IPPROTO_TCP, libc::TCP_TIMESTAMP, 0, Range::Ignored, 0),
+    integer(IPPROTO_TCP, libc::TCP_TIMESTAMP, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(IPPROTO_TCP, TCP_TX_DELAY, 0, Range::Any, 0),
     integer(IPPROTO_IP, libc::IP_TOS, 0, Range::Within(0, 255), 0),
     integer(IPPROTO_IP, libc::IP_TTL, 64, Range::Within(-1, 255), 0),
@@ -244,9 +244,11 @@ impl Options {
         };
         let value = match rule.range {
             Range::Flag => i32::from(given != 0),
-            Range::Within(low, high) if given < low || given > high => return Err(Errno(libc::EINVAL)),
+            Range::Within(low, high) | Range::Ignored(low, high) if given < low || given > high => {
+                return Err(Errno(libc::EINVAL));
+            }
             Range::Within(..) | Range::Any => given,
-            Range::Ignored => return Ok(Effect::None),
+            Range::Ignored(..) => return Ok(Effect::None),
         };
         self.changed.retain(|(other, _)| *other != index);
         if value != rule.default {
