@@ -199,7 +199,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if !private.has(bit::OURS) || hot.generation.get() != event.generation {
             return Err(Refused::Stale);
         }
-        if hot.owner.get() != owner {
+        // Any context of the application will do: an accepted or moved flow may be written to
+        // before this core has seen its new owner, and a refused entry would be lost.
+        if owner_application(hot.owner.get()) != owner_application(owner) {
             return Err(Refused::Fault);
         }
         let flow = Flow { id: event.flow, hot };

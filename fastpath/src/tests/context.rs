@@ -24,7 +24,7 @@ fn positions(world: &World, flow: u32) -> [u64; 6] {
 fn entries_for_foreign_flows_are_refused() {
     let mut world = World::connected();
     world.install(2);
-    world.tables.cold[2].owner.store(owner(APPLICATION, CONTEXT + 1), Relaxed);
+    world.tables.cold[2].owner.store(owner(APPLICATION + 1, CONTEXT + 1), Relaxed);
     world.ask(to_fast::UPDATE, 2, 0);
     world.reports();
     let before = positions(&world, 2);
@@ -39,6 +39,19 @@ fn entries_for_foreign_flows_are_refused() {
     assert_eq!(positions(&world, 2), before);
     assert_eq!(world.counter(Counter::RefusedEntries), 5);
     assert_eq!(world.hot(1).flags.load(Relaxed) & hot_flags::FIN_QUEUED, 0);
+}
+
+#[test]
+fn another_context_of_the_application_may_speak_for_a_flow() {
+    // Accepted or moved: the application writes before the core has seen the new owner.
+    for context in [CONTEXT + 1, abi::flow::CONTEXT_NONE] {
+        let mut world = World::connected();
+        world.tables.cold[1].owner.store(owner(APPLICATION, context), Relaxed);
+        world.ask(to_fast::UPDATE, 1, 0);
+        world.application(FlowEvent { flow: 1, flags: event_flags::FIN, generation: 5, ..FlowEvent::default() });
+        assert_eq!(world.counter(Counter::RefusedEntries), 0);
+        assert_ne!(world.hot(1).flags.load(Relaxed) & hot_flags::FIN_QUEUED, 0);
+    }
 }
 
 #[test]
