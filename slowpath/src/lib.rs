@@ -57,5 +57,6 @@ mod wire;
 pub use action::{Action, Caller, Outcome};
 pub use config::Config;
 pub use errno::Errno;
+pub use request::Readiness;
 pub use stack::Stack;
 pub use storage::{Private, Sizes, Storage};

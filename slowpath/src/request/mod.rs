@@ -4,8 +4,11 @@
 mod info;
 mod open;
 mod options;
+mod readiness;
 mod release;
 mod status;
+
+pub use readiness::Readiness;
 
 use crate::{
     action::{Caller, Outcome},
