@@ -14,7 +14,7 @@ use abi::{
     event::{event_flags, FlowEvent, EVENT_WORDS},
     flow::{hot_flags, owner, owner_application, NONE},
     kernel_ring::{to_slow, KernelEntry},
-    limits::CONTEXTS_MAX,
+    limits::{CONTEXTS_MAX, KERNEL_RING_ENTRIES},
     pool::BUFFER_BYTES_MAX,
 };
 use ring::{Consumer, Producer, WakeFlag};
@@ -194,6 +194,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Checks an entry and carries it out.
     #[inline]
     fn apply(&mut self, owner: u32, event: FlowEvent) -> Result<(), Refused> {
+        if !self.private.get(event.flow as usize).ok_or(Refused::Fault)?.has(bit::OURS) {
+            self.catch_up(event.flow);
+        }
         let private = self.private.get(event.flow as usize).ok_or(Refused::Fault)?;
         let hot = self.tables.hot.get(event.flow as usize).ok_or(Refused::Fault)?;
         if !private.has(bit::OURS) || hot.generation.get() != event.generation {
@@ -217,6 +220,19 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Ok(())
     }
 
+    /// An entry names a flow that this core does not know. The slow path told the application of it after
+    /// it pushed INSTALL, so INSTALL can be in the ring by now, although it was not when the ring was last
+    /// looked at: an entry given up here would be lost for good.
+    #[cold]
+    fn catch_up(&mut self, flow: u32) {
+        for _ in 0..KERNEL_RING_ENTRIES {
+            if self.ours(flow).is_some() || !self.kernel.is_ready() {
+                break;
+            }
+            self.poll_kernel();
+        }
+    }
+
     /// The application has read up to `position`.
     #[inline]
     fn application_read(&mut self, flow: Flow<'m>, position: u64) -> Result<(), Refused> {
@@ -225,7 +241,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if position <= read {
             return Ok(());
         }
-        let end = flow.readable_end();
+        let rcv_nxt = hot.rcv_nxt.get();
+        let end = rcv_nxt.wrapping_sub(u64::from(flow.has(hot_flags::FIN_RECEIVED)));
         if position > end {
             return Err(Refused::Fault);
         }
@@ -237,7 +254,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             }
         }
         hot.rcv_read.set(position);
-        if flow.window_update_due() {
+        if flow.window_update_due(rcv_nxt) {
             self.acknowledge_now(flow, None);
         }
         Ok(())

@@ -8,7 +8,7 @@ use abi::{
     core_status::Counter,
     event::{event_flags, FlowEvent},
     flow::{hot_flags, owner},
-    kernel_ring::{to_fast, to_slow},
+    kernel_ring::{to_fast, to_slow, KernelEntry},
     pool::BUFFER_BYTES_MAX,
 };
 use std::sync::atomic::Ordering::Relaxed;
@@ -52,6 +52,17 @@ fn another_context_of_the_application_may_speak_for_a_flow() {
         assert_eq!(world.counter(Counter::RefusedEntries), 0);
         assert_ne!(world.hot(1).flags.load(Relaxed) & hot_flags::FIN_QUEUED, 0);
     }
+}
+
+#[test]
+fn an_entry_that_overtakes_install_is_not_lost() {
+    let mut world = World::new();
+    world.prepare(1);
+    // Both come while the core is between the slow path's ring and the application's.
+    assert!(world.to_fast.push(KernelEntry { op: to_fast::INSTALL, reason: 0, flow: 1, value: 0 }.encode()));
+    world.application(FlowEvent { flow: 1, flags: event_flags::FIN, generation: 5, ..FlowEvent::default() });
+    assert_eq!(world.counter(Counter::RefusedEntries), 0);
+    assert_ne!(world.hot(1).flags.load(Relaxed) & hot_flags::FIN_QUEUED, 0);
 }
 
 #[test]
