@@ -62,6 +62,8 @@ pub(super) struct Inner {
     /// Opens and accepts under way: events of flows not yet known are kept in `early`.
     pub(super) expecting: u32,
     pub(super) early: HashMap<u32, FlowEvent>,
+    /// errno of flows not yet known that failed, with their tokens.
+    pub(super) early_failures: HashMap<u32, (u64, i32)>,
     /// Threads between `prepare_wait` and `finish_wait`.
     waiters: u32,
     /// The core whose ring is looked at first.
@@ -119,9 +121,10 @@ impl Context {
     /// there is something to poll, do not call it. Several threads may wait at once: a wake-up wakes
     /// them all, and the eventfd stays readable until the last one left.
     pub fn prepare_wait(&self) -> bool {
-        let mut inner = self.lock();
+        let mut guard = self.lock();
+        let inner = &mut *guard;
         inner.announce_touched();
-        inner.lanes.retry();
+        inner.lanes.retry(&mut inner.deferred);
         let pushed = inner.lanes.take_pushed();
         WakeFlag::new(&self.header.waiting).arm();
         let sleep = !inner.has_work(&self.application);
@@ -130,7 +133,7 @@ impl Context {
         } else if inner.waiters == 0 {
             WakeFlag::new(&self.header.waiting).disarm();
         }
-        drop(inner);
+        drop(guard);
         self.wake_cores(pushed);
         sleep
     }
@@ -211,6 +214,10 @@ impl Context {
     pub(super) fn adopt(&self, flow: &Arc<Flow>) {
         let mut inner = self.lock();
         let early = inner.early.remove(&flow.id);
+        match inner.early_failures.remove(&flow.id) {
+            Some((token, errno)) if token == flow.token => flow.fail(errno),
+            _ => {}
+        }
         inner.insert(flow, &self.application);
         inner.end_expectation();
         if let Some(event) = early.and_then(|early| inner.flow_event(early, &self.application)) {
@@ -257,6 +264,7 @@ impl Inner {
             backlog: VecDeque::new(),
             expecting: 0,
             early: HashMap::new(),
+            early_failures: HashMap::new(),
             waiters: 0,
             first_core: 0,
             refused: 0,
@@ -282,6 +290,7 @@ impl Inner {
         self.expecting = self.expecting.saturating_sub(1);
         if self.expecting == 0 {
             self.early.clear();
+            self.early_failures.clear();
         }
     }
 

@@ -58,13 +58,19 @@ impl Lanes {
         true
     }
 
-    /// Tries again what found its ring full.
-    pub(super) fn retry(&mut self) {
+    /// Tries again what found its ring full. `closed` gets the ids of connections that were told
+    /// their last word.
+    pub(super) fn retry(&mut self, closed: &mut Vec<u32>) {
         for _ in 0..self.pending.len() {
             let Some(flow) = self.pending.pop_front() else { break };
             match news(&flow) {
                 Some(event) if !self.push(&flow, event) => self.pending.push_back(flow),
-                _ => flow.queued.store(false, Relaxed),
+                _ => {
+                    flow.queued.store(false, Relaxed);
+                    if flow.has(status::CLOSED) {
+                        closed.push(flow.id);
+                    }
+                }
             }
         }
     }

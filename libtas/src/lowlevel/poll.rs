@@ -86,7 +86,7 @@ impl Inner {
     /// What earlier polls could not finish.
     #[cold]
     fn leftovers(&mut self, application: &Application) {
-        self.lanes.retry();
+        self.lanes.retry(&mut self.deferred);
         for id in std::mem::take(&mut self.deferred) {
             if self.acknowledged(id, application) {
                 self.tell(id, event::WRITABLE);
@@ -276,7 +276,12 @@ impl Inner {
     fn failed(&mut self, entry: KernelEvent, application: &Application) -> Option<Event> {
         let errno = i32::try_from(entry.error).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(libc::EIO);
         let flow = self.table.get(entry.flow).filter(|flow| flow.token == entry.opaque).cloned();
-        let Some(flow) = flow else { return Some(Event::failed(entry.opaque, errno)) };
+        let Some(flow) = flow else {
+            if self.expecting > 0 {
+                self.early_failures.insert(entry.flow, (entry.opaque, errno));
+            }
+            return Some(Event::failed(entry.opaque, errno));
+        };
         flow.fail(errno);
         self.abandon(&flow, application);
         if flow.has(status::CLOSED) {

@@ -311,6 +311,35 @@ fn events_that_come_before_accept_returns_are_not_lost() {
 }
 
 #[test]
+fn a_connection_that_fails_before_accept_returns_knows_it() {
+    let mut world = World::new(1, 64, 1);
+    let listener = Socket::new(&world.context, 1, 0).unwrap();
+    world.context.expect();
+    let failed = KernelEvent { kind: kernel_event::FAILED, error: libc::ECONNRESET as u32, socket: 4, flow: 5, opaque: 1005 };
+    world.fast.tell(failed);
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::FAILED, error: libc::ECONNRESET }]);
+    let (_socket, connection) = world.open(5, START);
+    world.context.expect_no_more();
+    assert_eq!((connection.error(), connection.write(b"x")), (libc::ECONNRESET, 0));
+    assert!(listener.accept(&world.context, 2, 0).is_err());
+}
+
+#[test]
+fn closing_with_a_full_ring_ends_when_the_ring_has_room() {
+    let mut world = World::new(1, 8, 1);
+    let (_busy_socket, busy) = world.open(4, START);
+    let (socket, connection) = world.open(5, START);
+    (0..8).for_each(|_| assert_eq!(busy.write(b"x"), 1));
+    connection.close(&socket, Close::Finish);
+    assert_eq!(world.context.statistics().0, 2);
+    world.fast.drain();
+    poll(&world.context);
+    world.fast.drain();
+    assert!(world.fast.flows[&5].fin);
+    assert_eq!(world.context.statistics().0, 1);
+}
+
+#[test]
 fn grows_when_the_pool_is_low_and_lives_at_its_limit() {
     let mut world = World::new(1, 1024, 2);
     let connections: Vec<_> = (0..40).map(|id| world.open(id, START)).collect();
