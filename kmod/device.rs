@@ -67,7 +67,10 @@ impl DeviceFile {
                 instance.call_worker();
                 Ok(())
             }
-            Op::Ready => instance.fast_path_ready(),
+            Op::Ready => {
+                instance.fast_path_ready();
+                Ok(())
+            }
             Op::CoreEventfd => {
                 let core = message.object;
                 if core >= instance.lock().config.cores {

@@ -147,7 +147,11 @@ pub(crate) fn attach_fast(message: &mut Message, pollers: Arc<WaitQueue>) -> Res
         instance.shut_down();
         return Err(error);
     }
-    instance.fast_path_attached(pollers);
+    if let Err(error) = instance.fast_path_attached(pollers) {
+        instances.pop();
+        instance.shut_down();
+        return Err(error);
+    }
     instance.users.fetch_add(1, Ordering::Relaxed);
     reply_fast(message, &request, &instance, false);
     Ok(Role::Fast(instance))
@@ -192,30 +196,31 @@ impl Instance {
         }
         state.config = Config { secret: state.config.secret, ..*config };
         drop(state);
-        self.fast_path_attached(pollers);
-        Ok(())
+        self.fast_path_attached(pollers)
     }
 
-    fn fast_path_attached(&self, pollers: Arc<WaitQueue>) {
-        let mut state = self.lock();
-        state.epoch = state.epoch.wrapping_add(1);
-        state.fast = Some(FastPath { pollers });
-        self.publish_epoch(state.epoch, true);
-        self.announce(&state);
-    }
-
-    /// READY: applications may attach; flows that were frozen go on.
-    /// EBUSY: it said so before.
-    pub(crate) fn fast_path_ready(&self) -> Result {
+    /// Its routes and its READY come later; until then its cores stand still, and what is put into
+    /// their rings waits.
+    fn fast_path_attached(&self, pollers: Arc<WaitQueue>) -> Result {
         let mut state = self.lock();
         let now_us = state.now_us(&self.clock);
         let config = state.config;
         state.stack.fast_path_attached(now_us, &config, process::id()).map_err(from_stack)?;
+        state.epoch = state.epoch.wrapping_add(1);
+        state.fast = Some(FastPath { pollers });
+        self.publish_epoch(state.epoch, true);
+        self.announce(&state);
+        self.settle(&mut state);
+        Ok(())
+    }
+
+    /// READY: applications may attach.
+    pub(crate) fn fast_path_ready(&self) {
+        let mut state = self.lock();
         state.ready = true;
         self.settle(&mut state);
         drop(state);
         self.call_worker();
-        Ok(())
     }
 
     /// The fast path's file is closed: its flows freeze until another one comes.

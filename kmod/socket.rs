@@ -17,7 +17,7 @@ use kernel::{
     bindings, error::code::*, ffi, fs::{file::FileDescriptorReservation, File}, prelude::*,
     sync::{Arc, ArcBorrow}, types::ForeignOwnable,
 };
-use slowpath::{Caller, Outcome};
+use slowpath::{Caller, Outcome, Readiness};
 
 /// What an application's sockets know of it. They may outlive it, in other processes.
 #[pin_data]
@@ -154,8 +154,7 @@ impl SocketFile {
         if self.owner.is_dead() {
             return bindings::POLLIN | bindings::POLLOUT | bindings::POLLERR | bindings::POLLHUP;
         }
-        let _ = &state;
-        0
+        poll_events(state.stack.readiness(self.id))
     }
 
     fn release(this: &Arc<Self>) {
@@ -169,6 +168,17 @@ impl SocketFile {
             this.instance.settle(&mut state);
         }
     }
+}
+
+fn poll_events(ready: Readiness) -> u32 {
+    let events = [
+        (ready.readable, bindings::POLLIN | bindings::POLLRDNORM),
+        (ready.writable, bindings::POLLOUT | bindings::POLLWRNORM),
+        (ready.error, bindings::POLLERR),
+        (ready.read_hang_up, bindings::POLLRDHUP),
+        (ready.hang_up, bindings::POLLHUP),
+    ];
+    events.into_iter().filter(|(is_so, _)| *is_so).fold(0, |all, (_, event)| all | event)
 }
 
 /// The errno that the stack left in a message.
