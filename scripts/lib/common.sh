@@ -78,9 +78,13 @@ step() {
 # --- Clean-up ---------------------------------------------------------------
 
 tas_cleanups=()
+tas_cleanups_of=0
 
-# at_exit CMD…: runs CMD when the script ends, however it ends, last added first.
+# at_exit CMD…: runs CMD when the script ends, however it ends, last added first. In a
+# subshell: when that ends, and only what the subshell itself has added.
 at_exit() {
+    [ "$tas_cleanups_of" = "$BASH_SUBSHELL" ] || tas_cleanups=()
+    tas_cleanups_of=$BASH_SUBSHELL
     tas_cleanups+=("$(printf '%q ' "$@")")
     trap run_cleanups EXIT
     trap 'exit 130' INT

@@ -31,6 +31,14 @@ kernel_resolve() {
     mv "$kernel_record.new" "$kernel_record"
 }
 
+# kernel_resolve_or_keep: without a network, what was built once goes on working.
+kernel_resolve_or_keep() {
+    if ! (kernel_resolve) && [ -e "$kernel_record" ]; then
+        say "the package index could not be read; staying with the kernel it named last"
+    fi
+    kernel_recorded || fail "no kernel is known" "the package index could not be read (see above)" "$0 build"
+}
+
 # kernel_recorded: sets the same from the last kernel_resolve; fails if there was none.
 kernel_recorded() {
     [ -e "$kernel_record" ] && . "$kernel_record"
