@@ -20,23 +20,30 @@ use abi::{
 const DUPLICATES: u32 = 3;
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
-    /// Processes acknowledgement and window. False: the acknowledgement is not acceptable.
+    /// Processes acknowledgement and window. False: the acknowledgement is not acceptable. `state` is the
+    /// flow's flags.
     #[inline]
-    pub(crate) fn acknowledged(&mut self, flow: Flow<'m>, segment: &Segment) -> bool {
+    pub(crate) fn acknowledged(&mut self, flow: Flow<'m>, segment: &Segment, state: u32) -> bool {
         let hot = flow.hot;
         let una = hot.snd_una.get();
         let ack = extend(segment.ack, una);
+        let peer_shift = flow.scale().peer_shift();
         if ack > hot.snd_max.get() {
             return false;
         }
         if ack < una {
             // RFC 5961 §5: within the largest window it is merely old.
-            return una - ack <= 0xffff << flow.peer_shift();
+            return una.wrapping_sub(ack) <= 0xffff << peer_shift;
         }
-        let window = u32::from(segment.window) << flow.peer_shift();
+        let window = u32::from(segment.window) << peer_shift;
         let old_window = hot.snd_wnd.get();
+        let mut nxt = hot.snd_nxt.get();
         if ack > una {
-            self.advance(flow, segment, una, ack);
+            if nxt < ack {
+                nxt = ack;
+                hot.snd_nxt.set(ack);
+            }
+            self.advance(flow, segment, state, una, ack);
         } else if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 && window == old_window {
             self.duplicate(flow, una);
         }
@@ -48,8 +55,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 hot.snd_wnd.set(window);
             }
         }
-        let nxt = hot.snd_nxt.get();
-        if nxt < hot.snd_end.get() || private.has(bit::RESEND) || (flow.has(hot_flags::FIN_QUEUED) && nxt == hot.snd_end.get()) {
+        let end = hot.snd_end.get();
+        if nxt < end || private.has(bit::RESEND) || (nxt == end && state & hot_flags::FIN_QUEUED != 0) {
             self.schedule(flow);
         }
         true
@@ -57,10 +64,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// `una..ack` is acknowledged for the first time.
     #[inline]
-    fn advance(&mut self, flow: Flow<'m>, segment: &Segment, una: u64, ack: u64) {
+    fn advance(&mut self, flow: Flow<'m>, segment: &Segment, state: u32, una: u64, ack: u64) {
         let hot = flow.hot;
-        let acked = (ack - una) as u32;
-        let state = hot.flags.get();
+        let acked = ack.wrapping_sub(una) as u32;
         hot.acked_bytes.set(hot.acked_bytes.get().wrapping_add(acked));
         if segment.flags & flag::ECE != 0 && state & hot_flags::ECN != 0 {
             self.congestion_echoed(flow, acked, ack);
@@ -77,11 +83,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         } else if flow.duplicates() != 0 {
             flow.set_duplicates(0);
         }
-        if hot.snd_nxt.get() < ack {
-            hot.snd_nxt.set(ack);
-        }
         hot.snd_una.commit(ack);
-        if state & hot_flags::FIN_SENT != 0 && ack > hot.snd_end.get() && state & hot_flags::FIN_ACKED == 0 {
+        if state & (hot_flags::FIN_SENT | hot_flags::FIN_ACKED) == hot_flags::FIN_SENT && ack > hot.snd_end.get() {
             flow.set(hot_flags::FIN_ACKED);
             self.kernel.report(KernelEntry { op: to_slow::FIN_ACKED, flow: flow.id, ..KernelEntry::default() });
         }

@@ -7,7 +7,7 @@ use crate::{
     flow::Flow,
     lookup,
     parse::{parse, Segment, Verdict},
-    port::{Packet, Port, RxChecksum, Steer, BATCH_MAX},
+    port::{Batch, Packet, Port, RxChecksum, Steer, BATCH_MAX},
     word::Word,
 };
 use abi::{core_status::Counter, flow::NONE, kernel_ring::reason};
@@ -36,11 +36,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.flush();
         let limit = self.config.batch.min(self.tx.room());
         let Some(mut rx) = self.rx.take() else { return };
-        if self.port.receive(&mut rx, limit) > 0 {
-            let bytes: usize = rx.iter().map(|packet| packet.data().len()).sum();
-            self.status.add(Counter::RxPackets, rx.len() as u64);
-            self.status.add(Counter::RxBytes, bytes as u64);
-            self.receive_burst(&mut rx, false);
+        let count = self.port.receive(&mut rx, limit);
+        if count > 0 {
+            let bytes = self.receive_burst(&mut rx, false);
+            self.status.add(Counter::RxPackets, count as u64);
+            self.status.add(Counter::RxBytes, bytes);
         }
         if self.config.cores > 1 && self.steer.is_ready() {
             let limit = self.config.batch.min(self.tx.room());
@@ -50,12 +50,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.rx = Some(rx);
     }
 
+    /// Works on a burst. Returns its bytes.
     #[inline]
-    fn receive_burst(&mut self, rx: &mut crate::port::Batch<P::Packet>, steered: bool) {
+    fn receive_burst(&mut self, rx: &mut Batch<P::Packet>, steered: bool) -> u64 {
         let count = rx.len();
+        let mut bytes = 0u64;
         self.work.received += count as u32;
         rx.iter().for_each(Packet::prefetch);
         for (packet, frame) in rx.iter().zip(self.parsed.frames.iter_mut()) {
+            bytes = bytes.wrapping_add(packet.data().len() as u64);
             frame.verdict = parse(packet.data(), packet.checksum(), &mut frame.segment);
             let segment = &frame.segment;
             frame.hash = lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
@@ -74,10 +77,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         for index in 0..count {
             let Some(packet) = rx.take(index) else { continue };
-            let frame = self.parsed.frames[index];
+            let Some(frame) = self.parsed.frames.get(index).copied() else { break };
             self.dispatch(packet, &frame, steered);
         }
-        rx.clear();
+        rx.reset();
+        bytes
     }
 
     /// One frame outside a burst, from the slow path.

@@ -46,11 +46,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let Some(hot) = self.tables.hot.get(id as usize) else { continue };
             let flow = Flow { id, hot };
             match self.push_event(flow) {
-                Delivery::Done => {
-                    if flow.has(hot_flags::EVENT_PENDING) {
-                        flow.clear(hot_flags::EVENT_PENDING);
-                    }
-                }
+                Delivery::Done => {}
                 Delivery::Full => {
                     if !flow.has(hot_flags::EVENT_PENDING) {
                         flow.set(hot_flags::EVENT_PENDING);
@@ -72,8 +68,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             // UPDATE announces the state when a context is attached.
             return Delivery::Done;
         }
-        let Some(context) = self.contexts.of(owner) else { return Delivery::Nobody };
         let state = hot.flags.get();
+        let Some(context) = self.contexts.of(owner) else { return Delivery::Nobody };
         let mut flags = event_flags::RX | event_flags::TX;
         if state & hot_flags::FIN_RECEIVED != 0 {
             flags |= event_flags::FIN;
@@ -85,11 +81,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             flow: flow.id,
             flags,
             generation: hot.generation.get(),
-            rx: flow.readable_end(),
+            // Without the peer's FIN, without ours.
+            rx: hot.rcv_nxt.get().wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
             tx: hot.snd_una.get().min(hot.snd_end.get()),
         };
         if !context.to.push(event.encode()) {
             return Delivery::Full;
+        }
+        if state & hot_flags::EVENT_PENDING != 0 {
+            hot.flags.set(state & !hot_flags::EVENT_PENDING);
         }
         if !context.dirty {
             context.dirty = true;

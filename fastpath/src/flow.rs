@@ -22,6 +22,31 @@ pub(crate) struct Flow<'m> {
     pub(crate) hot: &'m HotFlow,
 }
 
+/// `HotFlow::mss_scale`, loaded once: a relaxed load is never merged with another.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(u32);
+
+impl Scale {
+    /// Payload of a full segment, 1 … what a frame holds with these state flags.
+    #[inline(always)]
+    pub(crate) fn mss(self, state: u32) -> u32 {
+        let options = if state & hot_flags::TIMESTAMPS != 0 { 12 } else { 0 };
+        (self.0 & 0xffff).min(MSS_MAX - options).max(1)
+    }
+
+    /// Shift of the windows the peer sends.
+    #[inline(always)]
+    pub(crate) fn peer_shift(self) -> u32 {
+        ((self.0 >> 16) & 0xff).min(SHIFT_MAX)
+    }
+
+    /// Shift of the windows we send.
+    #[inline(always)]
+    pub(crate) fn our_shift(self) -> u32 {
+        (self.0 >> 24).min(SHIFT_MAX)
+    }
+}
+
 impl Flow<'_> {
     #[inline(always)]
     pub(crate) fn has(self, flag: u32) -> bool {
@@ -36,23 +61,16 @@ impl Flow<'_> {
         self.hot.flags.set(self.hot.flags.get() & !flag);
     }
 
-    /// Payload of a full segment, 1 … what a frame holds.
+    /// MSS and shifts, in one load.
+    #[inline(always)]
+    pub(crate) fn scale(self) -> Scale {
+        Scale(self.hot.mss_scale.get())
+    }
+
+    /// Payload of a full segment; see [`Scale::mss`].
     #[inline(always)]
     pub(crate) fn mss(self) -> u32 {
-        let room = if self.has(hot_flags::TIMESTAMPS) { MSS_MAX - 12 } else { MSS_MAX };
-        (self.hot.mss_scale.get() & 0xffff).clamp(1, room)
-    }
-
-    /// Shift of the windows the peer sends.
-    #[inline(always)]
-    pub(crate) fn peer_shift(self) -> u32 {
-        ((self.hot.mss_scale.get() >> 16) & 0xff).min(SHIFT_MAX)
-    }
-
-    /// Shift of the windows we send.
-    #[inline(always)]
-    pub(crate) fn our_shift(self) -> u32 {
-        (self.hot.mss_scale.get() >> 24).min(SHIFT_MAX)
+        self.scale().mss(self.hot.flags.get())
     }
 
     /// Right edge of the window last advertised, never left of `rcv_nxt`.
@@ -72,12 +90,6 @@ impl Flow<'_> {
     #[inline(always)]
     pub(crate) fn map_edge(self) -> u64 {
         ((self.hot.rcv_read.get() >> CHUNK_SHIFT) + u64::from(MAP_ENTRIES)) << CHUNK_SHIFT
-    }
-
-    /// Position up to which the application may read: `rcv_nxt` without the peer's FIN.
-    #[inline(always)]
-    pub(crate) fn readable_end(self) -> u64 {
-        self.hot.rcv_nxt.get().wrapping_sub(u64::from(self.has(hot_flags::FIN_RECEIVED)))
     }
 
     /// Duplicate acknowledgements in a row.
@@ -108,12 +120,12 @@ impl Flow<'_> {
     ///
     /// The edge moves right only by a worthwhile amount (RFC 9293 §3.8.6.2.2, silly window avoidance). What a
     /// scaled field cannot express is held back from the peer, but stays acceptable (RFC 7323 §2.4).
-    #[inline]
-    pub(crate) fn advertise(self, rcv_nxt: u64) -> u16 {
-        let shift = self.our_shift();
+    #[inline(always)]
+    pub(crate) fn advertise(self, rcv_nxt: u64, mss: u32, shift: u32) -> u16 {
         let old = self.advertised(rcv_nxt);
-        let offer = self.buffer_edge();
-        let edge = if offer >= old.wrapping_add(self.worthwhile()) { offer } else { old };
+        let buffer = self.hot.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX);
+        let offer = self.hot.rcv_read.get().wrapping_add(u64::from(buffer));
+        let edge = if offer >= old.wrapping_add(worthwhile(mss, buffer)) { offer } else { old };
         let field = (edge.wrapping_sub(rcv_nxt) >> shift).min(0xffff);
         let right = rcv_nxt.wrapping_add(field << shift);
         if right > old {
@@ -122,21 +134,19 @@ impl Flow<'_> {
         field as u16
     }
 
-    /// Smallest step of the window's right edge: half the buffer or one segment.
-    #[inline]
-    fn worthwhile(self) -> u64 {
-        u64::from(self.mss().min(self.hot.rcv_buffer_bytes.get() / 2).max(1))
-    }
-
     /// True if the peer should hear that the application has freed space: the window it knows is at most half
     /// of what can be offered.
     #[inline]
-    pub(crate) fn window_update_due(self) -> bool {
-        let rcv_nxt = self.hot.rcv_nxt.get();
-        let shift = self.our_shift();
-        let known = (self.advertised(rcv_nxt) - rcv_nxt) >> shift << shift;
+    pub(crate) fn window_update_due(self, rcv_nxt: u64) -> bool {
+        let known = self.advertised(rcv_nxt).wrapping_sub(rcv_nxt);
+        let buffer = self.hot.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX);
+        if known > u64::from(buffer / 2) {
+            return false;
+        }
+        let shift = self.scale().our_shift();
+        let known = known >> shift << shift;
         let offer = self.buffer_edge().saturating_sub(rcv_nxt);
-        offer >= known * 2 && offer - known >= self.worthwhile()
+        offer >= known * 2 && offer.saturating_sub(known) >= worthwhile(self.mss(), buffer)
     }
 
     /// Something is sent and not acknowledged, or waits to be sent.
@@ -145,4 +155,10 @@ impl Flow<'_> {
         let fin = self.has(hot_flags::FIN_QUEUED) && !self.has(hot_flags::FIN_ACKED);
         una < self.hot.snd_max.get() || una < self.hot.snd_end.get() || fin
     }
+}
+
+/// Smallest step of the window's right edge: half the buffer or one segment.
+#[inline(always)]
+fn worthwhile(mss: u32, buffer: u32) -> u64 {
+    u64::from(mss.min(buffer / 2).max(1))
 }

@@ -20,11 +20,20 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Queues a finished frame.
     #[inline]
     pub(crate) fn emit(&mut self, packet: P::Packet) {
-        if self.tx.room() == 0 {
-            self.flush();
+        let bytes = packet.data().len() as u64;
+        match self.tx.push(packet) {
+            Ok(()) => self.status.add(Counter::TxBytes, bytes),
+            Err(packet) => self.emit_after_flush(packet),
         }
-        if self.tx.push(packet).is_err() {
-            self.status.count(Counter::TxFull);
+    }
+
+    #[cold]
+    fn emit_after_flush(&mut self, packet: P::Packet) {
+        self.flush();
+        let bytes = packet.data().len() as u64;
+        match self.tx.push(packet) {
+            Ok(()) => self.status.add(Counter::TxBytes, bytes),
+            Err(_dropped) => self.status.count(Counter::TxFull),
         }
     }
 
@@ -39,16 +48,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Gives queued frames to the port.
     pub(crate) fn flush(&mut self) {
-        let queued = self.tx.len();
-        if queued == 0 {
+        if self.tx.is_empty() {
             return;
         }
-        let bytes: usize = self.tx.iter().map(|packet| packet.data().len()).sum();
         let sent = self.port.transmit(&mut self.tx);
-        let left: usize = self.tx.iter().map(|packet| packet.data().len()).sum();
-        self.work.sent += sent as u32;
+        self.work.sent = self.work.sent.wrapping_add(sent as u32);
         self.status.add(Counter::TxPackets, sent as u64);
-        self.status.add(Counter::TxBytes, (bytes - left) as u64);
     }
 
     /// An empty packet, or `None` (counted).
@@ -70,19 +75,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if mac & RESOLVED == 0 {
             return None;
         }
-        let state = hot.flags.get();
+        let mut state = hot.flags.get();
         let rcv_nxt = hot.rcv_nxt.get();
-        let timestamps = state & hot_flags::TIMESTAMPS != 0;
-        let options = if timestamps { TIMESTAMP_BYTES } else { 0 };
-        let echo = if state & (hot_flags::ECN | hot_flags::ECN_ECHO) == hot_flags::ECN | hot_flags::ECN_ECHO { flag::ECE } else { 0 };
+        let scale = flow.scale();
+        const ECHO: u32 = hot_flags::ECN | hot_flags::ECN_ECHO;
+        let echo = if state & ECHO == ECHO { flag::ECE } else { 0 };
         if state & hot_flags::ACK_PENDING != 0 {
-            hot.flags.set(state & !hot_flags::ACK_PENDING);
+            state &= !hot_flags::ACK_PENDING;
+            hot.flags.set(state);
         }
         let private = &mut self.private[flow.id as usize];
         private.last_ack = rcv_nxt as u32;
         let ts_offset = private.ts_offset;
         self.ip_id = self.ip_id.wrapping_add(1);
-        packet.set_len(PLAIN_BYTES + options + payload);
+        let timestamps = state & hot_flags::TIMESTAMPS != 0;
+        let options = if timestamps { TIMESTAMP_BYTES } else { 0 };
+        packet.set_len(PLAIN_BYTES.wrapping_add(options).wrapping_add(payload));
         let frame = packet.data_mut();
         header::write(
             frame,
@@ -94,7 +102,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 ports: hot.ports.get(),
                 seq: sequence as u32,
                 ack: rcv_nxt as u32,
-                window: flow.advertise(rcv_nxt),
+                window: flow.advertise(rcv_nxt, scale.mss(state), scale.our_shift()),
                 flags: flags | flag::ACK | echo,
                 ecn,
                 ttl: self.config.ttl,
@@ -105,7 +113,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if timestamps {
             header::write_timestamps(frame, timestamp_value(self.now_us, ts_offset), hot.ts_recent.get());
         }
-        Some(PLAIN_BYTES + options)
+        Some(PLAIN_BYTES.wrapping_add(options))
     }
 
     /// Sees to the checksums of a finished segment and queues it. `l4_bytes`: length of its TCP header.
@@ -161,10 +169,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Owes an acknowledgement: sent when the delay is over unless data takes it along.
     #[inline]
     pub(crate) fn acknowledge_later(&mut self, flow: Flow<'m>) {
-        if flow.has(hot_flags::ACK_PENDING) {
+        let state = flow.hot.flags.get();
+        if state & hot_flags::ACK_PENDING != 0 {
             return;
         }
-        flow.set(hot_flags::ACK_PENDING);
+        flow.hot.flags.set(state | hot_flags::ACK_PENDING);
         let now = self.now_us as u32;
         let private = &mut self.private[flow.id as usize];
         private.ack_since_us = now;

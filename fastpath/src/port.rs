@@ -165,16 +165,20 @@ impl<K> Batch<K> {
     /// Removes the first `count` places, dropping what is still in them, and moves the rest to the front.
     #[inline]
     pub fn remove_front(&mut self, count: usize) {
-        let count = count.min(self.len);
-        for slot in self.slots.iter_mut().take(count) {
-            *slot = None;
+        let Some(used) = self.slots.get_mut(..self.len) else { return };
+        let count = count.min(used.len());
+        if let Some(front) = used.get_mut(..count) {
+            front.iter_mut().filter(|slot| slot.is_some()).for_each(|slot| *slot = None);
         }
-        if count < self.len {
-            if let Some(used) = self.slots.get_mut(..self.len) {
-                used.rotate_left(count);
-            }
+        if count < used.len() {
+            used.rotate_left(count);
         }
         self.len -= count;
+    }
+    /// The batch is empty: every packet was taken. (One that was not is dropped when its place is used again.)
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.len = 0;
     }
     /// Drops every packet.
     #[inline]
@@ -182,8 +186,9 @@ impl<K> Batch<K> {
         self.remove_front(self.len);
     }
     /// The packets in order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &K> {
-        self.slots.iter().take(self.len).flatten()
+        self.slots.get(..self.len).unwrap_or(&[]).iter().flatten()
     }
 }
 

@@ -71,7 +71,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 }
             }
         }
-        if !self.acknowledged(flow, segment) {
+        if !self.acknowledged(flow, segment, state) {
             self.status.count(Counter::Unacceptable);
             return self.refuse(flow, segment, packet);
         }
@@ -79,7 +79,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.update_recent(flow, segment);
         }
         if arrival.bytes > 0 || arrival.fin {
-            self.take_data(flow, segment, arrival, packet);
+            self.take_data(flow, segment, arrival, rcv_nxt, packet);
         } else if arrival.urgent {
             self.acknowledge_now(flow, Some(packet));
         }
@@ -132,7 +132,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Takes data and FIN, both already within the window.
     #[inline]
-    fn take_data(&mut self, flow: Flow<'m>, segment: &Segment, mut arrival: Arrival, packet: P::Packet) {
+    fn take_data(&mut self, flow: Flow<'m>, segment: &Segment, mut arrival: Arrival, rcv_nxt: u64, packet: P::Packet) {
         let hot = flow.hot;
         let state = hot.flags.get();
         if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0 && !self.may_take(flow, arrival) {
@@ -141,7 +141,6 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if state & hot_flags::ECN != 0 && arrival.bytes > 0 {
             arrival.urgent |= self.echo_congestion(flow, segment.ecn == ECN_CE);
         }
-        let rcv_nxt = hot.rcv_nxt.get();
         if arrival.start != rcv_nxt {
             self.take_out_of_order(flow, arrival, &packet);
             return self.acknowledge_now(flow, Some(packet));
@@ -163,8 +162,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
         self.announce(flow);
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
+        let full = 2 * flow.scale().mss(state);
         // RFC 9293 §3.8.6.3: at least every second full segment.
-        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= 2 * flow.mss() {
+        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= full {
             self.acknowledge_now(flow, Some(packet));
         } else {
             self.acknowledge_later(flow);

@@ -29,6 +29,12 @@ struct Plan {
     fin: bool,
     /// A retransmission beside the stream's own progress.
     resend: bool,
+    /// Not a full segment.
+    small: bool,
+    /// Its last byte is the last one written.
+    push: bool,
+    /// Nothing more is to be sent after it.
+    last: bool,
 }
 
 /// What becomes of a flow after its turn.
@@ -104,23 +110,21 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline]
     fn transmit_flow(&mut self, flow: Flow<'m>, budget: &mut usize) -> Next {
         for _ in 0..QUANTUM {
-            let Some(plan) = self.plan(flow) else { return Next::Done };
             let private = &self.private[flow.id as usize];
             if private.has(bit::STOPPED) {
                 return Next::Done;
             }
-            if private.byte_time != 0 && private.next_send_ns > self.now_us.wrapping_mul(1000) {
-                return Next::At(private.next_send_ns.div_ceil(1000));
+            let (byte_time, next_send_ns) = (private.byte_time, private.next_send_ns);
+            let Some(plan) = self.plan(flow) else { return Next::Done };
+            if byte_time != 0 && next_send_ns > self.now_us.wrapping_mul(1000) {
+                return Next::At(next_send_ns.div_ceil(1000));
             }
             if *budget == 0 || !self.has_tx_room() {
                 return Next::Again;
             }
             let Some(packet) = self.allocate() else { return Next::Again };
-            *budget -= 1;
-            if !self.send_segment(flow, plan, packet) {
-                return Next::Done;
-            }
-            if !plan.resend && plan.position.wrapping_add(plan.bytes as u64) == flow.hot.snd_end.get() && (plan.fin || !flow.has(hot_flags::FIN_QUEUED)) {
+            *budget = budget.wrapping_sub(1);
+            if !self.send_segment(flow, plan, packet) || plan.last {
                 return Next::Done;
             }
         }
@@ -131,81 +135,90 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline]
     fn plan(&mut self, flow: Flow<'m>) -> Option<Plan> {
         let hot = flow.hot;
-        let private = &self.private[flow.id as usize];
-        if private.has(bit::RESEND) {
+        if self.private[flow.id as usize].has(bit::RESEND) {
             if let Some(plan) = self.plan_resend(flow) {
                 return Some(plan);
             }
         }
-        let private = &self.private[flow.id as usize];
+        let state = hot.flags.get();
         let (una, nxt, end) = (hot.snd_una.get(), hot.snd_nxt.get(), hot.snd_end.get());
-        let mss = u64::from(flow.mss());
+        let mss = u64::from(flow.scale().mss(state));
         let mut window = u64::from(hot.cwnd_bytes.get());
         let duplicates = flow.duplicates();
         if duplicates != 0 {
             // Each duplicate acknowledgement says that a segment has left the network (RFC 5681 §3.2, RFC 3042).
-            window += u64::from(duplicates) * mss;
+            window = window.wrapping_add(u64::from(duplicates) * mss);
         }
         let room = una.wrapping_add(window.min(u64::from(hot.snd_wnd.get()))).saturating_sub(nxt);
         let available = end.saturating_sub(nxt);
         let bytes = available.min(room).min(mss);
-        let fin = nxt <= end && bytes == available && flow.has(hot_flags::FIN_QUEUED);
-        let idle = nxt == una;
+        let all = bytes == available;
+        let fin_queued = state & hot_flags::FIN_QUEUED != 0;
+        let fin = fin_queued && all && nxt <= end;
+        let small = bytes < mss;
         if bytes == 0 {
             // A FIN alone waits for the window like data, unless it is all there is: then it probes the window.
-            return (fin && (room > 0 || idle)).then_some(Plan { position: nxt, bytes: 0, fin, resend: false });
-        }
-        if bytes < mss && !fin && !idle && !private.has(bit::URGENT) {
-            let window_limited = bytes < available;
-            let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
-            // Silly window avoidance (RFC 9293 §3.8.6.2.1), Nagle (§3.7.4) as Minshall amended it.
-            if window_limited || (!private.has(bit::NODELAY) && small_in_flight && nxt == hot.snd_max.get()) {
+            if !fin || (room == 0 && nxt != una) {
                 return None;
             }
+        } else if small && !fin && nxt != una && self.holds_back(flow, una, nxt, all) {
+            return None;
         }
-        Some(Plan { position: nxt, bytes: bytes as usize, fin, resend: false })
+        Some(Plan { position: nxt, bytes: bytes as usize, fin, resend: false, small, push: all && bytes > 0, last: all && fin == fin_queued })
+    }
+
+    /// True if a small segment must wait for what is in flight: silly window avoidance (RFC 9293 §3.8.6.2.1),
+    /// Nagle (§3.7.4) as Minshall amended it.
+    fn holds_back(&self, flow: Flow<'m>, una: u64, nxt: u64, all: bool) -> bool {
+        let private = &self.private[flow.id as usize];
+        if private.has(bit::URGENT) {
+            return false;
+        }
+        let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
+        !all || (!private.has(bit::NODELAY) && small_in_flight && nxt == flow.hot.snd_max.get())
     }
 
     /// The first unacknowledged segment once more. It was within the windows when it was sent first.
     #[cold]
     fn plan_resend(&mut self, flow: Flow<'m>) -> Option<Plan> {
         let hot = flow.hot;
-        let (una, end) = (hot.snd_una.get(), hot.snd_end.get());
-        let sent_data = hot.snd_max.get().min(end);
-        if hot.snd_max.get() <= una {
+        let (una, end, max) = (hot.snd_una.get(), hot.snd_end.get(), hot.snd_max.get());
+        if max <= una {
             self.private[flow.id as usize].bits &= !bit::RESEND;
             return None;
         }
-        let bytes = sent_data.saturating_sub(una).min(u64::from(flow.mss()));
+        let bytes = max.min(end).saturating_sub(una).min(u64::from(flow.mss()));
+        let push = bytes > 0 && una + bytes == end;
         let fin = flow.has(hot_flags::FIN_SENT) && una + bytes == end;
-        Some(Plan { position: una, bytes: bytes as usize, fin, resend: true })
+        Some(Plan { position: una, bytes: bytes as usize, fin, resend: true, small: false, push, last: false })
     }
 
     /// Builds and queues a planned segment. False: its bytes or its next hop are not there.
     #[inline]
     fn send_segment(&mut self, flow: Flow<'m>, plan: Plan, mut packet: P::Packet) -> bool {
         let hot = flow.hot;
-        let end = plan.position.wrapping_add(plan.bytes as u64);
-        let new = plan.position >= hot.snd_max.get();
+        let max = hot.snd_max.get();
+        let new = plan.position >= max;
         let mut flags = 0;
-        if plan.bytes > 0 && end == hot.snd_end.get() {
+        if plan.push {
             flags |= flag::PSH;
         }
         if plan.fin {
             flags |= flag::FIN;
         }
-        let state = hot.flags.get();
-        let ecn_data = state & hot_flags::ECN != 0 && new && plan.bytes > 0;
-        if ecn_data && self.private[flow.id as usize].has(bit::CWR_DUE) {
-            flags |= flag::CWR;
+        let mut ecn = 0;
+        if hot.flags.get() & hot_flags::ECN != 0 && new && plan.bytes > 0 {
+            ecn = ECT0;
+            if self.private[flow.id as usize].has(bit::CWR_DUE) {
+                flags |= flag::CWR;
+            }
         }
-        let ecn = if ecn_data { ECT0 } else { 0 };
         let Some(offset) = self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn) else { return false };
         if plan.bytes > 0 && !self.load(flow, plan, &mut packet, offset) {
             return false;
         }
-        self.sent(flow, plan, new, offset);
-        self.emit_segment(packet, offset - ETHERNET_BYTES - IPV4_BYTES);
+        self.sent(flow, plan, max, offset);
+        self.emit_segment(packet, offset.wrapping_sub(ETHERNET_BYTES + IPV4_BYTES));
         true
     }
 
@@ -231,7 +244,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Book-keeping of a segment that is about to leave. `snd_max` is stored before the port gets the frame,
     /// so that a restarted fast path knows of everything that may be acknowledged.
     #[inline]
-    fn sent(&mut self, flow: Flow<'m>, plan: Plan, new: bool, offset: usize) {
+    fn sent(&mut self, flow: Flow<'m>, plan: Plan, max: u64, offset: usize) {
         let hot = flow.hot;
         let end = plan.position.wrapping_add(plan.bytes as u64);
         let next = end.wrapping_add(u64::from(plan.fin));
@@ -243,10 +256,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         } else {
             hot.snd_nxt.set(next);
         }
-        if next > hot.snd_max.get() {
+        if next > max {
             hot.snd_max.set(next);
         }
-        if new {
+        if plan.position >= max {
             bits &= !bit::CWR_DUE;
             if bits & bit::TIMED == 0 {
                 bits |= bit::TIMED;
@@ -254,15 +267,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 private.timed_at_us = now as u32;
             }
         }
-        if plan.bytes > 0 && plan.bytes < flow.mss() as usize {
+        if plan.small {
             private.small_end = end as u32;
         }
         private.bits = bits;
         if private.byte_time != 0 {
             // What the sender missed is made up for by at most the credit.
             let from = private.next_send_ns.max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
-            let frame = (plan.bytes + offset) as u64;
-            private.next_send_ns = from + (frame * u64::from(private.byte_time) >> 10);
+            let frame = (plan.bytes as u64).wrapping_add(offset as u64);
+            private.next_send_ns = from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
         }
         if plan.fin {
             flow.set(hot_flags::FIN_SENT);
