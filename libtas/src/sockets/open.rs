@@ -44,7 +44,10 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
     let Some(network) = process.attach() else { return refused() };
     let token = process.engine().streams.reserve();
     match Socket::new(&network.context, token.word(), flags) {
-        Ok(socket) => publish(process, token, Stream::new(Arc::new(socket), family, flags & libc::SOCK_NONBLOCK != 0)),
+        Ok(socket) => {
+            let stream = Stream::new(Arc::new(socket), family, flags & libc::SOCK_NONBLOCK != 0);
+            publish(process, token, stream, flags & libc::SOCK_CLOEXEC != 0)
+        }
         Err(error) => {
             process.engine().streams.cancel(token);
             report::count(Reason::NoSocket, || format!("no TAS socket, this one is Linux's: {error}"));
@@ -54,8 +57,13 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
 }
 
 /// Enters a new stream into the engine and the table. None when the number is beyond the table.
-fn publish(process: &Process, token: Token, mut stream: Stream) -> Option<Result<c_int>> {
+fn publish(process: &Process, token: Token, mut stream: Stream, close_on_exec: bool) -> Option<Result<c_int>> {
     let fd = stream.socket.descriptor();
+    if !close_on_exec {
+        // A descriptor passed by the daemon always arrives with the flag.
+        // SAFETY: no pointers; the descriptor is ours.
+        unsafe { real::fcntl(fd, libc::F_SETFD, 0) };
+    }
     stream.descriptors.push(fd);
     process.engine().streams.fill(token, stream);
     let (stale, fits) = TABLE.set(fd, Some(Entry::Stream(token)));
