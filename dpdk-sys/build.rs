@@ -50,7 +50,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_(free|avail_count)",
     "rte_ring_(create|free)",
     "rte_thread_(register|unregister)",
-    "rte_log_(set_global_level|register_type_and_pick_level)",
+    "rte_log_(get|set)_global_level",
     "rte_get_(next|main)_lcore",
     "rte_lcore_to_cpu_id",
     "rte_strerror",

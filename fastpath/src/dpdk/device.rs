@@ -67,7 +67,7 @@ pub(super) struct Device {
     pub(super) rx_checksums: bool,
     /// The port spreads flows over its queues itself.
     pub(super) rss: bool,
-    /// The port was configured with receive interrupts.
+    /// Every receive queue has an interrupt.
     pub(super) interrupts: bool,
     /// The pool all queues take their buffers from.
     pub(super) pool: *mut rte_mempool,
@@ -101,7 +101,7 @@ impl Device {
         let mtu_bytes = set_mtu(port, &info, request)?;
         let (pool, rx_descriptors, tx_descriptors) = create_pool(port, queues)?;
         // From here on a failure must close the port: build Self first.
-        let device = Self {
+        let mut device = Self {
             port,
             name: name.to_owned(),
             driver,
@@ -120,6 +120,8 @@ impl Device {
         }
         // SAFETY: the port is configured.
         check(unsafe { rte_eth_dev_start(port) }, "rte_eth_dev_start")?;
+        // Some drivers take the wish for interrupts and have none.
+        device.interrupts = (0..queues).all(|queue| device.interrupt_fd(queue).is_some());
         Ok(device)
     }
 
@@ -145,8 +147,14 @@ impl Device {
         if !self.interrupts {
             return None;
         }
-        // SAFETY: the port is started.
-        let fd = unsafe { rte_eth_dev_rx_intr_ctl_q_get_fd(self.port, queue) };
+        // SAFETY: the port is started. DPDK logs an error where there is none, which is none to us.
+        let fd = unsafe {
+            let level = rte_log_get_global_level();
+            rte_log_set_global_level(RTE_LOG_CRIT);
+            let fd = rte_eth_dev_rx_intr_ctl_q_get_fd(self.port, queue);
+            rte_log_set_global_level(level);
+            fd
+        };
         (fd >= 0).then_some(fd)
     }
 
