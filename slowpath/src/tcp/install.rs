@@ -73,10 +73,8 @@ impl Stack<'_> {
             self.measure(flow, rtt_us.min(u32::MAX as u64) as u32);
         }
         let parameters = self.parameters(flow);
-        let srtt_us = match self.connections.at(flow).srtt_us {
-            0 => self.config.rtt_init_us,
-            measured => measured,
-        };
+        // A handshake faster than the assumed RTT is no ground to begin faster still.
+        let srtt_us = self.connections.at(flow).srtt_us.max(self.config.rtt_init_us);
         let algorithm = match self.connections.at(flow).congestion {
             0 => self.config.congestion,
             chosen => chosen as u32,
