@@ -12,7 +12,6 @@ use nix::{
 };
 use ring::SharedBytes;
 use std::{
-    alloc::{alloc_zeroed, dealloc, Layout},
     ffi::CString,
     io,
     os::fd::{AsRawFd, OwnedFd},
@@ -26,15 +25,15 @@ const PAGE_BYTES: usize = 4096;
 /// Where the memory of an instance comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemoryKind {
-    /// Zeroed heap memory; everything in one process (simulator, benchmarks, tests).
+    /// Zeroed memory of this process alone; everything in one process (simulator, benchmarks, tests).
     Heap,
     /// A sealed memfd per region, to be passed to other processes.
     Memfd,
 }
 
 enum Backing {
-    Heap(Layout),
-    Memfd { file: OwnedFd, mapping: memmap2::MmapRaw },
+    Heap { _mapping: memmap2::MmapRaw },
+    Memfd { file: OwnedFd, _mapping: memmap2::MmapRaw },
 }
 
 /// Who may write a region.
@@ -97,13 +96,11 @@ impl Memory {
         }
     }
 
+    /// Anonymous pages rather than an allocation: they are zero without being touched.
     fn heap(bytes: usize) -> io::Result<Self> {
-        let layout = Layout::from_size_align(bytes, PAGE_BYTES)
-            .map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        // SAFETY: the layout's size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Self { start, bytes, backing: Backing::Heap(layout) })
+        let mapping = memmap2::MmapRaw::from(memmap2::MmapOptions::new().len(bytes).map_anon()?);
+        let start = NonNull::new(mapping.as_mut_ptr()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Self { start, bytes, backing: Backing::Heap { _mapping: mapping } })
     }
 
     fn memfd(name: &str, bytes: usize, writers: Writers, populate: bool) -> io::Result<Self> {
@@ -124,7 +121,7 @@ impl Memory {
         fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seals)))?;
         let start = NonNull::new(mapping.as_mut_ptr())
             .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Self { start, bytes, backing: Backing::Memfd { file, mapping } })
+        Ok(Self { start, bytes, backing: Backing::Memfd { file, _mapping: mapping } })
     }
 
     /// Bytes of the region.
@@ -171,24 +168,14 @@ impl Memory {
     /// # Errors
     /// What `dup` and `open` report.
     pub fn descriptor(&self, writable: bool) -> io::Result<OwnedFd> {
-        let Backing::Memfd { file, mapping } = &self.backing else {
+        let Backing::Memfd { file, .. } = &self.backing else {
             return Err(io::Error::from_raw_os_error(libc::ENOTSUP));
         };
-        debug_assert_eq!(mapping.len(), self.bytes);
         if writable {
             return file.try_clone();
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(Into::into)
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if let Backing::Heap(layout) = self.backing {
-            // SAFETY: allocated with this layout in `heap`.
-            unsafe { dealloc(self.start.as_ptr(), layout) }
-        }
     }
 }
 

@@ -230,10 +230,7 @@ impl Instance {
         let result = self.dispatch(now_us, client, message);
         self.carry_out();
         match result {
-            Ok(reply) => {
-                message.error = 0;
-                reply
-            }
+            Ok(reply) => reply,
             Err(errno) => {
                 message.error = errno.max(1) as u32;
                 Reply::default()
