@@ -98,6 +98,8 @@ pub(super) struct ChunkMap {
     /// `first` to before `last`.
     first: u64,
     last: u64,
+    /// Chunks from the end of the data on are being written, though nothing may be outstanding.
+    is_kept: bool,
 }
 
 /// What became of an acknowledgement.
@@ -238,15 +240,16 @@ impl Flow {
 impl ChunkMap {
     fn new(start: u64) -> Self {
         let step = start >> CHUNK_SHIFT;
-        Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step }
+        Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step, is_kept: false }
     }
 
     /// Gives back the chunks that hold no byte of `una..end`.
     #[inline]
     pub(super) fn release(&mut self, record: &[AtomicU32], una: u64, end: u64, give: &mut impl FnMut(u32)) {
-        let keep_from = if una == end { self.last } else { una >> CHUNK_SHIFT };
+        let is_idle = una == end && !self.is_kept;
+        let keep_from = if is_idle { self.last } else { una >> CHUNK_SHIFT };
         self.release_before(record, keep_from, give);
-        if una == end {
+        if is_idle {
             // The next byte's chunk may have been among them: it gets a new one.
             self.first = end >> CHUNK_SHIFT;
             self.last = self.first;
@@ -283,6 +286,11 @@ impl ChunkMap {
             record[MAP_ENTRIES as usize + index].store(0, Relaxed);
             give(entry - 1);
         }
+    }
+
+    /// Whether chunks without data stay; see [`Writable::keep`](super::Writable::keep).
+    pub(super) fn keep(&mut self, keep: bool) {
+        self.is_kept = keep;
     }
 
     /// Chunk that holds `position`, if there is one.

@@ -109,6 +109,28 @@ impl Connection {
         Writable { flow, start, len, transmit }
     }
 
+    /// Sends the first `bytes` of what [`Writable::keep`] left, and gives up the rest. Returns how
+    /// many there were: fewer than asked for if less was reserved.
+    pub fn commit(&self, bytes: usize) -> usize {
+        let flow = &self.flow;
+        let mut transmit = flow.transmit();
+        let start = flow.snd_end.load(Relaxed);
+        let mut len = 0;
+        while len < bytes {
+            let piece = piece(flow, &transmit.map, start.wrapping_add(len as u64), bytes - len);
+            if piece.is_empty() {
+                break;
+            }
+            len += piece.len();
+        }
+        let is_open = !flow.has(status::FINISHED | status::CLOSED | status::FAILED);
+        let len = if is_open { len.min(flow.room_bytes()) } else { 0 };
+        transmit.map.keep(false);
+        // Its drop gives back the chunks of a connection that has become idle.
+        Writable { flow, start, len, transmit }.commit(len);
+        len
+    }
+
     /// Sends FIN after what was written.
     pub fn finish(&self) {
         let transmit = self.flow.transmit();
@@ -246,6 +268,12 @@ impl Writable<'_> {
             return &mut [];
         }
         piece(self.flow, &self.transmit.map, self.start.wrapping_add(skip as u64), self.len - skip)
+    }
+
+    /// Leaves the memory to the caller without the lock, to be sent by [`Connection::commit`]. Until
+    /// then the caller writes nothing else; the memory is lost with the connection.
+    pub fn keep(mut self) {
+        self.transmit.map.keep(true);
     }
 
     /// Sends the first `bytes` (clamped to [`Self::len`]).

@@ -127,6 +127,26 @@ fn writes_in_every_way_and_frees_on_acknowledgement() {
 }
 
 #[test]
+fn kept_memory_survives_an_acknowledgement() {
+    let mut world = World::new(1, 64, 1);
+    let (_socket, connection) = world.open(5, START);
+    connection.write(b"first");
+    let mut writable = connection.writable(6000);
+    writable.piece(0)[..4].copy_from_slice(b"kept");
+    writable.keep();
+    world.fast.drain();
+    world.fast.acknowledge(5, 5);
+    poll(&world.context);
+    assert_eq!(held_chunks(&world), 2 + usize::from(6005 > 4096 + 100 - 5));
+    assert_eq!(connection.commit(4), 4);
+    world.fast.drain();
+    assert_eq!(world.fast.outstanding(5), b"kept");
+    world.fast.acknowledge(5, 4);
+    poll(&world.context);
+    assert_eq!((held_chunks(&world), connection.commit(10)), (0, 0));
+}
+
+#[test]
 fn a_full_buffer_is_refused_and_room_is_told_once() {
     let mut world = World::new(1, 64, 1);
     let (_socket, connection) = world.open(5, START);
