@@ -277,7 +277,8 @@ fn wanted_configuration(info: &rte_eth_dev_info, request: &DeviceRequest) -> rte
     // One pool serves all queues and packets leave with one reference.
     conf.txmode.offloads |= info.tx_offload_capa & TAS_TX_OFFLOAD_MBUF_FAST_FREE;
     let hash = info.flow_type_rss_offloads & (TAS_RSS_IPV4 | TAS_RSS_TCP_IPV4);
-    if request.queues > 1 && hash != 0 {
+    // A port that spreads packets without a redirection table (net_tap) promises nothing: the cores steer.
+    if request.queues > 1 && hash != 0 && info.reta_size > 0 {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
         conf.rx_adv_conf.rss_conf.rss_hf = hash;
     }
