@@ -175,7 +175,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn application_entry(&mut self, owner: u32, words: [u64; EVENT_WORDS]) {
         if let Err(refused) = self.apply(owner, FlowEvent::decode(words)) {
             self.entry_refused(owner, &refused);
@@ -192,7 +192,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Checks an entry and carries it out.
-    #[inline]
+    #[inline(always)]
     fn apply(&mut self, owner: u32, event: FlowEvent) -> Result<(), Refused> {
         if !self.private.get(event.flow as usize).ok_or(Refused::Fault)?.has(bit::OURS) {
             self.catch_up(event.flow);
@@ -234,7 +234,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// The application has read up to `position`.
-    #[inline]
+    #[inline(always)]
     fn application_read(&mut self, flow: Flow<'m>, position: u64) -> Result<(), Refused> {
         let hot = flow.hot;
         let read = hot.rcv_read.get();
@@ -261,7 +261,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// The application has written up to `position`.
-    #[inline]
+    #[inline(always)]
     fn application_wrote(&mut self, flow: Flow<'m>, position: u64) -> Result<(), Refused> {
         let hot = flow.hot;
         if position <= hot.snd_end.get() {

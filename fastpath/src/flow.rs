@@ -3,15 +3,15 @@
 
 use crate::{parse::TCP_BYTES, word::Word};
 use abi::{
-    flow::{extend, hot_flags, HotFlow},
+    flow::{extend, hot_flags, mss_scale, HotFlow},
     limits::MTU_MAX,
-    pool::{BUFFER_BYTES_MAX, CHUNK_SHIFT, MAP_ENTRIES},
+    pool::{CHUNK_SHIFT, MAP_ENTRIES},
 };
 
 /// Most payload of a segment: what the largest MTU leaves.
 const MSS_MAX: u32 = MTU_MAX - 20 - TCP_BYTES as u32;
 /// Largest window shift (RFC 7323 §2.3).
-const SHIFT_MAX: u32 = 14;
+const SHIFT_MAX: u8 = 14;
 
 /// A flow installed on this core.
 #[derive(Clone, Copy)]
@@ -22,28 +22,28 @@ pub(crate) struct Flow<'m> {
     pub(crate) hot: &'m HotFlow,
 }
 
-/// `HotFlow::mss_scale`, loaded once: a relaxed load is never merged with another.
+/// `HotFlow::mss_scale`, loaded once: a relaxed load is never merged with another. Its parts were put within
+/// bounds when the flow was taken over, and nobody else writes it.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale(u32);
 
 impl Scale {
-    /// Payload of a full segment, 1 … what a frame holds with these state flags.
+    /// Payload of a full segment, 1 … what a frame holds.
     #[inline(always)]
-    pub(crate) fn mss(self, state: u32) -> u32 {
-        let options = if state & hot_flags::TIMESTAMPS != 0 { 12 } else { 0 };
-        (self.0 & 0xffff).min(MSS_MAX - options).max(1)
+    pub(crate) fn mss(self) -> u32 {
+        self.0 & 0xffff
     }
 
     /// Shift of the windows the peer sends.
     #[inline(always)]
     pub(crate) fn peer_shift(self) -> u32 {
-        ((self.0 >> 16) & 0xff).min(SHIFT_MAX)
+        (self.0 >> 16) & 0xf
     }
 
     /// Shift of the windows we send.
     #[inline(always)]
     pub(crate) fn our_shift(self) -> u32 {
-        (self.0 >> 24).min(SHIFT_MAX)
+        (self.0 >> 24) & 0xf
     }
 }
 
@@ -61,6 +61,14 @@ impl Flow<'_> {
         self.hot.flags.set(self.hot.flags.get() & !flag);
     }
 
+    /// Puts MSS and shifts within bounds; see [`Scale`].
+    pub(crate) fn bound_scale(self) {
+        let room = if self.has(hot_flags::TIMESTAMPS) { MSS_MAX - 12 } else { MSS_MAX };
+        let [mss_low, mss_high, peer_shift, our_shift] = self.hot.mss_scale.get().to_le_bytes();
+        let mss = u32::from(u16::from_le_bytes([mss_low, mss_high])).clamp(1, room) as u16;
+        self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));
+    }
+
     /// MSS and shifts, in one load.
     #[inline(always)]
     pub(crate) fn scale(self) -> Scale {
@@ -70,7 +78,7 @@ impl Flow<'_> {
     /// Payload of a full segment; see [`Scale::mss`].
     #[inline(always)]
     pub(crate) fn mss(self) -> u32 {
-        self.scale().mss(self.hot.flags.get())
+        self.scale().mss()
     }
 
     /// Right edge of the window last advertised, never left of `rcv_nxt`.
@@ -79,10 +87,10 @@ impl Flow<'_> {
         extend(self.hot.rcv_adv.get(), rcv_nxt).max(rcv_nxt)
     }
 
-    /// Position after the last byte the receive buffer may hold now.
+    /// Position after the last byte the receive buffer may hold now (its size was bounded when it was read).
     #[inline(always)]
     pub(crate) fn buffer_edge(self) -> u64 {
-        self.hot.rcv_read.get().wrapping_add(u64::from(self.hot.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX)))
+        self.hot.rcv_read.get().wrapping_add(u64::from(self.hot.rcv_buffer_bytes.get()))
     }
 
     /// Position from which the buffer map would wrap onto unread bytes. Beyond the window, except for
@@ -123,7 +131,7 @@ impl Flow<'_> {
     #[inline(always)]
     pub(crate) fn advertise(self, rcv_nxt: u64, mss: u32, shift: u32) -> u16 {
         let old = self.advertised(rcv_nxt);
-        let buffer = self.hot.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX);
+        let buffer = self.hot.rcv_buffer_bytes.get();
         let offer = self.hot.rcv_read.get().wrapping_add(u64::from(buffer));
         let edge = if offer >= old.wrapping_add(worthwhile(mss, buffer)) { offer } else { old };
         let field = (edge.wrapping_sub(rcv_nxt) >> shift).min(0xffff);
@@ -139,7 +147,7 @@ impl Flow<'_> {
     #[inline]
     pub(crate) fn window_update_due(self, rcv_nxt: u64) -> bool {
         let known = self.advertised(rcv_nxt).wrapping_sub(rcv_nxt);
-        let buffer = self.hot.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX);
+        let buffer = self.hot.rcv_buffer_bytes.get();
         if known > u64::from(buffer / 2) {
             return false;
         }

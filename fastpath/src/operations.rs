@@ -96,6 +96,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             ..Private::EMPTY
         };
         self.read_cold(flow, cold);
+        flow.bound_scale();
         repair(flow);
         let hash = flow_hash(self.config.hash_key, hot);
         self.lookup.insert(hash, flow.id);

@@ -102,7 +102,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 ports: hot.ports.get(),
                 seq: sequence as u32,
                 ack: rcv_nxt as u32,
-                window: flow.advertise(rcv_nxt, scale.mss(state), scale.our_shift()),
+                window: flow.advertise(rcv_nxt, scale.mss(), scale.our_shift()),
                 flags: flags | flag::ACK | echo,
                 ecn,
                 ttl: self.config.ttl,

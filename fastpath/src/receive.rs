@@ -131,7 +131,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Takes data and FIN, both already within the window.
-    #[inline]
+    #[inline(always)]
     fn take_data(&mut self, flow: Flow<'m>, segment: &Segment, mut arrival: Arrival, rcv_nxt: u64, packet: P::Packet) {
         let hot = flow.hot;
         let state = hot.flags.get();
@@ -162,7 +162,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
         self.announce(flow);
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
-        let full = 2 * flow.scale().mss(state);
+        let full = 2 * flow.scale().mss();
         // RFC 9293 §3.8.6.3: at least every second full segment.
         if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= full {
             self.acknowledge_now(flow, Some(packet));
@@ -207,7 +207,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Copies an arrival's bytes into the application's chunks. False: dropped and counted.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) -> bool {
         let number = owner_application(flow.hot.owner.get());
         let Some(application) = self.applications.get_mut(usize::from(number)).and_then(Option::as_mut) else {

@@ -107,7 +107,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// One flow's turn.
-    #[inline]
+    #[inline(always)]
     fn transmit_flow(&mut self, flow: Flow<'m>, budget: &mut usize) -> Next {
         for _ in 0..QUANTUM {
             let private = &self.private[flow.id as usize];
@@ -132,7 +132,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// The next segment that window, congestion window and the rules against small segments allow.
-    #[inline]
+    #[inline(always)]
     fn plan(&mut self, flow: Flow<'m>) -> Option<Plan> {
         let hot = flow.hot;
         if self.private[flow.id as usize].has(bit::RESEND) {
@@ -142,7 +142,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         let state = hot.flags.get();
         let (una, nxt, end) = (hot.snd_una.get(), hot.snd_nxt.get(), hot.snd_end.get());
-        let mss = u64::from(flow.scale().mss(state));
+        let mss = u64::from(flow.scale().mss());
         let mut window = u64::from(hot.cwnd_bytes.get());
         let duplicates = flow.duplicates();
         if duplicates != 0 {
@@ -194,7 +194,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Builds and queues a planned segment. False: its bytes or its next hop are not there.
-    #[inline]
+    #[inline(always)]
     fn send_segment(&mut self, flow: Flow<'m>, plan: Plan, mut packet: P::Packet) -> bool {
         let hot = flow.hot;
         let max = hot.snd_max.get();
@@ -223,7 +223,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Copies the payload into the frame.
-    #[inline]
+    #[inline(always)]
     fn load(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet, offset: usize) -> bool {
         let owner = flow.hot.owner.get();
         let application = self.applications.get(usize::from(owner_application(owner))).and_then(Option::as_ref);
@@ -243,7 +243,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Book-keeping of a segment that is about to leave. `snd_max` is stored before the port gets the frame,
     /// so that a restarted fast path knows of everything that may be acknowledged.
-    #[inline]
+    #[inline(always)]
     fn sent(&mut self, flow: Flow<'m>, plan: Plan, max: u64, offset: usize) {
         let hot = flow.hot;
         let end = plan.position.wrapping_add(plan.bytes as u64);
