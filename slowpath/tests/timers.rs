@@ -190,7 +190,7 @@ fn dctcp_grows_when_limited_by_its_rate_only() {
     let grown = cold.rate_kbps.load(Relaxed);
     assert!(grown > first * 4, "{first} {grown}");
     hot.loss_counts.fetch_add(1, Relaxed);
-    world.advance(2000);
+    world.advance(20_000);
     let halved = cold.rate_kbps.load(Relaxed);
     assert!(halved < grown && halved >= 1, "{grown} {halved}");
 }
