@@ -66,9 +66,11 @@ pub(crate) fn in_child() -> bool {
     unsafe { page.as_ref() }.is_some_and(|mark| mark.load(Ordering::Relaxed) != MAGIC)
 }
 
-/// True in a child of vfork: our memory, but another process's descriptors.
+/// True in a child of vfork: our memory, but another process's descriptors. False before anything
+/// was made, and in a child of fork, which has memory of its own.
 pub(crate) fn in_vfork_child() -> bool {
-    OWNER.load(Ordering::Relaxed) != sys::process_id()
+    let owner = OWNER.load(Ordering::Relaxed);
+    owner != 0 && !in_child() && owner != sys::process_id()
 }
 
 /// Process id of the process that owns what is in memory.
@@ -94,7 +96,7 @@ mod tests {
         let status = unsafe {
             let child = libc::fork();
             if child == 0 {
-                libc::_exit(i32::from(!(in_child() && in_vfork_child())));
+                libc::_exit(i32::from(!in_child() || in_vfork_child()));
             }
             let mut status = -1;
             libc::waitpid(child, &mut status, 0);

@@ -43,15 +43,11 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
 unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
     let mut sent = 0;
-    for fresh in [false, true] {
-        if fresh {
-            // Acknowledged memory comes back by the rings.
-            process.pump();
-        }
-        // SAFETY: the caller's promise.
-        if let Attempt::Done(count) = unsafe { step(process, token, buffers, total, &mut sent)? } {
-            return Ok(count);
-        }
+    // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
+    process.pump();
+    // SAFETY: the caller's promise.
+    if let Attempt::Done(count) = unsafe { step(process, token, buffers, total, &mut sent)? } {
+        return Ok(count);
     }
     let (limit, nonblocking) = {
         let mut engine = process.engine();
