@@ -2,6 +2,7 @@
 #include "probe.h"
 
 volatile sig_atomic_t signals_seen;
+static char last_watched[64];
 
 int stream_socket(int flags)
 {
@@ -53,7 +54,14 @@ void watched(int key, long *bytes, int *error)
     int fd = peer(command);
     read_all(fd, line, sizeof line - 1);
     CHECK(sscanf(line, "%ld %d", bytes, error) == 2);
+    snprintf(last_watched, sizeof last_watched, "%.60s", line);
     close(fd);
+}
+
+void explain(void)
+{
+    if (last_watched[0])
+        printf("# the peer saw (bytes, errno; -1 = no end): %s", last_watched);
 }
 
 void write_all(int fd, const void *data, size_t bytes)

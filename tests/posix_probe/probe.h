@@ -38,6 +38,7 @@
         if (!(condition)) {                                                                   \
             printf("# %s:%d: %s (errno %d %s)\n", __FILE__, __LINE__, #condition, saved_errno, \
                    strerror(saved_errno));                                                    \
+            explain();                                                                        \
             fflush(stdout);                                                                   \
             _exit(1);                                                                         \
         }                                                                                     \
@@ -68,6 +69,8 @@ int listener(int *port, int backlog);
 int dial(int port, const char *command);
 /* What the peer saw on the connection it watches under `key`: bytes, then errno at the end. */
 void watched(int key, long *bytes, int *error);
+/* Prints what watched() saw last, when a check fails. */
+void explain(void);
 
 void write_all(int fd, const void *data, size_t bytes);
 /* Reads until `bytes` are there or the stream ends. */
