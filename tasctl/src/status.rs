@@ -25,7 +25,7 @@ pub(crate) fn print(client: &Client, as_json: bool) -> Result<()> {
 fn to_text(backend: &str, status: &Status, applications: &[ApplicationEntry]) -> String {
     let fast = match status.fastpath {
         0 if status.epoch == 0 => "never attached; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`".into(),
-        0 => format!("gone (was pid {}); connections are frozen until tas-fastpath is started again", status.fastpath_pid),
+        0 => "gone; connections are frozen until tas-fastpath is started again".into(),
         _ => format!("pid {}, {} cores, attachment {}", status.fastpath_pid, status.cores, status.epoch),
     };
     let mut out = format!("instance     {} ({backend})\nfast path    {fast}\n", format::text(&status.instance));
@@ -89,7 +89,7 @@ mod tests {
         let never = to_text("daemon", &Status::default(), &[]);
         assert!(never.contains("sudo tas-fastpath"), "{never}");
         let gone = Status { epoch: 1, fastpath_pid: 7, ipv4: 0x0a00_0001, ..Status::default() };
-        assert!(to_text("daemon", &gone, &[]).contains("gone (was pid 7)"));
+        assert!(to_text("daemon", &gone, &[]).contains("gone; connections are frozen"));
         let there = Status { fastpath: 1, cores: 2, ..gone };
         let app = ApplicationEntry { id: 1, pid: 42, command: *b"redis-server\0\0\0\0", ..ApplicationEntry::default() };
         let text = to_text("kernel", &there, &[app]);

@@ -217,6 +217,11 @@ impl Instance {
         }
     }
 
+    /// True if there is a fast path with flows to carry.
+    pub fn has_flows(&mut self, now_us: u64) -> bool {
+        self.fast.is_some() && self.stack_status(now_us).flows_used != 0
+    }
+
     /// True while an application lives, or its memory is still in use.
     pub fn has_applications(&self) -> bool {
         self.applications.iter().any(|(_, application)| application.life == Life::Alive)

@@ -238,6 +238,15 @@ impl Server {
         }
     }
 
+    /// Ends every application.
+    pub(super) fn disconnect_applications(&mut self) {
+        let tokens: Vec<u64> =
+            self.connections.iter().filter(|(_, connection)| !connection.is_fast).map(|(token, _)| *token).collect();
+        for token in tokens {
+            self.disconnect(token);
+        }
+    }
+
     /// A client is gone, and with it everything it had.
     fn disconnect(&mut self, token: u64) {
         let Some(connection) = self.connections.remove(&token) else { return };

@@ -49,6 +49,8 @@ use wakes::Wakes;
 
 /// Events taken from epoll at a time.
 const EVENTS: usize = 64;
+/// How long a daemon that is stopped waits for its connections to end, microseconds.
+const FAREWELL_US: u64 = 500_000;
 /// Token of what is watched from the start; clients and sockets count on from there.
 const LISTENER: u64 = 0;
 const SLOWPATH: u64 = 1;
@@ -131,15 +133,21 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves until `stop` becomes readable.
+    /// Serves until `stop` becomes readable; then the peers of all connections are told.
     ///
     /// # Errors
     /// epoll failed.
     pub fn run(mut self, stop: BorrowedFd<'_>) -> Result<()> {
         self.watch(stop, STOP, EpollFlags::EPOLLIN)?;
+        self.serve_until_stopped()?;
+        self.epoll.delete(stop)?;
+        self.end_connections()
+    }
+
+    fn serve_until_stopped(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); EVENTS];
         loop {
-            let count = self.wait(&mut events)?;
+            let count = self.wait(&mut events, None)?;
             for event in events.iter().take(count) {
                 match event.data() {
                     STOP => return Ok(()),
@@ -151,9 +159,32 @@ impl Server {
         }
     }
 
-    /// Runs the instance, then sleeps until something is to be done; the number of events.
-    fn wait(&mut self, events: &mut [EpollEvent]) -> Result<usize> {
-        let deadline = self.instance.run_once(self.now_us());
+    /// Ends every application as if it had died, and gives the fast path a moment to tell the peers.
+    fn end_connections(&mut self) -> Result<()> {
+        let end_us = self.now_us().saturating_add(FAREWELL_US);
+        self.disconnect_applications();
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let now_us = self.now_us();
+            if now_us >= end_us || !self.instance.has_flows(now_us) {
+                return Ok(());
+            }
+            let count = self.wait(&mut events, Some(end_us))?;
+            for event in events.iter().take(count) {
+                match event.data() {
+                    SLOWPATH => wakes::drain(self.wakes.slowpath.as_fd()),
+                    LISTENER => self.epoll.delete(&self.listener.socket)?,
+                    token => self.handle(token, event.events()),
+                }
+            }
+        }
+    }
+
+    /// Runs the instance, then sleeps until something is to be done, but not past `end_us`; the
+    /// number of events.
+    fn wait(&mut self, events: &mut [EpollEvent], end_us: Option<u64>) -> Result<usize> {
+        let timer = self.instance.run_once(self.now_us());
+        let deadline = timer.into_iter().chain(end_us).min();
         self.send_wakes();
         self.answer_parked();
         WakeFlag::new(&self.instance.clock().slowpath_waiting).arm();
