@@ -127,40 +127,52 @@ impl<'m> Stack<'m> {
         if !shared || !is_large_enough(&storage.private, &config) {
             return Err(Errno::EINVAL);
         }
-        Self::assemble(now_us, config, storage).ok_or(Errno::EINVAL)
-    }
-
-    fn assemble(now_us: u64, config: Config, storage: Storage<'m>) -> Option<Self> {
         let private = storage.private;
         let [key0, key1, key2, key3] = config.secret;
-        let flows = config.flows;
-        let connections = private.connections.get_mut(..(flows as usize).saturating_add(1))?;
-        let half_open = Table::new(private.half_open)?;
-        let half_opens = half_open.len();
-        let neighbors = Table::new(private.neighbors)?;
-        let numbering = Numbering { flows, half_open: half_opens, neighbors: neighbors.len() };
+        let none = Errno::EINVAL;
+        let slots = config.flows.saturating_add(1) as usize;
+        let connections = private.connections.get_mut(..slots).ok_or(none)?;
+        let mut connections = Table::new(connections).ok_or(none)?;
+        let mut sockets = Table::new(private.sockets).ok_or(none)?;
+        let mut half_open = Table::new(private.half_open).ok_or(none)?;
+        let mut time_wait = Table::new(private.time_wait).ok_or(none)?;
+        let mut frames = Table::new(private.frames).ok_or(none)?;
+        let mut records = Table::new(private.records).ok_or(none)?;
+        let neighbors = Table::new(private.neighbors).ok_or(none)?;
         let key = SipKey(key0, key1);
-        let mut stack = Self {
+        let lookup = Lookup::new(private.buckets, private.nodes, config.flows, half_open.len(), key);
+        // Nothing is built twice: this value is larger than a frame of the kernel's stack should be.
+        Ok(Self {
+            connection_free: thread(&mut connections, |entry, next| entry.next = next),
+            socket_free: thread(&mut sockets, |entry, next| entry.app_next = next),
+            half_open_free: thread(&mut half_open, |entry, next| entry.next = next),
+            time_wait_free: thread(&mut time_wait, |entry, next| entry.next = next),
+            frame_free: thread(&mut frames, |entry, next| entry.next = next),
+            segment_free: thread(&mut records, |entry, next| entry.next = next),
+            numbering: Numbering {
+                flows: config.flows,
+                half_open: half_open.len(),
+                neighbors: neighbors.len(),
+            },
+            lookup: lookup.ok_or(none)?,
+            wheel: Wheel::new(private.timers, private.wheel, now_us).ok_or(none)?,
+            routes: Routes::new(private.routes).ok_or(none)?,
+            ports: Ports::new(private.ports).ok_or(none)?,
+            applications: Table::new(private.applications).ok_or(none)?,
+            contexts: Table::new(private.contexts).ok_or(none)?,
+            queues: Table::new(private.queues).ok_or(none)?,
+            connections,
+            sockets,
+            half_open,
+            time_wait,
+            frames,
+            records,
+            neighbors,
             config,
             hot: storage.hot,
             cold: storage.cold,
             adjacencies: storage.adjacencies,
             cores: storage.cores,
-            connections: Table::new(connections)?,
-            sockets: Table::new(private.sockets)?,
-            half_open,
-            time_wait: Table::new(private.time_wait)?,
-            lookup: Lookup::new(private.buckets, private.nodes, flows, half_opens, key)?,
-            wheel: Wheel::new(private.timers, private.wheel, now_us)?,
-            numbering,
-            neighbors,
-            routes: Routes::new(private.routes)?,
-            ports: Ports::new(private.ports)?,
-            applications: Table::new(private.applications)?,
-            contexts: Table::new(private.contexts)?,
-            records: Table::new(private.records)?,
-            frames: Table::new(private.frames)?,
-            queues: Table::new(private.queues)?,
             attached: false,
             pid: 0,
             epoch: 0,
@@ -169,12 +181,6 @@ impl<'m> Stack<'m> {
             frozen_us: 0,
             retry_us: None,
             last: Last::Nothing,
-            connection_free: NONE,
-            socket_free: NONE,
-            half_open_free: NONE,
-            time_wait_free: NONE,
-            frame_free: NONE,
-            segment_free: NONE,
             time_wait_head: NONE,
             time_wait_tail: NONE,
             context_head: NONE,
@@ -194,18 +200,7 @@ impl<'m> Stack<'m> {
             sequence_key: SipKey(key0 ^ key2, key1 ^ key3),
             answers: Limiter::answers(),
             challenge_limit: Limiter::challenges(),
-        };
-        stack.thread_free_lists();
-        Some(stack)
-    }
-
-    fn thread_free_lists(&mut self) {
-        self.connection_free = thread(&mut self.connections, |entry, next| entry.next = next);
-        self.socket_free = thread(&mut self.sockets, |entry, next| entry.app_next = next);
-        self.half_open_free = thread(&mut self.half_open, |entry, next| entry.next = next);
-        self.time_wait_free = thread(&mut self.time_wait, |entry, next| entry.next = next);
-        self.frame_free = thread(&mut self.frames, |entry, next| entry.next = next);
-        self.segment_free = thread(&mut self.records, |entry, next| entry.next = next);
+        })
     }
 
     /// The configuration.
