@@ -12,14 +12,16 @@ use abi::{
 use common::{attach_request, frames};
 use daemon::server::{Options, Server};
 use nix::{
+    errno::Errno,
     poll::{poll, PollFd, PollFlags, PollTimeout},
     sys::{
         eventfd::{EfdFlags, EventFd},
-        socket::{connect, recv, send, socket, AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr},
+        socket::{connect, recv, send, sendmsg, socket, AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr},
     },
 };
 use std::{
-    fs, io,
+    fs,
+    io::{self, IoSlice},
     os::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::{FileTypeExt, MetadataExt},
@@ -30,6 +32,7 @@ use std::{
         Arc,
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 use tas::control::{attach, daemon::DaemonChannel, errno, ControlChannel, Target};
 use zerocopy::{FromBytes, IntoBytes};
@@ -156,14 +159,30 @@ fn while_serving<T: Send>(fast: &Arc<DaemonChannel>, work: impl FnOnce() -> T + 
 
 /// Asks again until the answer is as wished: for what happens when the kernel tells the daemon.
 fn eventually<T: std::fmt::Debug>(mut ask: impl FnMut() -> T, wished: impl Fn(&T) -> bool) -> T {
-    for _ in 0..20_000 {
+    let start = Instant::now();
+    loop {
         let answer = ask();
         if wished(&answer) {
             return answer;
         }
+        assert!(start.elapsed() < Duration::from_millis(PATIENCE_MS.into()), "still {answer:?}");
         thread::yield_now();
     }
-    panic!("still {:?}", ask());
+}
+
+/// A connection that sends what it likes.
+fn raw_client(daemon: &Daemon) -> OwnedFd {
+    let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    connect(client.as_raw_fd(), &UnixAddr::new(&daemon.path()).unwrap()).unwrap();
+    client
+}
+
+/// The next reply on it.
+fn answer(client: &OwnedFd) -> Message {
+    let mut reply = [0u8; MESSAGE_BYTES + 1];
+    wait_readable(client);
+    assert_eq!(recv(client.as_raw_fd(), &mut reply, MsgFlags::empty()), Ok(MESSAGE_BYTES));
+    Message::read_from_bytes(&reply[..MESSAGE_BYTES]).unwrap()
 }
 
 fn create_context(channel: &DaemonChannel, event: &EventFd) -> io::Result<u32> {
@@ -220,14 +239,10 @@ fn the_path_is_private_and_only_a_stale_one_is_removed() {
 #[test]
 fn datagrams_that_are_no_messages_get_einval() {
     let daemon = Daemon::start();
-    let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    connect(client.as_raw_fd(), &UnixAddr::new(&daemon.path()).unwrap()).unwrap();
+    let client = raw_client(&daemon);
     let exchange = |bytes: &[u8]| {
         send(client.as_raw_fd(), bytes, MsgFlags::empty()).unwrap();
-        let mut reply = [0u8; MESSAGE_BYTES + 1];
-        wait_readable(&client);
-        assert_eq!(recv(client.as_raw_fd(), &mut reply, MsgFlags::empty()), Ok(MESSAGE_BYTES));
-        Message::read_from_bytes(&reply[..MESSAGE_BYTES]).unwrap()
+        answer(&client)
     };
     for length in [1usize, 3, 4, 15, 16, 255, 257, 4096] {
         let reply = exchange(&vec![7; length]);
@@ -263,6 +278,59 @@ fn descriptors_that_belong_nowhere_are_closed() {
     }
     // The daemon runs in this process: other tests open files too, but not a hundred.
     assert!(open() < before + 90, "the daemon keeps what it was passed");
+}
+
+#[test]
+fn a_datagram_full_of_descriptors_leaves_none_open() {
+    let daemon = Daemon::start();
+    let client = raw_client(&daemon);
+    let file = fs::File::open("/dev/null").unwrap();
+    let raw = [file.as_raw_fd(); 60];
+    let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = open();
+    for _ in 0..40 {
+        let rights = [ControlMessage::ScmRights(&raw)];
+        let bytes = [IoSlice::new(&[1; MESSAGE_BYTES])];
+        sendmsg::<()>(client.as_raw_fd(), &bytes, &rights, MsgFlags::empty(), None).unwrap();
+        assert_eq!(answer(&client).error, libc::EINVAL as u32);
+    }
+    // 2,400 were passed; other tests of this process open a few meanwhile.
+    assert!(open() < before + 1000, "the daemon keeps what it was passed");
+}
+
+#[test]
+fn a_client_that_takes_no_replies_is_dropped() {
+    let daemon = Daemon::start();
+    let client = raw_client(&daemon);
+    let gone = (0..1_000_000).find_map(|_| send(client.as_raw_fd(), &[1; 8], MsgFlags::MSG_NOSIGNAL).err());
+    assert!(matches!(gone, Some(Errno::EPIPE | Errno::ECONNRESET)), "{gone:?}");
+    daemon.control();
+}
+
+#[test]
+fn an_application_that_dies_while_it_waits_is_forgotten() {
+    let daemon = Daemon::start();
+    let (fast, _core) = daemon.fast_path();
+    let client = raw_client(&daemon);
+    let request = AttachApplication {
+        abi_hash: version::APPLICATION_HASH,
+        version: version::APPLICATION_VERSION,
+        ..AttachApplication::default()
+    };
+    send(client.as_raw_fd(), Message::with(Op::AttachApplication, 0, &request).as_bytes(), MsgFlags::empty()).unwrap();
+    wait_readable(fast.notice_fd());
+    drop(client);
+    let mut ended = Vec::new();
+    let removed = |ended: &Vec<u32>| ended.contains(&abi::message::notice::APPLICATION_REMOVED);
+    eventually(
+        || {
+            ended.extend(serve_notices(&fast).into_iter().map(|notice| notice.kind));
+            ended.clone()
+        },
+        removed,
+    );
+    let (_app, attached) = daemon.application(&fast);
+    assert!(attached.application > 0);
 }
 
 #[test]
