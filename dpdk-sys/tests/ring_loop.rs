@@ -14,10 +14,9 @@ const BURST: usize = 16;
 const POOL_SIZE: u32 = 1023;
 
 fn start_eal() {
-    let prefix = format!("--file-prefix=dpdk-sys-test-{}", std::process::id());
     let words = [
         "dpdk-sys-test", "--no-huge", "-m", "64", "--no-pci", "--no-telemetry", "--iova-mode=va",
-        "--log-level=3", "--vdev=net_null0", &prefix,
+        "--log-level=3", "--vdev=net_null0", "--no-shconf",
     ];
     let owned: Vec<CString> = words.iter().map(|word| CString::new(*word).unwrap()).collect();
     let mut arguments: Vec<*mut c_char> = owned.iter().map(|word| word.as_ptr().cast_mut()).collect();

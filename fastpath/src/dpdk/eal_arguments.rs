@@ -88,8 +88,9 @@ fn add_memory(
         if !given.has(&["-m", "--socket-mem"]) {
             words.extend(["-m".into(), NO_HUGE_MIB.to_string()]);
         }
-        if !given.has(&["--file-prefix"]) {
-            words.push(format!("--file-prefix=tas-{}", std::process::id()));
+        if !given.has(&["--file-prefix", "--no-shconf"]) {
+            // No files in /run: several instances do not meet, and a killed one leaves nothing.
+            words.push("--no-shconf".into());
         }
         return Ok(());
     }
