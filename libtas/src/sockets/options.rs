@@ -148,8 +148,8 @@ pub enum Effect {
     None,
     /// Tell the slow path: option, value, second value.
     Slow(u32, u32, u32),
-    /// TCP_NODELAY on, or TCP_CORK off: what is held back goes out now.
-    Flush,
+    /// TCP_CORK on: the stream becomes eager (see `stream`).
+    Cork,
     /// The socket must become a kernel socket (IPV6_V6ONLY: no IPv4 through it).
     Kernel,
 }
@@ -255,7 +255,7 @@ impl Options {
             self.changed.push((index, value));
         }
         match (level, name) {
-            (IPPROTO_TCP, libc::TCP_CORK) if value == 0 => Ok(Effect::Flush),
+            (IPPROTO_TCP, libc::TCP_CORK) if value != 0 => Ok(Effect::Cork),
             _ if rule.slow != 0 => Ok(Effect::Slow(rule.slow, value as u32, 0)),
             _ => Ok(Effect::None),
         }
@@ -341,12 +341,6 @@ impl Options {
             return 1;
         }
         self.integer(SOL_SOCKET, libc::SO_RCVLOWAT).max(1) as usize
-    }
-
-    /// True while TCP_CORK holds partial segments back.
-    #[inline]
-    pub fn corked(&self) -> bool {
-        !self.changed.is_empty() && self.integer(IPPROTO_TCP, libc::TCP_CORK) != 0
     }
 
     /// Everything that was set, in order, to be set again on a kernel socket.
@@ -477,9 +471,8 @@ mod tests {
             Ok(Effect::Slow(slow::CONGESTION, abi::message::congestion::NEWRENO, 0))
         );
         assert_eq!(options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"nosuch"), Err(Errno(libc::ENOENT)));
-        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::None));
-        assert!(options.corked());
-        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::Flush));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::None));
         assert_eq!(set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1), Ok(Effect::Kernel));
     }
 

@@ -45,6 +45,9 @@ unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i3
     let mut sent = 0;
     // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
     process.pump();
+    if flags & libc::MSG_MORE != 0 {
+        process.engine().stream(token)?.hurry();
+    }
     // SAFETY: the caller's promise.
     if let Attempt::Done(count) = unsafe { step(process, token, buffers, total, &mut sent)? } {
         return Ok(count);

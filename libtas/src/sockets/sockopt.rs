@@ -11,6 +11,7 @@ use super::{
     stream::{Phase, Stream},
     table::Token,
 };
+use abi::message::option::NODELAY;
 use libc::{c_int, c_void, socklen_t, IPPROTO_IP, IPPROTO_TCP, SOL_SOCKET};
 use std::{ptr, slice};
 
@@ -46,7 +47,10 @@ pub unsafe fn set(token: Token, fd: c_int, level: c_int, name: c_int, value: *co
         (stream.options.set(level, name, bytes)?, stream.socket.clone())
     };
     match effect {
-        Effect::None | Effect::Flush => Ok(()),
+        Effect::None => Ok(()),
+        Effect::Cork => process.engine().stream(token).map(Stream::hurry),
+        // It is off already, and stays off.
+        Effect::Slow(option, 0, _) if option == NODELAY && process.engine().stream(token)?.eager => Ok(()),
         // An option that the slow path does not act on (yet) keeps its stored value.
         Effect::Slow(option, value, value2) => match socket.set_option(option, value, value2).map_err(Errno::from) {
             Err(Errno(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),

@@ -62,6 +62,10 @@ pub(crate) struct Stream {
     pub(crate) read_shut: bool,
     /// A write came up short; a WRITABLE event will follow.
     pub(crate) write_blocked: bool,
+    /// TCP_CORK or MSG_MORE was used: Nagle's algorithm is off for good. What such a program sends is
+    /// not held back here (a process that dies would take it along), and it must not wait for an
+    /// acknowledgement either, as a small segment behind a small one would.
+    pub(crate) eager: bool,
     pub(crate) options: Options,
     pub(crate) watches: Vec<Watch>,
     pub(crate) waiters: Vec<Arc<Bell>>,
@@ -94,6 +98,7 @@ impl Stream {
             broken: false,
             read_shut: false,
             write_blocked: false,
+            eager: false,
             options: Options::default(),
             watches: Vec::new(),
             waiters: Vec::new(),
@@ -115,6 +120,14 @@ impl Stream {
         match std::mem::take(&mut self.error) {
             0 => Ok(()),
             error => Err(Errno(error)),
+        }
+    }
+
+    /// Sends small segments at once from now on; see [`Self::eager`].
+    pub(crate) fn hurry(&mut self) {
+        if !std::mem::replace(&mut self.eager, true) {
+            // Without it data is only slower.
+            let _ = self.socket.set_option(abi::message::option::NODELAY, 1, 0);
         }
     }
 
