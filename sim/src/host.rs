@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One host: an instance of the slow path, one fast-path core over some port, applications.
 
-use crate::channel::InProcess;
+use crate::{channel::InProcess, random::Random};
 use abi::{
     adjacency::Adjacency,
     clock::ClockPage,
@@ -131,7 +131,7 @@ impl<P: Port> Host<P> {
     pub fn new(config: HostConfig, port: P, now_us: Arc<AtomicU64>) -> io::Result<Self> {
         let settings = Settings {
             poll_interval_us: 0,
-            ..Settings::new("tas0", MemoryKind::Memfd, config.seed)
+            ..Settings::new("tas0", MemoryKind::Memfd, secret(config.seed))
         };
         let mut instance = Instance::new(settings)?;
         let fast = instance.connect(Credentials {
@@ -231,6 +231,36 @@ impl<P: Port> Host<P> {
         let application = Application::attach(channel, &options)?;
         self.carry_out_notices()?;
         Ok(application)
+    }
+
+    /// The flows of the slow path in words, for messages of failed tests.
+    pub fn describe_flows(&mut self) -> Vec<String> {
+        let flows = Region::whole(RegionKind::FlowCold, 0);
+        let hot = Region::whole(RegionKind::FlowHot, 0);
+        let count = self.config.flows as usize;
+        let instance = self.instance();
+        let (Some(cold), Some(hot)) = (instance.region(flows), instance.region(hot)) else {
+            return Vec::new();
+        };
+        let (Some(cold), Some(hot)) = (cold.table::<ColdFlow>(0, count), hot.table::<HotFlow>(0, count)) else {
+            return Vec::new();
+        };
+        let used = cold.iter().zip(hot).filter(|(cold, _)| cold.state.load(Relaxed) != 0);
+        used.map(|(cold, hot)| {
+            format!(
+                "slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} end {:#x} rcv_nxt {:#x} read {:#x} timeouts {}",
+                cold.state.load(Relaxed),
+                cold.tcp_state.load(Relaxed),
+                hot.flags.load(Relaxed),
+                hot.snd_una.load(Relaxed),
+                hot.snd_nxt.load(Relaxed),
+                hot.snd_end.load(Relaxed),
+                hot.rcv_nxt.load(Relaxed),
+                hot.rcv_read.load(Relaxed),
+                cold.timeouts.load(Relaxed),
+            )
+        })
+        .collect()
     }
 
     /// Flow slots in use.
@@ -517,4 +547,10 @@ fn context_memory(memory: &'static Memory) -> io::Result<ContextMemory<'static>>
             .ok_or_else(|| gone("context ring"))?,
         entries,
     })
+}
+
+/// The slow path's keys, from the seed.
+fn secret(seed: u64) -> [u64; 6] {
+    let mut random = Random::new(seed);
+    std::array::from_fn(|_| random.next())
 }
