@@ -7,8 +7,8 @@ use abi::{
     event::kernel_event,
     kernel_ring::{reason, to_fast, to_slow, KernelEntry},
     message::{
-        notice, Accept, ApplicationEntry, AttachFast, Connect, Endpoint, FlowEntry, FlowInfo, Grow, MapRequest, Message,
-        Notice, Op, Status,
+        notice, Accept, ApplicationEntry, AttachFast, Connect, Endpoint, FlowEntry, FlowInfo, Grow,
+        MapRequest, Message, Notice, Op, Status,
     },
     region::RegionKind,
     version,
@@ -45,13 +45,27 @@ fn attaching_as_fast_path_is_checked() {
     let (error, reply) = attach(ROOT, &|request| request.abi_hash ^= 1);
     assert_eq!((error, reply.abi_hash), (libc::EPROTO, version::FAST_HASH));
     let (error, reply) = attach(ROOT, &|request| request.version += 1);
-    assert_eq!((error, reply.version), (libc::EPROTO, version::FAST_VERSION));
-    assert_eq!(attach(ROOT, &|request| request.instance = *b"other\0\0\0\0\0\0\0\0\0\0\0").0, libc::ENODEV);
+    assert_eq!(
+        (error, reply.version),
+        (libc::EPROTO, version::FAST_VERSION)
+    );
+    assert_eq!(
+        attach(ROOT, &|request| request.instance =
+            *b"other\0\0\0\0\0\0\0\0\0\0\0")
+        .0,
+        libc::ENODEV
+    );
     assert_eq!(attach(ROOT, &|request| request.cores = 0).0, libc::EINVAL);
     assert_eq!(attach(ROOT, &|request| request.cores = 17).0, libc::EINVAL);
-    assert_eq!(attach(ROOT, &|request| request.flows = u32::MAX).0, libc::EINVAL);
+    assert_eq!(
+        attach(ROOT, &|request| request.flows = u32::MAX).0,
+        libc::EINVAL
+    );
     let (error, reply) = attach(ROOT, &|request| request.flows = 200);
-    assert_eq!((error, reply.flows, reply.epoch, reply.resumed), (0, 256, 1, 0));
+    assert_eq!(
+        (error, reply.flows, reply.epoch, reply.resumed),
+        (0, 256, 1, 0)
+    );
     assert_eq!(attach(ROOT, &|_| ()).0, libc::EBUSY);
 }
 
@@ -71,11 +85,25 @@ fn applications_wait_for_a_ready_fast_path() {
     };
     assert_eq!(attach(&mut instance).0, libc::ENODEV);
     let fast = instance.connect(ROOT);
-    instance.request(0, fast, &mut Message::with(Op::AttachFast, 0, &AttachFast { cores: 2, ..attach_request() }));
+    instance.request(
+        0,
+        fast,
+        &mut Message::with(
+            Op::AttachFast,
+            0,
+            &AttachFast {
+                cores: 2,
+                ..attach_request()
+            },
+        ),
+    );
     assert_eq!(attach(&mut instance).0, libc::ENODEV);
     instance.request(0, fast, &mut Message::new(Op::Ready, 0));
     let (error, reply) = attach(&mut instance);
-    assert_eq!((error, reply.give), (0, vec![Give::CoreWake(0), Give::CoreWake(1)]));
+    assert_eq!(
+        (error, reply.give),
+        (0, vec![Give::CoreWake(0), Give::CoreWake(1)])
+    );
     assert_eq!(instance.poll_wake(), Some(Wake::Notice));
 }
 
@@ -86,23 +114,77 @@ fn a_role_is_fixed_and_bounds_what_may_be_asked() {
     let (fast, control) = (world.fast, world.control());
     let nobody = world.instance.connect(ROOT);
     for &op in Op::ALL {
-        let attach = matches!(op, Op::AttachFast | Op::AttachApplication | Op::AttachControl);
+        let attach = matches!(
+            op,
+            Op::AttachFast | Op::AttachApplication | Op::AttachControl
+        );
         if !attach {
-            assert_eq!(refused(world.ask(nobody, op, 0)), libc::EPERM, "{op:?} without a role");
+            assert_eq!(
+                refused(world.ask(nobody, op, 0)),
+                libc::EPERM,
+                "{op:?} without a role"
+            );
         } else {
-            assert_eq!(refused(world.ask(app.client, op, 0)), libc::EALREADY, "{op:?} again");
+            assert_eq!(
+                refused(world.ask(app.client, op, 0)),
+                libc::EALREADY,
+                "{op:?} again"
+            );
         }
     }
-    for op in [Op::AddRoute, Op::CoreEventfd, Op::Ready, Op::NextNotice, Op::NoticeDone, Op::WakeContext, Op::WakeSlowpath] {
-        assert_eq!(refused(world.ask(app.client, op, 0)), libc::EPERM, "{op:?} by an application");
-        assert_eq!(refused(world.ask(control, op, 0)), libc::EPERM, "{op:?} by a control client");
+    for op in [
+        Op::AddRoute,
+        Op::CoreEventfd,
+        Op::Ready,
+        Op::NextNotice,
+        Op::NoticeDone,
+        Op::WakeContext,
+        Op::WakeSlowpath,
+    ] {
+        assert_eq!(
+            refused(world.ask(app.client, op, 0)),
+            libc::EPERM,
+            "{op:?} by an application"
+        );
+        assert_eq!(
+            refused(world.ask(control, op, 0)),
+            libc::EPERM,
+            "{op:?} by a control client"
+        );
     }
-    for op in [Op::CreateContext, Op::DestroyContext, Op::Grow, Op::WakeCore, Op::Bind, Op::Accept, Op::Close] {
-        assert_eq!(refused(world.ask(fast, op, 0)), libc::EPERM, "{op:?} by the fast path");
-        assert_eq!(refused(world.ask(control, op, 0)), libc::EPERM, "{op:?} by a control client");
+    for op in [
+        Op::CreateContext,
+        Op::DestroyContext,
+        Op::Grow,
+        Op::WakeCore,
+        Op::Bind,
+        Op::Accept,
+        Op::Close,
+    ] {
+        assert_eq!(
+            refused(world.ask(fast, op, 0)),
+            libc::EPERM,
+            "{op:?} by the fast path"
+        );
+        assert_eq!(
+            refused(world.ask(control, op, 0)),
+            libc::EPERM,
+            "{op:?} by a control client"
+        );
     }
-    for op in [Op::Status, Op::FlowEntry, Op::ListenEntry, Op::ApplicationEntry, Op::ResetFlow, Op::SlowCounters] {
-        assert_eq!(refused(world.ask(app.client, op, 0)), libc::EPERM, "{op:?} by an application");
+    for op in [
+        Op::Status,
+        Op::FlowEntry,
+        Op::ListenEntry,
+        Op::ApplicationEntry,
+        Op::ResetFlow,
+        Op::SlowCounters,
+    ] {
+        assert_eq!(
+            refused(world.ask(app.client, op, 0)),
+            libc::EPERM,
+            "{op:?} by an application"
+        );
     }
 }
 
@@ -112,13 +194,24 @@ fn regions_go_to_those_who_may_have_them() {
     let (app, other) = (world.application(), world.application());
     let (fast, control) = (world.fast, world.control());
     let mut map = |client, kind: RegionKind, index: u32, byte_offset: u32| {
-        let request = MapRequest { kind: kind as u32, index, byte_offset, ..MapRequest::default() };
+        let request = MapRequest {
+            kind: kind as u32,
+            index,
+            byte_offset,
+            ..MapRequest::default()
+        };
         match world.call(client, Op::Map, kind as u32, &request) {
             Ok((message, reply)) => {
                 let mapped: MapRequest = message.get();
                 assert!(mapped.bytes > 0);
-                assert!(matches!(reply.give[..], [Give::Region { writable, .. }] if writable == (mapped.writable == 1)));
-                if mapped.writable == 1 { "write" } else { "read" }
+                assert!(
+                    matches!(reply.give[..], [Give::Region { writable, .. }] if writable == (mapped.writable == 1))
+                );
+                if mapped.writable == 1 {
+                    "write"
+                } else {
+                    "read"
+                }
             }
             Err(errno) if errno == libc::EACCES as u32 => "no",
             Err(errno) if errno == libc::ENOENT as u32 => "none",
@@ -137,8 +230,13 @@ fn regions_go_to_those_who_may_have_them() {
         let found = [fast, app.client, control].map(|client| map(client, kind, 0, 0));
         assert_eq!(found, [for_fast, for_app, for_control], "{kind:?}");
     }
-    for (kind, index) in [(RegionKind::Context, app.context), (RegionKind::Pool, app.id), (RegionKind::Maps, app.id)] {
-        let found = [fast, app.client, other.client, control].map(|client| map(client, kind, index, 0));
+    for (kind, index) in [
+        (RegionKind::Context, app.context),
+        (RegionKind::Pool, app.id),
+        (RegionKind::Maps, app.id),
+    ] {
+        let found =
+            [fast, app.client, other.client, control].map(|client| map(client, kind, index, 0));
         assert_eq!(found, ["write", "write", "no", "no"], "{kind:?}");
     }
     assert_eq!(map(fast, RegionKind::KernelRings, 1, 0), "none");
@@ -150,16 +248,32 @@ fn regions_go_to_those_who_may_have_them() {
 
 /// Completes the peer's handshake with a listener; what the fast path got.
 fn handshake(world: &mut World) -> (u32, u32) {
-    let syn = Segment { source: PEER_PORT, destination: PORT, sequence: PEER_ISN, flags: SYN, ..Segment::default() };
-    world.rings.packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
+    let syn = Segment {
+        source: PEER_PORT,
+        destination: PORT,
+        sequence: PEER_ISN,
+        flags: SYN,
+        ..Segment::default()
+    };
+    world
+        .rings
+        .packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
     let mut out = world.run();
-    if out.iter().any(|out| matches!(out, Out::Frame(frame) if frames::is_arp_request(frame))) {
+    if out
+        .iter()
+        .any(|out| matches!(out, Out::Frame(frame) if frames::is_arp_request(frame)))
+    {
         world.rings.packet(reason::NOT_TCP, &frames::arp(2));
         out.extend(world.run());
     }
     let answer = segments(&out);
-    let [syn_ack] = answer[..] else { panic!("no SYN-ACK in {out:?}") };
-    assert_eq!((syn_ack.flags & (SYN | ACK), syn_ack.acknowledgement), (SYN | ACK, PEER_ISN + 1));
+    let [syn_ack] = answer[..] else {
+        panic!("no SYN-ACK in {out:?}")
+    };
+    assert_eq!(
+        (syn_ack.flags & (SYN | ACK), syn_ack.acknowledgement),
+        (SYN | ACK, PEER_ISN + 1)
+    );
     let ack = Segment {
         source: PEER_PORT,
         destination: PORT,
@@ -167,15 +281,24 @@ fn handshake(world: &mut World) -> (u32, u32) {
         acknowledgement: syn_ack.sequence.wrapping_add(1),
         flags: ACK,
     };
-    world.rings.packet(reason::NO_FLOW, &frames::from_peer(ack, &[]));
+    world
+        .rings
+        .packet(reason::NO_FLOW, &frames::from_peer(ack, &[]));
     let installed = entries(&world.run());
     let install = installed.iter().find(|entry| entry.op == to_fast::INSTALL);
-    (install.expect("no INSTALL").flow, syn_ack.sequence.wrapping_add(1))
+    (
+        install.expect("no INSTALL").flow,
+        syn_ack.sequence.wrapping_add(1),
+    )
 }
 
 /// Accepts a connection.
 fn accept(world: &mut World, app: &App, listener: u32) -> FlowInfo {
-    let body = Accept { opaque: 9, context: app.context, ..Accept::default() };
+    let body = Accept {
+        opaque: 9,
+        context: app.context,
+        ..Accept::default()
+    };
     let (message, reply) = world.call(app.client, Op::Accept, listener, &body).unwrap();
     let info: FlowInfo = message.get();
     assert_eq!(reply.give, [Give::Socket(info.socket)]);
@@ -189,27 +312,64 @@ fn a_passive_open_reaches_the_accept_queue_and_the_listing() {
     let listener = world.listener(&app, PORT).unwrap();
     let (flow, start) = handshake(&mut world);
     let event = app.event().expect("no event");
-    assert_eq!((event.kind, event.socket, event.opaque), (kernel_event::ACCEPTABLE, listener, 7));
+    assert_eq!(
+        (event.kind, event.socket, event.opaque),
+        (kernel_event::ACCEPTABLE, listener, 7)
+    );
     let info = accept(&mut world, &app, listener);
     assert_eq!((info.flow, info.core, info.context), (flow, 0, app.context));
-    assert_eq!((info.rx_start as u32, info.tx_start as u32), (PEER_ISN + 1, start));
-    assert_eq!((info.remote.as_ipv4(), info.remote.port), (Some(PEER_IP), PEER_PORT));
-    assert_eq!((info.local.as_ipv4(), info.local.port), (Some(LOCAL_IP), PORT));
-    assert!(entries(&world.run()).iter().any(|entry| entry.op == to_fast::UPDATE && entry.flow == flow));
-    let again = Accept { context: app.context, ..Accept::default() };
-    assert_eq!(refused(world.call(app.client, Op::Accept, listener, &again)), libc::EAGAIN);
+    assert_eq!(
+        (info.rx_start as u32, info.tx_start as u32),
+        (PEER_ISN + 1, start)
+    );
+    assert_eq!(
+        (info.remote.as_ipv4(), info.remote.port),
+        (Some(PEER_IP), PEER_PORT)
+    );
+    assert_eq!(
+        (info.local.as_ipv4(), info.local.port),
+        (Some(LOCAL_IP), PORT)
+    );
+    assert!(entries(&world.run())
+        .iter()
+        .any(|entry| entry.op == to_fast::UPDATE && entry.flow == flow));
+    let again = Accept {
+        context: app.context,
+        ..Accept::default()
+    };
+    assert_eq!(
+        refused(world.call(app.client, Op::Accept, listener, &again)),
+        libc::EAGAIN
+    );
 
     let control = world.control();
     let entry: FlowEntry = world.ask(control, Op::FlowEntry, 0).unwrap().0.get();
-    assert_eq!((entry.id, entry.pid, entry.uid, entry.tcp_state), (flow, USER.pid, USER.uid, 1));
-    assert_eq!(refused(world.ask(control, Op::FlowEntry, flow + 1)), libc::ENOENT);
+    assert_eq!(
+        (entry.id, entry.pid, entry.uid, entry.tcp_state),
+        (flow, USER.pid, USER.uid, 1)
+    );
+    assert_eq!(
+        refused(world.ask(control, Op::FlowEntry, flow + 1)),
+        libc::ENOENT
+    );
     let entry: FlowEntry = world.ask(control, Op::ListenEntry, 0).unwrap().0.get();
     assert_eq!((entry.id, entry.local.port), (listener, PORT));
     let status: Status = world.ask(control, Op::Status, 0).unwrap().0.get();
-    assert_eq!((status.fastpath, status.flows_used, status.applications, status.contexts), (1, 1, 1, 1));
+    assert_eq!(
+        (
+            status.fastpath,
+            status.flows_used,
+            status.applications,
+            status.contexts
+        ),
+        (1, 1, 1, 1)
+    );
     assert_eq!(status.fastpath_pid, ROOT.pid);
     let entry: ApplicationEntry = world.ask(control, Op::ApplicationEntry, 0).unwrap().0.get();
-    assert_eq!((entry.id, entry.flows, entry.map_segments, entry.contexts), (app.id, 1, 1, 1));
+    assert_eq!(
+        (entry.id, entry.flows, entry.map_segments, entry.contexts),
+        (app.id, 1, 1, 1)
+    );
     assert!(entry.pool_segments > 0);
 }
 
@@ -218,14 +378,29 @@ fn an_active_open_asks_for_the_neighbour_and_reports_connected() {
     let mut world = World::new();
     let mut app = world.application();
     let socket = world.socket(&app, 21);
-    let connect = Connect { remote: Endpoint::ipv4(PEER_IP, 80), context: app.context, ..Connect::default() };
-    assert_eq!(refused(world.call(app.client, Op::Connect, socket, &connect)), libc::EINPROGRESS);
-    assert_eq!(refused(world.ask(app.client, Op::FlowInfo, socket)), libc::ENOTCONN);
+    let connect = Connect {
+        remote: Endpoint::ipv4(PEER_IP, 80),
+        context: app.context,
+        ..Connect::default()
+    };
+    assert_eq!(
+        refused(world.call(app.client, Op::Connect, socket, &connect)),
+        libc::EINPROGRESS
+    );
+    assert_eq!(
+        refused(world.ask(app.client, Op::FlowInfo, socket)),
+        libc::ENOTCONN
+    );
     let out = world.run();
-    assert!(matches!(&out[..], [Out::Frame(frame)] if frames::is_arp_request(frame)), "{out:?}");
+    assert!(
+        matches!(&out[..], [Out::Frame(frame)] if frames::is_arp_request(frame)),
+        "{out:?}"
+    );
     world.rings.packet(reason::NOT_TCP, &frames::arp(2));
     let out = segments(&world.run());
-    let [syn] = out[..] else { panic!("no SYN in {out:?}") };
+    let [syn] = out[..] else {
+        panic!("no SYN in {out:?}")
+    };
     assert_eq!((syn.flags & (SYN | ACK), syn.destination), (SYN, 80));
     let syn_ack = Segment {
         source: 80,
@@ -234,15 +409,29 @@ fn an_active_open_asks_for_the_neighbour_and_reports_connected() {
         acknowledgement: syn.sequence.wrapping_add(1),
         flags: SYN | ACK,
     };
-    world.rings.packet(reason::NO_FLOW, &frames::from_peer(syn_ack, &[]));
+    world
+        .rings
+        .packet(reason::NO_FLOW, &frames::from_peer(syn_ack, &[]));
     let ops: Vec<u8> = entries(&world.run()).iter().map(|entry| entry.op).collect();
-    let install = ops.iter().position(|op| *op == to_fast::INSTALL).expect("no INSTALL");
-    let ack = ops.iter().position(|op| *op == to_fast::ACKNOWLEDGE).expect("no ACKNOWLEDGE");
+    let install = ops
+        .iter()
+        .position(|op| *op == to_fast::INSTALL)
+        .expect("no INSTALL");
+    let ack = ops
+        .iter()
+        .position(|op| *op == to_fast::ACKNOWLEDGE)
+        .expect("no ACKNOWLEDGE");
     assert!(install < ack);
     let event = app.event().expect("no event");
-    assert_eq!((event.kind, event.socket, event.opaque), (kernel_event::CONNECTED, socket, 21));
+    assert_eq!(
+        (event.kind, event.socket, event.opaque),
+        (kernel_event::CONNECTED, socket, 21)
+    );
     let info: FlowInfo = world.ask(app.client, Op::FlowInfo, socket).unwrap().0.get();
-    assert_eq!((info.tx_start as u32, info.rx_start as u32), (syn.sequence.wrapping_add(1), PEER_ISN + 1));
+    assert_eq!(
+        (info.tx_start as u32, info.rx_start as u32),
+        (syn.sequence.wrapping_add(1), PEER_ISN + 1)
+    );
 }
 
 #[test]
@@ -250,20 +439,47 @@ fn sockets_of_others_are_out_of_reach() {
     let mut world = World::new();
     let (app, other) = (world.application(), world.application());
     let socket = world.listener(&app, PORT).unwrap();
-    for op in [Op::Bind, Op::Listen, Op::Connect, Op::Accept, Op::Shutdown, Op::FlowInfo, Op::SetOption, Op::Names, Op::Move, Op::Close] {
-        assert_eq!(refused(world.ask(other.client, op, socket)), libc::EBADF, "{op:?}");
+    for op in [
+        Op::Bind,
+        Op::Listen,
+        Op::Connect,
+        Op::Accept,
+        Op::Shutdown,
+        Op::FlowInfo,
+        Op::SetOption,
+        Op::Names,
+        Op::Move,
+        Op::Close,
+    ] {
+        assert_eq!(
+            refused(world.ask(other.client, op, socket)),
+            libc::EBADF,
+            "{op:?}"
+        );
     }
     assert_eq!(refused(world.listener(&other, PORT)), libc::EADDRINUSE);
-    assert_eq!(refused(world.ask(other.client, Op::DestroyContext, app.context)), libc::ENOENT);
+    assert_eq!(
+        refused(world.ask(other.client, Op::DestroyContext, app.context)),
+        libc::ENOENT
+    );
     world.ask(app.client, Op::Close, socket).unwrap();
-    assert_eq!(refused(world.ask(app.client, Op::Names, socket)), libc::EBADF);
+    assert_eq!(
+        refused(world.ask(app.client, Op::Names, socket)),
+        libc::EBADF
+    );
     world.listener(&other, PORT).unwrap();
 }
 
 /// Answers REMOVE as the fast path would.
 fn confirm_removals(world: &mut World, out: &[Out]) {
-    for entry in entries(out).iter().filter(|entry| entry.op == to_fast::REMOVE) {
-        assert!(world.rings.report(KernelEntry { op: to_slow::REMOVED, ..*entry }));
+    for entry in entries(out)
+        .iter()
+        .filter(|entry| entry.op == to_fast::REMOVE)
+    {
+        assert!(world.rings.report(KernelEntry {
+            op: to_slow::REMOVED,
+            ..*entry
+        }));
     }
 }
 
@@ -281,14 +497,29 @@ fn a_dead_application_leaves_nothing_behind() {
     let mut out = world.run();
     world.pass(20_000);
     out.extend(world.rings.take());
-    let told = entries(&out).iter().any(|entry| entry.op == to_fast::FINISH && entry.flow == flow)
-        || segments(&out).iter().any(|segment| segment.flags & RST != 0);
+    let told = entries(&out)
+        .iter()
+        .any(|entry| entry.op == to_fast::FINISH && entry.flow == flow)
+        || segments(&out)
+            .iter()
+            .any(|segment| segment.flags & RST != 0);
     assert!(told, "the peer hears nothing: {out:?}");
-    assert_eq!(world.notices(), [(notice::CONTEXT_REMOVED, app.id, app.context)]);
+    assert_eq!(
+        world.notices(),
+        [(notice::CONTEXT_REMOVED, app.id, app.context)]
+    );
 
     // A RST of the peer ends what is left.
-    let reset = Segment { source: PEER_PORT, destination: PORT, sequence: PEER_ISN + 1, acknowledgement: start, flags: RST | ACK };
-    world.rings.packet(reason::FLAGS, &frames::from_peer(reset, &[]));
+    let reset = Segment {
+        source: PEER_PORT,
+        destination: PORT,
+        sequence: PEER_ISN + 1,
+        acknowledgement: start,
+        flags: RST | ACK,
+    };
+    world
+        .rings
+        .packet(reason::FLAGS, &frames::from_peer(reset, &[]));
     let out = world.run();
     confirm_removals(&mut world, &out);
     for _ in 0..10 {
@@ -299,8 +530,14 @@ fn a_dead_application_leaves_nothing_behind() {
     assert_eq!(world.notices(), [(notice::APPLICATION_REMOVED, app.id, 0)]);
     let control = world.control();
     assert_eq!(refused(world.ask(control, Op::FlowEntry, 0)), libc::ENOENT);
-    assert_eq!(refused(world.ask(control, Op::ListenEntry, 0)), libc::ENOENT);
-    assert_eq!(refused(world.ask(control, Op::ApplicationEntry, 0)), libc::ENOENT);
+    assert_eq!(
+        refused(world.ask(control, Op::ListenEntry, 0)),
+        libc::ENOENT
+    );
+    assert_eq!(
+        refused(world.ask(control, Op::ApplicationEntry, 0)),
+        libc::ENOENT
+    );
     let next = world.application();
     world.listener(&next, PORT).unwrap();
 }
@@ -310,7 +547,9 @@ fn identifiers_come_back_when_the_fast_path_let_go() {
     let mut world = World::new();
     for _ in 0..3 * abi::limits::APPLICATIONS_MAX {
         let (client, _) = world.attach(USER).expect("application identifiers ran out");
-        world.ask(client, Op::CreateContext, 0).expect("context identifiers ran out");
+        world
+            .ask(client, Op::CreateContext, 0)
+            .expect("context identifiers ran out");
         world.instance.disconnect(world.now_us, client);
         world.pass(1000);
         world.notices();
@@ -327,7 +566,10 @@ fn a_fast_path_that_does_not_answer_keeps_identifiers_taken() {
     for _ in 0..abi::limits::APPLICATIONS_MAX {
         match world.attach(USER) {
             Ok((client, attached)) => {
-                assert_ne!(attached.application, first.application, "given out while the fast path may have it mapped");
+                assert_ne!(
+                    attached.application, first.application,
+                    "given out while the fast path may have it mapped"
+                );
                 world.instance.disconnect(world.now_us, client);
             }
             Err(errno) => assert_eq!(errno as i32, libc::EMFILE),
@@ -359,14 +601,33 @@ fn flows_survive_the_fast_path() {
     let status: Status = world.ask(control, Op::Status, 0).unwrap().0.get();
     assert_eq!((status.fastpath, status.flows_used), (0, 1));
 
-    assert_eq!(world.reattach(&AttachFast { cores: 2, ..attach_request() }).err(), Some(libc::EINVAL as u32));
-    assert_eq!(world.reattach(&AttachFast { flows: 512, ..attach_request() }).err(), Some(libc::EINVAL as u32));
+    assert_eq!(
+        world
+            .reattach(&AttachFast {
+                cores: 2,
+                ..attach_request()
+            })
+            .err(),
+        Some(libc::EINVAL as u32)
+    );
+    assert_eq!(
+        world
+            .reattach(&AttachFast {
+                flows: 512,
+                ..attach_request()
+            })
+            .err(),
+        Some(libc::EINVAL as u32)
+    );
     let reply = world.reattach(&attach_request()).unwrap();
     assert_eq!((reply.resumed, reply.epoch), (1, 2));
     assert_eq!(epoch(&world), 4);
     let notices = world.notices();
     assert!(notices.contains(&(notice::CONTEXT_ADDED, app.id, app.context)));
-    assert!(notices.contains(&(notice::MAP_SEGMENT, app.id, 0)) && notices.contains(&(notice::POOL_SEGMENT, app.id, 0)));
+    assert!(
+        notices.contains(&(notice::MAP_SEGMENT, app.id, 0))
+            && notices.contains(&(notice::POOL_SEGMENT, app.id, 0))
+    );
     let entry: FlowEntry = world.ask(control, Op::FlowEntry, 0).unwrap().0.get();
     assert_eq!((entry.id, entry.tcp_state), (flow, 1));
 }
@@ -380,7 +641,13 @@ fn an_idle_instance_may_change_its_shape() {
     world.notices();
     world.notices();
     world.instance.disconnect(world.now_us, world.fast);
-    let reply = world.reattach(&AttachFast { cores: 2, flows: 1024, ..attach_request() }).unwrap();
+    let reply = world
+        .reattach(&AttachFast {
+            cores: 2,
+            flows: 1024,
+            ..attach_request()
+        })
+        .unwrap();
     assert_eq!((reply.cores, reply.flows, reply.resumed), (2, 1024, 0));
 }
 
@@ -402,31 +669,65 @@ fn nothing_is_lost_when_the_ring_to_the_fast_path_is_full() {
     let first = world.rings.take().len();
     assert!(first <= slots as usize);
     // The listener still answers.
-    let syn = Segment { source: PEER_PORT + 1, destination: PORT, sequence: 1, flags: SYN, ..Segment::default() };
-    world.rings.packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
+    let syn = Segment {
+        source: PEER_PORT + 1,
+        destination: PORT,
+        sequence: 1,
+        flags: SYN,
+        ..Segment::default()
+    };
+    world
+        .rings
+        .packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
     let mut out = world.run();
     world.pass(10_000);
     out.extend(world.rings.take());
-    assert!(segments(&out).iter().any(|segment| segment.flags & SYN != 0), "no SYN-ACK among {} entries", out.len());
+    assert!(
+        segments(&out)
+            .iter()
+            .any(|segment| segment.flags & SYN != 0),
+        "no SYN-ACK among {} entries",
+        out.len()
+    );
 }
 
 #[test]
 fn memory_grows_to_its_limit() {
     let mut world = World::new();
     let app = world.application();
-    assert_eq!(refused(world.call(app.client, Op::Grow, 0, &Grow { kind: 99, ..Grow::default() })), libc::EINVAL);
-    let grow = Grow { kind: RegionKind::Maps as u32, ..Grow::default() };
+    assert_eq!(
+        refused(world.call(
+            app.client,
+            Op::Grow,
+            0,
+            &Grow {
+                kind: 99,
+                ..Grow::default()
+            }
+        )),
+        libc::EINVAL
+    );
+    let grow = Grow {
+        kind: RegionKind::Maps as u32,
+        ..Grow::default()
+    };
     let mut granted = 1;
     loop {
         match world.call(app.client, Op::Grow, 0, &grow) {
             Ok((message, reply)) => {
                 granted += 1;
                 assert_eq!(message.get::<Grow>().segments, granted);
-                assert_eq!(world.notices(), [(notice::MAP_SEGMENT, app.id, granted - 1)]);
+                assert_eq!(
+                    world.notices(),
+                    [(notice::MAP_SEGMENT, app.id, granted - 1)]
+                );
                 assert!(world.instance.is_settled(reply.after_notice.unwrap()));
             }
             Err(errno) => {
-                assert_eq!((errno as i32, granted), (libc::ENOBUFS, abi::pool::MAP_SEGMENTS_MAX));
+                assert_eq!(
+                    (errno as i32, granted),
+                    (libc::ENOBUFS, abi::pool::MAP_SEGMENTS_MAX)
+                );
                 break;
             }
         }
@@ -440,6 +741,20 @@ fn notices_are_answered_once() {
     let (message, _) = world.ask(world.fast, Op::NextNotice, 0).unwrap();
     let taken: Notice = message.get();
     world.call(world.fast, Op::NoticeDone, 0, &taken).unwrap();
-    assert_eq!(refused(world.call(world.fast, Op::NoticeDone, 0, &taken)), libc::ENOENT);
-    assert_eq!(refused(world.call(world.fast, Op::NoticeDone, 0, &Notice { sequence: 77_777, ..taken })), libc::ENOENT);
+    assert_eq!(
+        refused(world.call(world.fast, Op::NoticeDone, 0, &taken)),
+        libc::ENOENT
+    );
+    assert_eq!(
+        refused(world.call(
+            world.fast,
+            Op::NoticeDone,
+            0,
+            &Notice {
+                sequence: 77_777,
+                ..taken
+            }
+        )),
+        libc::ENOENT
+    );
 }

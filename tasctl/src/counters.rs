@@ -27,12 +27,22 @@ pub(crate) fn print(client: &Client, watch: bool, all: bool, as_json: bool) -> R
         let mut cores = Vec::new();
         for core in 0..client.cores as usize {
             let mapping = pages.as_ref().context("no core")?;
-            let start = mapping.at(core * CORE_STATUS_STRIDE, size_of::<CoreStatus>()).context("a core's page is missing")?;
+            let start = mapping
+                .at(core * CORE_STATUS_STRIDE, size_of::<CoreStatus>())
+                .context("a core's page is missing")?;
             // SAFETY: `at` checked the bounds; pages are aligned; the mapping outlives the borrow.
             let page: &[CoreStatus] = unsafe { ring::table(start, 1) };
-            cores.extend(page.iter().map(|page| Counter::ALL.iter().map(|(counter, _)| page.counters[*counter as usize].load(Relaxed)).collect()));
+            cores.extend(page.iter().map(|page| {
+                Counter::ALL
+                    .iter()
+                    .map(|(counter, _)| page.counters[*counter as usize].load(Relaxed))
+                    .collect()
+            }));
         }
-        Ok(Snapshot { cores, slow_path: client.slow_counters()?.values.to_vec() })
+        Ok(Snapshot {
+            cores,
+            slow_path: client.slow_counters()?.values.to_vec(),
+        })
     };
     let mut last = take()?;
     show(&last, all, as_json, !watch);
@@ -48,9 +58,19 @@ pub(crate) fn print(client: &Client, watch: bool, all: bool, as_json: bool) -> R
 impl Snapshot {
     /// What was added since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
-        let added = |now: &[u64], then: &[u64]| now.iter().zip(then).map(|(now, then)| now.wrapping_sub(*then)).collect();
+        let added = |now: &[u64], then: &[u64]| {
+            now.iter()
+                .zip(then)
+                .map(|(now, then)| now.wrapping_sub(*then))
+                .collect()
+        };
         Self {
-            cores: self.cores.iter().zip(&earlier.cores).map(|(now, then)| added(now, then)).collect(),
+            cores: self
+                .cores
+                .iter()
+                .zip(&earlier.cores)
+                .map(|(now, then)| added(now, then))
+                .collect(),
             slow_path: added(&self.slow_path, &earlier.slow_path),
         }
     }
@@ -69,28 +89,52 @@ fn to_text(snapshot: &Snapshot, all: bool) -> String {
     header.extend((0..snapshot.cores.len()).map(|core| format!("core{core}")));
     let mut rows = vec![header];
     for (index, (_, name)) in Counter::ALL.iter().enumerate() {
-        let values: Vec<u64> = snapshot.cores.iter().filter_map(|core| core.get(index).copied()).collect();
+        let values: Vec<u64> = snapshot
+            .cores
+            .iter()
+            .filter_map(|core| core.get(index).copied())
+            .collect();
         if all || values.iter().any(|value| *value != 0) {
-            rows.push([name.to_string()].into_iter().chain(values.iter().map(u64::to_string)).collect());
+            rows.push(
+                [name.to_string()]
+                    .into_iter()
+                    .chain(values.iter().map(u64::to_string))
+                    .collect(),
+            );
         }
     }
     let right: Vec<usize> = (1..=snapshot.cores.len()).collect();
     let fast = format::table(&rows, &right);
     let mut rows = vec![vec!["slow path".to_string(), String::new()]];
     let named = slowpath::counters::NAMES.iter().zip(&snapshot.slow_path);
-    rows.extend(named.filter(|(_, value)| all || **value != 0).map(|(name, value)| vec![name.to_string(), value.to_string()]));
+    rows.extend(
+        named
+            .filter(|(_, value)| all || **value != 0)
+            .map(|(name, value)| vec![name.to_string(), value.to_string()]),
+    );
     format!("{fast}\n{}", format::table(&rows, &[1]))
 }
 
 fn to_json(snapshot: &Snapshot) -> Value {
-    let cores: Vec<Value> = snapshot.cores.iter().enumerate().map(|(core, values)| {
-        let named = Counter::ALL.iter().zip(values).map(|((_, name), value)| (name.to_string(), json!(value)));
-        let mut object: Map<String, Value> = named.collect();
-        object.insert("core".into(), json!(core));
-        Value::Object(object)
-    }).collect();
-    let slow: Map<String, Value> =
-        slowpath::counters::NAMES.iter().zip(&snapshot.slow_path).map(|(name, value)| (name.to_string(), json!(value))).collect();
+    let cores: Vec<Value> = snapshot
+        .cores
+        .iter()
+        .enumerate()
+        .map(|(core, values)| {
+            let named = Counter::ALL
+                .iter()
+                .zip(values)
+                .map(|((_, name), value)| (name.to_string(), json!(value)));
+            let mut object: Map<String, Value> = named.collect();
+            object.insert("core".into(), json!(core));
+            Value::Object(object)
+        })
+        .collect();
+    let slow: Map<String, Value> = slowpath::counters::NAMES
+        .iter()
+        .zip(&snapshot.slow_path)
+        .map(|(name, value)| (name.to_string(), json!(value)))
+        .collect();
     json!({ "cores": cores, "slow_path": slow })
 }
 
@@ -101,13 +145,19 @@ mod tests {
     fn snapshot(rx: u64) -> Snapshot {
         let mut core = vec![0; Counter::ALL.len()];
         core[0] = rx;
-        Snapshot { cores: vec![core.clone(), core], slow_path: vec![0; slowpath::counters::COUNT] }
+        Snapshot {
+            cores: vec![core.clone(), core],
+            slow_path: vec![0; slowpath::counters::COUNT],
+        }
     }
 
     #[test]
     fn zeroes_are_left_out_unless_asked_for() {
         let text = to_text(&snapshot(5), false);
-        assert!(text.starts_with("fast path   core0  core1\nrx_packets      5      5\n\nslow path"), "{text}");
+        assert!(
+            text.starts_with("fast path   core0  core1\nrx_packets      5      5\n\nslow path"),
+            "{text}"
+        );
         assert!(!text.contains("tx_packets"));
         assert!(to_text(&snapshot(5), true).contains("tx_packets"));
     }

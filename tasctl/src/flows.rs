@@ -26,9 +26,16 @@ const OPTIONS: [&str; 4] = ["ts", "wscale", "sack", "ecn"];
 /// # Errors
 /// The slow path does not answer.
 pub(crate) fn print(client: &Client, view: &View) -> Result<()> {
-    let entries = if view.listen { client.listeners()? } else { client.flows()? };
+    let entries = if view.listen {
+        client.listeners()?
+    } else {
+        client.flows()?
+    };
     if view.json {
-        println!("{:#}", Value::from(entries.iter().map(to_json).collect::<Vec<_>>()));
+        println!(
+            "{:#}",
+            Value::from(entries.iter().map(to_json).collect::<Vec<_>>())
+        );
     } else {
         print!("{}", to_text(&entries, view));
     }
@@ -38,13 +45,33 @@ pub(crate) fn print(client: &Client, view: &View) -> Result<()> {
 fn to_text(entries: &[FlowEntry], view: &View) -> String {
     let mut rows = Vec::new();
     if view.header {
-        let fixed = ["State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
+        let fixed = [
+            "State",
+            "Recv-Q",
+            "Send-Q",
+            "Local Address:Port",
+            "Peer Address:Port",
+        ];
         let counters = ["Rx-Bytes", "Tx-Bytes", "Retrans", "RTT-us", "Process"];
-        let counters = if view.listen { &counters[4..] } else { &counters[..] };
-        rows.push(fixed.iter().chain(counters).map(ToString::to_string).collect());
+        let counters = if view.listen {
+            &counters[4..]
+        } else {
+            &counters[..]
+        };
+        rows.push(
+            fixed
+                .iter()
+                .chain(counters)
+                .map(ToString::to_string)
+                .collect(),
+        );
     }
     rows.extend(entries.iter().map(|entry| row(entry, view.listen)));
-    let right: &[usize] = if view.listen { &[1, 2] } else { &[1, 2, 5, 6, 7, 8] };
+    let right: &[usize] = if view.listen {
+        &[1, 2]
+    } else {
+        &[1, 2, 5, 6, 7, 8]
+    };
     let text = format::table(&rows, right);
     if !view.info || view.listen {
         return text;
@@ -70,14 +97,24 @@ fn row(entry: &FlowEntry, listen: bool) -> Vec<String> {
     ];
     if !listen {
         let retransmits = u64::from(entry.fast_retransmits) + u64::from(entry.timeouts);
-        row.extend([entry.rx_bytes.to_string(), entry.tx_bytes.to_string(), retransmits.to_string(), entry.srtt_us.to_string()]);
+        row.extend([
+            entry.rx_bytes.to_string(),
+            entry.tx_bytes.to_string(),
+            retransmits.to_string(),
+            entry.srtt_us.to_string(),
+        ]);
     }
     row.push(format::process(&entry.command, entry.pid));
     row
 }
 
 fn options(entry: &FlowEntry) -> Vec<&'static str> {
-    OPTIONS.iter().enumerate().filter(|(bit, _)| entry.options >> bit & 1 != 0).map(|(_, name)| *name).collect()
+    OPTIONS
+        .iter()
+        .enumerate()
+        .filter(|(bit, _)| entry.options >> bit & 1 != 0)
+        .map(|(_, name)| *name)
+        .collect()
 }
 
 fn details(entry: &FlowEntry) -> String {
@@ -85,8 +122,17 @@ fn details(entry: &FlowEntry) -> String {
         "{} {} flow:{} core:{} uid:{} rate:{} cwnd:{} wnd:{} mss:{} rtt:{}us fast:{} rto:{} ce:{}",
         options(entry).join(" "),
         format::congestion_name(entry.congestion),
-        entry.id, entry.core, entry.uid, format::rate(entry.rate_kbps), entry.cwnd_bytes, entry.snd_wnd_bytes,
-        entry.mss_bytes, entry.srtt_us, entry.fast_retransmits, entry.timeouts, entry.ecn_bytes,
+        entry.id,
+        entry.core,
+        entry.uid,
+        format::rate(entry.rate_kbps),
+        entry.cwnd_bytes,
+        entry.snd_wnd_bytes,
+        entry.mss_bytes,
+        entry.srtt_us,
+        entry.fast_retransmits,
+        entry.timeouts,
+        entry.ecn_bytes,
     )
 }
 
@@ -140,20 +186,54 @@ mod tests {
 
     #[test]
     fn lines_look_like_those_of_ss() {
-        let text = to_text(&[entry()], &View { listen: false, info: true, header: true, json: false });
+        let text = to_text(
+            &[entry()],
+            &View {
+                listen: false,
+                info: true,
+                header: true,
+                json: false,
+            },
+        );
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[0].starts_with("State  Recv-Q  Send-Q  Local Address:Port"), "{text}");
-        assert!(lines[1].starts_with("ESTAB       3       0  10.77.0.1:6379"), "{text}");
-        assert!(lines[1].ends_with("users:((\"redis-server\",pid=12))"), "{text}");
-        assert!(lines[1].split_whitespace().any(|word| word == "3"), "{text}");
+        assert!(
+            lines[0].starts_with("State  Recv-Q  Send-Q  Local Address:Port"),
+            "{text}"
+        );
+        assert!(
+            lines[1].starts_with("ESTAB       3       0  10.77.0.1:6379"),
+            "{text}"
+        );
+        assert!(
+            lines[1].ends_with("users:((\"redis-server\",pid=12))"),
+            "{text}"
+        );
+        assert!(
+            lines[1].split_whitespace().any(|word| word == "3"),
+            "{text}"
+        );
         assert!(lines[2].starts_with("\t ts sack none flow:0"), "{text}");
     }
 
     #[test]
     fn listeners_have_no_counters() {
-        let listener = FlowEntry { tcp_state: tcp_state::LISTEN, ..entry() };
-        let text = to_text(&[listener], &View { listen: true, info: true, header: false, json: false });
-        assert_eq!(text, "LISTEN  3  0  10.77.0.1:6379  10.77.0.2:40000  users:((\"redis-server\",pid=12))\n");
+        let listener = FlowEntry {
+            tcp_state: tcp_state::LISTEN,
+            ..entry()
+        };
+        let text = to_text(
+            &[listener],
+            &View {
+                listen: true,
+                info: true,
+                header: false,
+                json: false,
+            },
+        );
+        assert_eq!(
+            text,
+            "LISTEN  3  0  10.77.0.1:6379  10.77.0.2:40000  users:((\"redis-server\",pid=12))\n"
+        );
         assert_eq!(to_json(&listener)["state"], "LISTEN");
     }
 }

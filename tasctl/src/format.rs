@@ -2,7 +2,10 @@
 //! How values are written.
 
 use abi::message::{congestion, tcp_state, Endpoint};
-use std::{fmt, net::{Ipv4Addr, Ipv6Addr}};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 /// An address and a port as ss writes them.
 pub(crate) struct Name<'a>(pub &'a Endpoint);
@@ -54,13 +57,23 @@ pub(crate) fn congestion_name(value: u32) -> &'static str {
 
 /// A zero-padded field.
 pub(crate) fn text(field: &[u8]) -> String {
-    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
-    String::from_utf8_lossy(&field[..end]).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let end = field
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end])
+        .chars()
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
 }
 
 /// The holder of a connection as ss writes it.
 pub(crate) fn process(command: &[u8], pid: u32) -> String {
-    if pid == 0 { "-".into() } else { format!("users:((\"{}\",pid={pid}))", text(command)) }
+    if pid == 0 {
+        "-".into()
+    } else {
+        format!("users:((\"{}\",pid={pid}))", text(command))
+    }
 }
 
 /// A rate; none at all is `unlimited`.
@@ -82,7 +95,13 @@ pub(crate) fn mac(value: u64) -> String {
 /// Writes rows under each other; columns in `right` are aligned to the right.
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
     for row in rows {
@@ -106,10 +125,18 @@ mod tests {
 
     #[test]
     fn names_are_written_as_ss_does() {
-        assert_eq!(Name(&Endpoint::ipv4(0x0a00_0001, 80)).to_string(), "10.0.0.1:80");
+        assert_eq!(
+            Name(&Endpoint::ipv4(0x0a00_0001, 80)).to_string(),
+            "10.0.0.1:80"
+        );
         assert_eq!(Name(&Endpoint::ipv4(0, 0)).to_string(), "0.0.0.0:*");
         assert_eq!(Name(&Endpoint::default()).to_string(), "*:*");
-        let six = Endpoint { address: [0x2001_0db8, 0, 0, 1], port: 443, family: 10, scope: 0 };
+        let six = Endpoint {
+            address: [0x2001_0db8, 0, 0, 1],
+            port: 443,
+            family: 10,
+            scope: 0,
+        };
         assert_eq!(Name(&six).to_string(), "[2001:db8::1]:443");
     }
 
@@ -117,12 +144,18 @@ mod tests {
     fn fields_of_strangers_cannot_move_the_cursor() {
         assert_eq!(text(b"re\x1bdis\0junk"), "re?dis");
         assert_eq!(mac(0x0200_0000_00ff), "02:00:00:00:00:ff");
-        assert_eq!((rate(9999), rate(10_000_000), rate(u32::MAX)), ("9999kbit".into(), "10Gbit".into(), "unlimited".into()));
+        assert_eq!(
+            (rate(9999), rate(10_000_000), rate(u32::MAX)),
+            ("9999kbit".into(), "10Gbit".into(), "unlimited".into())
+        );
     }
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![vec!["a".into(), "10".into()], vec!["bcd".into(), "9".into()]];
+        let rows = vec![
+            vec!["a".into(), "10".into()],
+            vec!["bcd".into(), "9".into()],
+        ];
         assert_eq!(table(&rows, &[1]), "a    10\nbcd   9\n");
     }
 }

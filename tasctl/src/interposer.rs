@@ -2,14 +2,23 @@
 //! Where `libtas_interpose.so` is.
 
 use anyhow::{bail, Context as _, Result};
-use std::{env, path::{Path, PathBuf}};
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
 
 /// The library that takes the place of libc's socket calls.
 pub(crate) const LIBRARY: &str = "libtas_interpose.so";
 
 /// Directories that are searched, relative to tasctl's own: beside it (a build directory), then where an
 /// installation puts libraries.
-const RELATIVE: [&str; 5] = [".", "../lib", "../lib/tas", "../lib/x86_64-linux-gnu", "../lib/aarch64-linux-gnu"];
+const RELATIVE: [&str; 5] = [
+    ".",
+    "../lib",
+    "../lib/tas",
+    "../lib/x86_64-linux-gnu",
+    "../lib/aarch64-linux-gnu",
+];
 
 /// Finds the library beside tasctl or in the library directory next to its own.
 ///
@@ -25,7 +34,9 @@ fn find_from(directory: &Path) -> Result<PathBuf> {
     for relative in RELATIVE {
         let candidate = directory.join(relative).join(LIBRARY);
         if candidate.is_file() {
-            return candidate.canonicalize().with_context(|| format!("cannot resolve {}", candidate.display()));
+            return candidate
+                .canonicalize()
+                .with_context(|| format!("cannot resolve {}", candidate.display()));
         }
     }
     bail!(
@@ -49,9 +60,15 @@ mod tests {
         let error = find_from(&bin).unwrap_err().to_string();
         assert!(error.contains("cargo build -p tas-interpose"), "{error}");
         fs::write(lib.join(LIBRARY), "").unwrap();
-        assert_eq!(find_from(&bin).unwrap(), lib.join(LIBRARY).canonicalize().unwrap());
+        assert_eq!(
+            find_from(&bin).unwrap(),
+            lib.join(LIBRARY).canonicalize().unwrap()
+        );
         fs::write(bin.join(LIBRARY), "").unwrap();
-        assert_eq!(find_from(&bin).unwrap(), bin.join(LIBRARY).canonicalize().unwrap());
+        assert_eq!(
+            find_from(&bin).unwrap(),
+            bin.join(LIBRARY).canonicalize().unwrap()
+        );
         fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -20,8 +20,12 @@ use std::{ffi::OsString, io, process::ExitCode};
 
 /// Run programs on TAS, and look at what it does.
 #[derive(Debug, Parser)]
-#[command(name = "tasctl", version, after_help = "Environment: TAS_BACKEND, TAS_INSTANCE and TAS_SOCKET \
-    stand for the options that are not given.")]
+#[command(
+    name = "tasctl",
+    version,
+    after_help = "Environment: TAS_BACKEND, TAS_INSTANCE and TAS_SOCKET \
+    stand for the options that are not given."
+)]
 struct Arguments {
     #[command(flatten)]
     place: Place,
@@ -75,7 +79,12 @@ enum Command {
         #[arg(long)]
         require: bool,
         /// The command and its arguments.
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        #[arg(
+            required = true,
+            trailing_var_arg = true,
+            allow_hyphen_values = true,
+            value_name = "COMMAND"
+        )]
         command: Vec<OsString>,
     },
     /// Show the instance and the applications on it.
@@ -139,8 +148,18 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Run { require, command } => return run::run(&place, require, &command),
         Command::Status(output) => status::print(&client::Client::open(&place)?, output.json)?,
-        Command::Flows { listen, info, no_header, output } => {
-            let view = flows::View { listen, info, header: !no_header, json: output.json };
+        Command::Flows {
+            listen,
+            info,
+            no_header,
+            output,
+        } => {
+            let view = flows::View {
+                listen,
+                info,
+                header: !no_header,
+                json: output.json,
+            };
             flows::print(&client::Client::open(&place)?, &view)?;
         }
         Command::Counters { watch, all, output } => {
@@ -148,7 +167,12 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Doctor(output) => return doctor::run(&place, output.json),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut self::Arguments::command(), "tasctl", &mut io::stdout());
+            clap_complete::generate(
+                shell,
+                &mut self::Arguments::command(),
+                "tasctl",
+                &mut io::stdout(),
+            );
         }
         Command::Man => manual(&mut io::stdout())?,
     }
@@ -160,7 +184,10 @@ fn manual(out: &mut impl io::Write) -> io::Result<()> {
     let mut command = Arguments::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(out)?;
-    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+    for subcommand in command
+        .get_subcommands()
+        .filter(|subcommand| subcommand.get_name() != "help")
+    {
         let title = format!("tasctl {}", subcommand.get_name());
         writeln!(out, ".SH \"{}\"", title.to_uppercase())?;
         let page = clap_mangen::Man::new(subcommand.clone());
@@ -181,8 +208,18 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_own_options() {
-        let arguments = Arguments::parse_from(["tasctl", "run", "--require", "--", "redis-server", "--port", "1"]);
-        let Command::Run { require, command } = arguments.command else { panic!("not run") };
+        let arguments = Arguments::parse_from([
+            "tasctl",
+            "run",
+            "--require",
+            "--",
+            "redis-server",
+            "--port",
+            "1",
+        ]);
+        let Command::Run { require, command } = arguments.command else {
+            panic!("not run")
+        };
         assert!(require);
         assert_eq!(command, ["redis-server", "--port", "1"]);
     }
@@ -193,7 +230,10 @@ mod tests {
         manual(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         for name in ["RUN", "STATUS", "FLOWS", "COUNTERS", "DOCTOR"] {
-            assert!(page.contains(&format!("TASCTL {name}")), "{name} is missing");
+            assert!(
+                page.contains(&format!("TASCTL {name}")),
+                "{name} is missing"
+            );
         }
     }
 }

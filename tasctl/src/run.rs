@@ -37,7 +37,9 @@ pub(crate) fn run(place: &Place, require: bool, command: &[OsString]) -> Result<
         eprintln!("tasctl: {error:#}; the command uses Linux's sockets");
     }
     let mut child = Command::new(program);
-    child.args(arguments).env("LD_PRELOAD", preload(&library, env::var_os("LD_PRELOAD")));
+    child
+        .args(arguments)
+        .env("LD_PRELOAD", preload(&library, env::var_os("LD_PRELOAD")));
     child.env(control::INSTANCE_VARIABLE, place.instance());
     if let Some(backend) = place.backend {
         child.env(control::BACKEND_VARIABLE, backend.as_str());
@@ -47,7 +49,11 @@ pub(crate) fn run(place: &Place, require: bool, command: &[OsString]) -> Result<
     }
     let error = child.exec();
     eprintln!("tasctl: {}: {error}", program.to_string_lossy());
-    Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_START }))
+    Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
+        NOT_FOUND
+    } else {
+        CANNOT_START
+    }))
 }
 
 /// Our library comes first: its symbols must win.
@@ -63,15 +69,21 @@ fn preload(library: &Path, others: Option<OsString>) -> OsString {
 fn check_service(place: &Place) -> Result<()> {
     let client = Client::open(place)?;
     if client.status()?.fastpath == 0 {
-        bail!("no fast path serves instance {}; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`", place.instance());
+        bail!(
+            "no fast path serves instance {}; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`",
+            place.instance()
+        );
     }
     Ok(())
 }
 
 /// Whether the loader will take our library into the program.
 fn check_program(program: &OsStr) -> Result<()> {
-    let Some(path) = resolve(program, env::var_os("PATH").as_deref()) else { return Ok(()) };
-    let metadata = fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let Some(path) = resolve(program, env::var_os("PATH").as_deref()) else {
+        return Ok(());
+    };
+    let metadata =
+        fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
     let name = path.display();
     if metadata.permissions().mode() & SET_ID_BITS != 0 {
         bail!("{name} is set-user-id: the loader ignores LD_PRELOAD for it; run a copy without that bit");
@@ -92,8 +104,13 @@ fn resolve(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     if program.as_encoded_bytes().contains(&b'/') {
         return Some(program.into());
     }
-    let executable = |file: &PathBuf| fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0);
-    env::split_paths(path?).map(|directory| directory.join(program)).find(executable)
+    let executable = |file: &PathBuf| {
+        fs::metadata(file)
+            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    };
+    env::split_paths(path?)
+        .map(|directory| directory.join(program))
+        .find(executable)
 }
 
 #[cfg(test)]
@@ -113,7 +130,10 @@ mod tests {
         let found = resolve(OsStr::new("sh"), Some(OsStr::new("/nonexistent:/bin"))).unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
         assert_eq!(resolve(OsStr::new("./x/y"), None), Some("./x/y".into()));
-        assert_eq!(resolve(OsStr::new("no such command"), Some(OsStr::new("/bin"))), None);
+        assert_eq!(
+            resolve(OsStr::new("no such command"), Some(OsStr::new("/bin"))),
+            None
+        );
         assert!(check_program(OsStr::new("sh")).is_ok());
     }
 }

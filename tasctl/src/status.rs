@@ -24,30 +24,66 @@ pub(crate) fn print(client: &Client, as_json: bool) -> Result<()> {
 
 fn to_text(backend: &str, status: &Status, applications: &[ApplicationEntry]) -> String {
     let fast = match status.fastpath {
-        0 if status.epoch == 0 => "never attached; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`".into(),
+        0 if status.epoch == 0 => {
+            "never attached; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`".into()
+        }
         0 => "gone; connections are frozen until tas-fastpath is started again".into(),
-        _ => format!("pid {}, {} cores, attachment {}", status.fastpath_pid, status.cores, status.epoch),
+        _ => format!(
+            "pid {}, {} cores, attachment {}",
+            status.fastpath_pid, status.cores, status.epoch
+        ),
     };
-    let mut out = format!("instance     {} ({backend})\nfast path    {fast}\n", format::text(&status.instance));
+    let mut out = format!(
+        "instance     {} ({backend})\nfast path    {fast}\n",
+        format::text(&status.instance)
+    );
     if status.epoch != 0 {
         out += &format!(
             "address      {}/{} mtu {} mac {}\n\
              flows        {} of {}, {} half-open, {} in TIME-WAIT, {} listeners\n",
-            Ipv4Addr::from(status.ipv4), status.prefix, status.mtu_bytes, format::mac(status.mac),
-            status.flows_used, status.flows, status.half_open, status.time_wait, status.listeners,
+            Ipv4Addr::from(status.ipv4),
+            status.prefix,
+            status.mtu_bytes,
+            format::mac(status.mac),
+            status.flows_used,
+            status.flows,
+            status.half_open,
+            status.time_wait,
+            status.listeners,
         );
     }
-    out += &format!("applications {}, {} contexts\n", status.applications, status.contexts);
+    out += &format!(
+        "applications {}, {} contexts\n",
+        status.applications, status.contexts
+    );
     if applications.is_empty() {
         return out;
     }
-    let header = ["Id", "Pid", "Uid", "Command", "Contexts", "Sockets", "Flows", "Pool", "Faults", "Pool-Empty"];
+    let header = [
+        "Id",
+        "Pid",
+        "Uid",
+        "Command",
+        "Contexts",
+        "Sockets",
+        "Flows",
+        "Pool",
+        "Faults",
+        "Pool-Empty",
+    ];
     let mut rows = vec![header.map(String::from).to_vec()];
     rows.extend(applications.iter().map(|app| {
         vec![
-            app.id.to_string(), app.pid.to_string(), app.uid.to_string(), format::text(&app.command),
-            app.contexts.to_string(), app.sockets.to_string(), app.flows.to_string(),
-            format!("{} MiB", app.pool_segments * 2), app.faults.to_string(), app.pool_empty.to_string(),
+            app.id.to_string(),
+            app.pid.to_string(),
+            app.uid.to_string(),
+            format::text(&app.command),
+            app.contexts.to_string(),
+            app.sockets.to_string(),
+            app.flows.to_string(),
+            format!("{} MiB", app.pool_segments * 2),
+            app.faults.to_string(),
+            app.pool_empty.to_string(),
         ]
     }));
     out + "\n" + &format::table(&rows, &[0, 1, 2, 4, 5, 6, 7, 8, 9])
@@ -88,12 +124,32 @@ mod tests {
     fn a_missing_fast_path_is_explained() {
         let never = to_text("daemon", &Status::default(), &[]);
         assert!(never.contains("sudo tas-fastpath"), "{never}");
-        let gone = Status { epoch: 1, fastpath_pid: 7, ipv4: 0x0a00_0001, ..Status::default() };
+        let gone = Status {
+            epoch: 1,
+            fastpath_pid: 7,
+            ipv4: 0x0a00_0001,
+            ..Status::default()
+        };
         assert!(to_text("daemon", &gone, &[]).contains("gone; connections are frozen"));
-        let there = Status { fastpath: 1, cores: 2, ..gone };
-        let app = ApplicationEntry { id: 1, pid: 42, command: *b"redis-server\0\0\0\0", ..ApplicationEntry::default() };
+        let there = Status {
+            fastpath: 1,
+            cores: 2,
+            ..gone
+        };
+        let app = ApplicationEntry {
+            id: 1,
+            pid: 42,
+            command: *b"redis-server\0\0\0\0",
+            ..ApplicationEntry::default()
+        };
         let text = to_text("kernel", &there, &[app]);
-        assert!(text.contains("pid 7, 2 cores") && text.contains("redis-server"), "{text}");
-        assert_eq!(to_json("kernel", &there, &[app])["applications"][0]["pid"], 42);
+        assert!(
+            text.contains("pid 7, 2 cores") && text.contains("redis-server"),
+            "{text}"
+        );
+        assert_eq!(
+            to_json("kernel", &there, &[app])["applications"][0]["pid"],
+            42
+        );
     }
 }

@@ -25,18 +25,28 @@ impl Instance {
                 // The stack's queues are short: empty them as they fill.
                 self.carry_out();
             }
-            if let Some(end) = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core)) {
+            if let Some(end) = self
+                .plane
+                .as_mut()
+                .and_then(|plane| plane.cores.get_mut(core))
+            {
                 end.commit();
             }
         }
     }
 
     fn receive_one(&mut self, now_us: u64, core: usize, frame: &mut FrameBuffer) -> bool {
-        let Some(plane) = &mut self.plane else { return false };
-        let Some((entry, bytes)) = plane.cores.get_mut(core).and_then(|end| end.pop(frame)) else { return false };
+        let Some(plane) = &mut self.plane else {
+            return false;
+        };
+        let Some((entry, bytes)) = plane.cores.get_mut(core).and_then(|end| end.pop(frame)) else {
+            return false;
+        };
         let core = core as u32;
         if entry.op == to_slow::PACKET {
-            plane.stack.handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
+            plane
+                .stack
+                .handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
         } else {
             plane.stack.handle_report(now_us, core, entry);
         }
@@ -46,10 +56,18 @@ impl Instance {
     /// Carries out everything the stack wants done.
     pub(super) fn carry_out(&mut self) {
         let mut frame: FrameBuffer = [0; PACKET_SLOT_BYTES as usize];
-        while let Some(action) = self.plane.as_mut().and_then(|plane| plane.stack.poll_action(&mut frame)) {
+        while let Some(action) = self
+            .plane
+            .as_mut()
+            .and_then(|plane| plane.stack.poll_action(&mut frame))
+        {
             let (pushed, wake) = match action {
-                Action::ToFast { core, entry } => (self.push_to_core(core, entry, &frame), Wake::Core(core)),
-                Action::Notify { context, event } => (self.notify(context, event), Wake::Context(context)),
+                Action::ToFast { core, entry } => {
+                    (self.push_to_core(core, entry, &frame), Wake::Core(core))
+                }
+                Action::Notify { context, event } => {
+                    (self.notify(context, event), Wake::Context(context))
+                }
                 Action::ApplicationDrained { application } => {
                     self.application_drained(application);
                     continue;
@@ -72,13 +90,20 @@ impl Instance {
         if self.fast.is_none() && plane::has_frame(&entry) {
             return Pushed::Yes;
         }
-        let end = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core as usize));
+        let end = self
+            .plane
+            .as_mut()
+            .and_then(|plane| plane.cores.get_mut(core as usize));
         end.map_or(Pushed::Yes, |end| end.push(entry, frame))
     }
 
     /// The stack's next timer.
     pub(super) fn next_deadline(&self, now_us: u64) -> Option<u64> {
         let plane = self.plane.as_ref()?;
-        if plane.has_input() { Some(now_us) } else { plane.stack.next_deadline() }
+        if plane.has_input() {
+            Some(now_us)
+        } else {
+            plane.stack.next_deadline()
+        }
     }
 }

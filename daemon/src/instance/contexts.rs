@@ -32,9 +32,20 @@ impl Context {
         let words = ring_bytes(layout.kernel_entries, EVENT_WORDS) / 8;
         // SAFETY: `memory` lives as long as the context that holds these, and they stay private.
         let whole: &'static Memory = unsafe { &*Arc::as_ptr(&memory) };
-        let [header] = whole.table::<ContextHeader>(0, 1)? else { return None };
-        let ring = Producer::attach(whole.words(layout.from_kernel(), words)?, layout.kernel_entries)?;
-        Some(Self { application, removing: false, ring, header, memory })
+        let [header] = whole.table::<ContextHeader>(0, 1)? else {
+            return None;
+        };
+        let ring = Producer::attach(
+            whole.words(layout.from_kernel(), words)?,
+            layout.kernel_entries,
+        )?;
+        Some(Self {
+            application,
+            removing: false,
+            ring,
+            header,
+            memory,
+        })
     }
 
     fn notify(&mut self, event: KernelEvent) -> Pushed {
@@ -42,13 +53,21 @@ impl Context {
             return Pushed::Full;
         }
         self.ring.publish();
-        if WakeFlag::new(&self.header.waiting).take() { Pushed::Wake } else { Pushed::Yes }
+        if WakeFlag::new(&self.header.waiting).take() {
+            Pushed::Wake
+        } else {
+            Pushed::Yes
+        }
     }
 }
 
 impl Instance {
     /// CREATE_CONTEXT. EMFILE: the application or the instance has all it may.
-    pub(super) fn create_context(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
+    pub(super) fn create_context(
+        &mut self,
+        client: Client,
+        message: &mut Message,
+    ) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         let cores = self.plane.as_ref().ok_or(libc::ENODEV)?.cores();
         let owner = self.applications.get_mut(application).ok_or(libc::ENODEV)?;
@@ -60,8 +79,14 @@ impl Instance {
             entries: CONTEXT_RING_ENTRIES,
             kernel_entries: KERNEL_EVENT_ENTRIES,
         };
-        let memory = Memory::new(self.settings.memory, "tas-context", layout.bytes(), Writers::Shared, true)
-            .map_err(|_| libc::ENOMEM)?;
+        let memory = Memory::new(
+            self.settings.memory,
+            "tas-context",
+            layout.bytes(),
+            Writers::Shared,
+            true,
+        )
+        .map_err(|_| libc::ENOMEM)?;
         let context = Context::new(application, &layout, memory).ok_or(libc::ENOMEM)?;
         let id = self.contexts.insert(context).map_err(|_| libc::EMFILE)?;
         owner.contexts += 1;
@@ -76,7 +101,11 @@ impl Instance {
             reserved: 0,
         });
         let after_notice = self.tell_fast(notice::CONTEXT_ADDED, application, id);
-        Ok(Reply { take: Some(Take::ContextWake(id)), after_notice, ..Reply::default() })
+        Ok(Reply {
+            take: Some(Take::ContextWake(id)),
+            after_notice,
+            ..Reply::default()
+        })
     }
 
     fn add_context_to_stack(&mut self, application: u32, id: u32) -> Result<(), Errno> {
@@ -88,7 +117,12 @@ impl Instance {
     }
 
     /// DESTROY_CONTEXT. ENOENT: no such context of the caller.
-    pub(super) fn destroy_context(&mut self, now_us: u64, client: Client, id: u32) -> Result<Reply, Errno> {
+    pub(super) fn destroy_context(
+        &mut self,
+        now_us: u64,
+        client: Client,
+        id: u32,
+    ) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         if !self.owns_context(application, id) {
             return Err(libc::ENOENT);
@@ -99,12 +133,16 @@ impl Instance {
 
     /// True if `id` is a live context of `application`.
     pub(super) fn owns_context(&self, application: u32, id: u32) -> bool {
-        self.contexts.get(id).is_some_and(|context| context.application == application && !context.removing)
+        self.contexts
+            .get(id)
+            .is_some_and(|context| context.application == application && !context.removing)
     }
 
     /// Takes a context away: at once without a fast path, else when the fast path has let go of it.
     pub(super) fn remove_context(&mut self, now_us: u64, id: u32) {
-        let Some(context) = self.contexts.get_mut(id) else { return };
+        let Some(context) = self.contexts.get_mut(id) else {
+            return;
+        };
         if context.removing {
             return;
         }
@@ -113,14 +151,19 @@ impl Instance {
         if let Some(plane) = &mut self.plane {
             plane.stack.remove_context(now_us, id);
         }
-        if self.tell_fast(notice::CONTEXT_REMOVED, application, id).is_none() {
+        if self
+            .tell_fast(notice::CONTEXT_REMOVED, application, id)
+            .is_none()
+        {
             self.free_context(id);
         }
     }
 
     /// The last step of a context's removal.
     pub(super) fn free_context(&mut self, id: u32) {
-        let Some(context) = self.contexts.remove(id) else { return };
+        let Some(context) = self.contexts.remove(id) else {
+            return;
+        };
         if let Some(owner) = self.applications.get_mut(context.application) {
             owner.contexts = owner.contexts.saturating_sub(1);
         }
@@ -137,6 +180,10 @@ impl Instance {
 
     /// The eventfd that goes with a CONTEXT_ADDED notice.
     pub(super) fn context_wake(&self, id: u32) -> Vec<Give> {
-        if self.contexts.get(id).is_some() { vec![Give::ContextWake(id)] } else { Vec::new() }
+        if self.contexts.get(id).is_some() {
+            vec![Give::ContextWake(id)]
+        } else {
+            Vec::new()
+        }
     }
 }

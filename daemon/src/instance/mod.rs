@@ -26,13 +26,20 @@ mod table;
 
 use crate::memory::{Memory, MemoryKind, Writers};
 use abi::{
-    clock::ClockPage, limits::INSTANCE_NAME_BYTES, message::Message, region::{Region, RegionKind},
+    clock::ClockPage,
+    limits::INSTANCE_NAME_BYTES,
+    message::Message,
+    region::{Region, RegionKind},
 };
 use applications::{Application, Life};
 use contexts::Context;
 use notices::Notices;
 use plane::Plane;
-use std::{collections::{BTreeMap, VecDeque}, io, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    io,
+    sync::Arc,
+};
 use table::Table;
 
 /// What an operator decides about an instance; the rest comes with the fast path's attach.
@@ -220,7 +227,13 @@ impl Instance {
     pub fn connect(&mut self, credentials: Credentials) -> Client {
         let client = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
-        self.clients.insert(client, ClientEntry { credentials, role: Role::None });
+        self.clients.insert(
+            client,
+            ClientEntry {
+                credentials,
+                role: Role::None,
+            },
+        );
         Client(client)
     }
 
@@ -240,7 +253,9 @@ impl Instance {
 
     /// The client is gone: an application died, or the fast path did (its flows freeze).
     pub fn disconnect(&mut self, now_us: u64, client: Client) {
-        let Some(entry) = self.clients.remove(&client.0) else { return };
+        let Some(entry) = self.clients.remove(&client.0) else {
+            return;
+        };
         match entry.role {
             Role::FastPath => self.detach_fast(now_us),
             Role::Application(id) => self.application_died(now_us, id),
@@ -302,9 +317,10 @@ impl Instance {
         match region.kind {
             RegionKind::Clock => Some(self.clock.clone()),
             RegionKind::Context => Some(self.contexts.get(region.index)?.memory.clone()),
-            RegionKind::Maps | RegionKind::Pool => {
-                self.applications.get(region.index)?.segment(region.kind, region.byte_offset)
-            }
+            RegionKind::Maps | RegionKind::Pool => self
+                .applications
+                .get(region.index)?
+                .segment(region.kind, region.byte_offset),
             _ => self.plane.as_ref()?.region(region),
         }
     }
@@ -318,6 +334,8 @@ impl Instance {
     fn publish_epoch(&self) {
         let odd = u32::from(self.fast.is_none());
         let value = self.epoch.wrapping_mul(2) | odd;
-        self.clock().fastpath_epoch.store(value, std::sync::atomic::Ordering::Release);
+        self.clock()
+            .fastpath_epoch
+            .store(value, std::sync::atomic::Ordering::Release);
     }
 }

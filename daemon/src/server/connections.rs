@@ -44,27 +44,47 @@ impl Server {
     pub(super) fn accept(&mut self) {
         while let Some((socket, credentials)) = self.listener.accept() {
             let token = self.token();
-            if self.watch(socket.as_fd(), token, EpollFlags::EPOLLIN).is_err() {
+            if self
+                .watch(socket.as_fd(), token, EpollFlags::EPOLLIN)
+                .is_err()
+            {
                 continue;
             }
             let client = self.instance.connect(credentials);
-            self.connections.insert(token, Connection { client, socket, is_fast: false, parked: None });
+            self.connections.insert(
+                token,
+                Connection {
+                    client,
+                    socket,
+                    is_fast: false,
+                    parked: None,
+                },
+            );
         }
     }
 
     /// Something happened on a client's connection.
     pub(super) fn serve(&mut self, token: u64, flags: EpollFlags) {
-        if self.connections.get(&token).is_some_and(|connection| connection.parked.is_some()) {
+        if self
+            .connections
+            .get(&token)
+            .is_some_and(|connection| connection.parked.is_some())
+        {
             if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
                 self.disconnect(token);
             }
             return;
         }
         for _ in 0..CALLS_AT_A_TIME {
-            let Some(connection) = self.connections.get(&token).filter(|c| c.parked.is_none()) else { return };
+            let Some(connection) = self.connections.get(&token).filter(|c| c.parked.is_none())
+            else {
+                return;
+            };
             match transport::receive(connection.socket.as_fd()) {
                 transport::Received::Call(message, passed) => self.call(token, message, passed),
-                transport::Received::Garbage(op) => self.answer(token, transport::refusal(op), &Reply::default()),
+                transport::Received::Garbage(op) => {
+                    self.answer(token, transport::refusal(op), &Reply::default())
+                }
                 transport::Received::Nothing => return,
                 transport::Received::Gone => return self.disconnect(token),
             }
@@ -72,10 +92,16 @@ impl Server {
     }
 
     fn call(&mut self, token: u64, mut message: Message, passed: Option<OwnedFd>) {
-        let Some(client) = self.connections.get(&token).map(client_of) else { return };
+        let Some(client) = self.connections.get(&token).map(client_of) else {
+            return;
+        };
         let op = Op::from_u32(message.op);
         let needs_wake = matches!(op, Some(Op::CoreEventfd | Op::CreateContext));
-        if needs_wake && !passed.as_ref().is_some_and(|passed| wakes::is_eventfd(passed.as_fd())) {
+        if needs_wake
+            && !passed
+                .as_ref()
+                .is_some_and(|passed| wakes::is_eventfd(passed.as_fd()))
+        {
             return self.answer(token, transport::refusal(message.op), &Reply::default());
         }
         let now_us = self.now_us();
@@ -96,7 +122,14 @@ impl Server {
         }
         self.send_wakes();
         match reply.after_notice {
-            Some(notice) if !self.instance.is_settled(notice) => self.park(token, Parked { notice, message, reply }),
+            Some(notice) if !self.instance.is_settled(notice) => self.park(
+                token,
+                Parked {
+                    notice,
+                    message,
+                    reply,
+                },
+            ),
             _ => self.answer(token, message, &reply),
         }
         self.answer_parked();
@@ -116,8 +149,13 @@ impl Server {
 
     /// Holds a reply back; the client is not read meanwhile.
     fn park(&mut self, token: u64, parked: Parked) {
-        let Some(connection) = self.connections.get_mut(&token) else { return };
-        let _ = self.epoll.modify(&connection.socket, &mut EpollEvent::new(EpollFlags::empty(), token));
+        let Some(connection) = self.connections.get_mut(&token) else {
+            return;
+        };
+        let _ = self.epoll.modify(
+            &connection.socket,
+            &mut EpollEvent::new(EpollFlags::empty(), token),
+        );
         connection.parked = Some(parked);
         self.parked.push(token);
     }
@@ -128,10 +166,15 @@ impl Server {
             return;
         }
         for token in std::mem::take(&mut self.parked) {
-            let Some(connection) = self.connections.get_mut(&token) else { continue };
+            let Some(connection) = self.connections.get_mut(&token) else {
+                continue;
+            };
             match connection.parked.take() {
                 Some(parked) if self.instance.is_settled(parked.notice) => {
-                    let _ = self.epoll.modify(&connection.socket, &mut EpollEvent::new(EpollFlags::EPOLLIN, token));
+                    let _ = self.epoll.modify(
+                        &connection.socket,
+                        &mut EpollEvent::new(EpollFlags::EPOLLIN, token),
+                    );
                     self.answer(token, parked.message, &parked.reply);
                 }
                 still => {
@@ -155,7 +198,9 @@ impl Server {
                 }
             }
         }
-        let Some(connection) = self.connections.get(&token) else { return };
+        let Some(connection) = self.connections.get(&token) else {
+            return;
+        };
         if !transport::send(connection.socket.as_fd(), &message, &descriptors) {
             drop(descriptors);
             self.disconnect(token);
@@ -177,7 +222,9 @@ impl Server {
             Give::Socket(id) => self.new_socket(token, id),
             Give::Region { region, writable } => {
                 let memory = self.instance.region(region);
-                memory.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?.descriptor(writable)
+                memory
+                    .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
+                    .descriptor(writable)
             }
         }
     }
@@ -211,18 +258,36 @@ impl Server {
     }
 
     fn socket_pair(&mut self, token: u64, id: u32) -> io::Result<OwnedFd> {
-        let client = self.connections.get(&token).map(client_of).ok_or(io::ErrorKind::NotConnected)?;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
+        let client = self
+            .connections
+            .get(&token)
+            .map(client_of)
+            .ok_or(io::ErrorKind::NotConnected)?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::Unix,
+            SockType::Stream,
+            None,
+            SockFlag::SOCK_CLOEXEC,
+        )?;
         let watch = self.token();
         self.watch(ours.as_fd(), watch, EpollFlags::EPOLLRDHUP)?;
-        self.sockets.insert(watch, SocketEnd { id, client, _end: ours });
+        self.sockets.insert(
+            watch,
+            SocketEnd {
+                id,
+                client,
+                _end: ours,
+            },
+        );
         self.socket_tokens.insert(id, watch);
         Ok(theirs)
     }
 
     /// The last holder of a socket's descriptor closed it.
     pub(super) fn socket_released(&mut self, watch: u64) {
-        let Some(end) = self.sockets.remove(&watch) else { return };
+        let Some(end) = self.sockets.remove(&watch) else {
+            return;
+        };
         self.socket_tokens.remove(&end.id);
         let now_us = self.now_us();
         self.instance.release_socket(now_us, end.id);
@@ -231,8 +296,14 @@ impl Server {
 
     /// A socket was closed by a call: nothing is left to watch.
     fn forget_socket(&mut self, client: Client, id: u32) {
-        let Some(watch) = self.socket_tokens.get(&id).copied() else { return };
-        if self.sockets.get(&watch).is_some_and(|end| end.client == client) {
+        let Some(watch) = self.socket_tokens.get(&id).copied() else {
+            return;
+        };
+        if self
+            .sockets
+            .get(&watch)
+            .is_some_and(|end| end.client == client)
+        {
             self.sockets.remove(&watch);
             self.socket_tokens.remove(&id);
         }
@@ -240,8 +311,12 @@ impl Server {
 
     /// Ends every application.
     pub(super) fn disconnect_applications(&mut self) {
-        let tokens: Vec<u64> =
-            self.connections.iter().filter(|(_, connection)| !connection.is_fast).map(|(token, _)| *token).collect();
+        let tokens: Vec<u64> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| !connection.is_fast)
+            .map(|(token, _)| *token)
+            .collect();
         for token in tokens {
             self.disconnect(token);
         }
@@ -249,10 +324,16 @@ impl Server {
 
     /// A client is gone, and with it everything it had.
     fn disconnect(&mut self, token: u64) {
-        let Some(connection) = self.connections.remove(&token) else { return };
+        let Some(connection) = self.connections.remove(&token) else {
+            return;
+        };
         let client = connection.client;
-        let ends: Vec<u64> =
-            self.sockets.iter().filter(|(_, end)| end.client == client).map(|(watch, _)| *watch).collect();
+        let ends: Vec<u64> = self
+            .sockets
+            .iter()
+            .filter(|(_, end)| end.client == client)
+            .map(|(watch, _)| *watch)
+            .collect();
         for watch in ends {
             if let Some(end) = self.sockets.remove(&watch) {
                 self.socket_tokens.remove(&end.id);

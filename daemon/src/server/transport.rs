@@ -38,7 +38,8 @@ const CONTROL_WORDS: usize = (DESCRIPTORS_MAX * size_of::<RawFd>()).div_ceil(8) 
 const LOCK_ATTEMPTS: u32 = 40;
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// What one read from a client came to.
+/// What one read from a client came to. Lives on the stack for one call.
+#[allow(clippy::large_enum_variant)]
 pub(super) enum Received {
     /// A call, with the descriptor passed.
     Call(Message, Option<OwnedFd>),
@@ -63,16 +64,24 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Received {
         return Received::Gone;
     }
     match Message::read_from_bytes(&bytes[..MESSAGE_BYTES]) {
-        Ok(message) if whole && length == MESSAGE_BYTES => Received::Call(message, descriptors.into_iter().next()),
+        Ok(message) if whole && length == MESSAGE_BYTES => {
+            Received::Call(message, descriptors.into_iter().next())
+        }
         _ => Received::Garbage(u32::read_from_bytes(&bytes[..4]).unwrap_or_default()),
     }
 }
 
 /// recvmsg(2): length, whether all of it fitted, and every descriptor that came, even with a
 /// datagram that is refused: none of them may stay open.
-fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, bool, Vec<OwnedFd>), Errno> {
+fn receive_raw(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+) -> Result<(usize, bool, Vec<OwnedFd>), Errno> {
     let mut control = [0u64; CONTROL_WORDS];
-    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
     // SAFETY: all-zero is a valid msghdr.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut part;
@@ -81,7 +90,8 @@ fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, bool,
     header.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header points to buffers that live through the call.
-    let length = Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) })?;
+    let length =
+        Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) })?;
     // SAFETY: the kernel has just filled the control buffer.
     let descriptors = unsafe { owned(&header) };
     let whole = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
@@ -99,7 +109,10 @@ unsafe fn owned(header: &libc::msghdr) -> Vec<OwnedFd> {
             if (*at).cmsg_level == libc::SOL_SOCKET && (*at).cmsg_type == libc::SCM_RIGHTS {
                 let bytes = ((*at).cmsg_len as usize).saturating_sub(libc::CMSG_LEN(0) as usize);
                 let data = libc::CMSG_DATA(at).cast::<RawFd>();
-                all.extend((0..bytes / size_of::<RawFd>()).map(|n| OwnedFd::from_raw_fd(data.add(n).read_unaligned())));
+                all.extend(
+                    (0..bytes / size_of::<RawFd>())
+                        .map(|n| OwnedFd::from_raw_fd(data.add(n).read_unaligned())),
+                );
             }
             at = libc::CMSG_NXTHDR(header, at);
         }
@@ -113,7 +126,13 @@ pub(super) fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[Own
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message.as_bytes())], control, flags, None);
+    let sent = sendmsg::<()>(
+        socket.as_raw_fd(),
+        &[IoSlice::new(message.as_bytes())],
+        control,
+        flags,
+        None,
+    );
     sent == Ok(MESSAGE_BYTES)
 }
 
@@ -137,9 +156,15 @@ impl Listener {
     /// Listens at `path`, mode 0660, owned by group `group` if there is one. A stale path is
     /// removed; one that is served is not touched.
     pub(super) fn open(path: &Path, group: &str) -> Result<Self> {
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        if let Some(directory) = path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
+        {
             fs::create_dir_all(directory).with_context(|| {
-                format!("cannot create {}; start as root, or choose a place of your own with --socket", directory.display())
+                format!(
+                    "cannot create {}; start as root, or choose a place of your own with --socket",
+                    directory.display()
+                )
             })?;
         }
         let _lock = lock(path)?;
@@ -153,9 +178,16 @@ impl Listener {
         let address = UnixAddr::new(path)
             .with_context(|| format!("{}: a socket path has at most 107 bytes", path.display()))?;
         bind(socket.as_raw_fd(), &address).with_context(|| {
-            format!("cannot create {}; start as root, or choose a place of your own with --socket", path.display())
+            format!(
+                "cannot create {}; start as root, or choose a place of your own with --socket",
+                path.display()
+            )
         })?;
-        let listener = Self { socket, path: path.to_owned(), spare: spare() };
+        let listener = Self {
+            socket,
+            path: path.to_owned(),
+            spare: spare(),
+        };
         give_to_group(path, group)?;
         listen(&listener.socket, Backlog::new(BACKLOG)?).context("listen")?;
         Ok(listener)
@@ -164,7 +196,10 @@ impl Listener {
     /// Accepts a waiting client with its credentials, or `None` if none waits.
     pub(super) fn accept(&mut self) -> Option<(OwnedFd, Credentials)> {
         loop {
-            match accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+            match accept4(
+                self.socket.as_raw_fd(),
+                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+            ) {
                 // SAFETY: just returned by accept4.
                 Ok(raw) => return with_credentials(unsafe { OwnedFd::from_raw_fd(raw) }),
                 Err(Errno::EMFILE | Errno::ENFILE) => self.turn_away()?,
@@ -195,8 +230,12 @@ fn spare() -> Option<fs::File> {
 fn with_credentials(client: OwnedFd) -> Option<(OwnedFd, Credentials)> {
     let peer = getsockopt(&client, PeerCredentials).ok()?;
     let privileged = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
-    let credentials =
-        Credentials { pid: peer.pid().max(0) as u32, uid: peer.uid(), gid: peer.gid(), privileged };
+    let credentials = Credentials {
+        pid: peer.pid().max(0) as u32,
+        uid: peer.uid(),
+        gid: peer.gid(),
+        privileged,
+    };
     Some((client, credentials))
 }
 
@@ -213,7 +252,8 @@ fn lock(path: &Path) -> Result<Flock<fs::File>> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = fs::File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
+    let mut file = fs::File::open(directory)
+        .with_context(|| format!("cannot open {}", directory.display()))?;
     for _ in 0..LOCK_ATTEMPTS {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -221,7 +261,10 @@ fn lock(path: &Path) -> Result<Flock<fs::File>> {
         }
         std::thread::sleep(LOCK_PAUSE);
     }
-    bail!("{} is locked by another process that is starting; try again", directory.display())
+    bail!(
+        "{} is locked by another process that is starting; try again",
+        directory.display()
+    )
 }
 
 fn already_served(path: &Path) -> anyhow::Error {
@@ -234,15 +277,24 @@ fn already_served(path: &Path) -> anyhow::Error {
 }
 
 fn remove_stale(path: &Path) -> Result<()> {
-    let Ok(found) = fs::symlink_metadata(path) else { return Ok(()) };
+    let Ok(found) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
     if !found.file_type().is_socket() {
-        bail!("{} exists and is not a socket; remove it, or choose another path with --socket", path.display());
+        bail!(
+            "{} exists and is not a socket; remove it, or choose another path with --socket",
+            path.display()
+        );
     }
-    let probe = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let probe = socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
     match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
-        Err(Errno::ECONNREFUSED) => {
-            fs::remove_file(path).with_context(|| format!("cannot remove the stale {}", path.display()))
-        }
+        Err(Errno::ECONNREFUSED) => fs::remove_file(path)
+            .with_context(|| format!("cannot remove the stale {}", path.display())),
         _ => Err(already_served(path)),
     }
 }
@@ -264,6 +316,11 @@ fn give_to_group(path: &Path, group: &str) -> Result<()> {
         ),
     }
     let mode = Mode::from_bits_truncate(0o660);
-    fchmodat(nix::fcntl::AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)
-        .with_context(|| format!("cannot set the mode of {}", path.display()))
+    fchmodat(
+        nix::fcntl::AT_FDCWD,
+        path,
+        mode,
+        FchmodatFlags::FollowSymlink,
+    )
+    .with_context(|| format!("cannot set the mode of {}", path.display()))
 }

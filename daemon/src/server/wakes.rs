@@ -117,13 +117,20 @@ impl Wakes {
 
     /// The fast path is gone: its eventfds, to be forwarded from now on.
     pub(super) fn take_cores(&mut self) -> Vec<Former> {
-        std::mem::take(&mut self.cores).into_iter().map(|(core, event)| Former { core, event }).collect()
+        std::mem::take(&mut self.cores)
+            .into_iter()
+            .map(|(core, event)| Former { core, event })
+            .collect()
     }
 
     /// Forwards an eventfd from now on; returns the token of one that is too old to be kept.
     pub(super) fn add_former(&mut self, token: u64, former: Former) -> Option<Former> {
         self.former.insert(token, former);
-        if self.former.len() > FORMER_MAX { self.former.pop_first().map(|(_, oldest)| oldest) } else { None }
+        if self.former.len() > FORMER_MAX {
+            self.former.pop_first().map(|(_, oldest)| oldest)
+        } else {
+            None
+        }
     }
 
     /// An application wrote to the eventfd of a core that is served by another one now.

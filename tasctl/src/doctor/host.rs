@@ -18,7 +18,8 @@ pub(super) fn kernel_checks(root: &Path) -> Vec<Finding> {
 }
 
 fn release(root: &Path) -> String {
-    fs::read_to_string(root.join("proc/sys/kernel/osrelease")).map_or_else(|_| "unknown".into(), |text| text.trim().into())
+    fs::read_to_string(root.join("proc/sys/kernel/osrelease"))
+        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
 }
 
 fn rust(root: &Path) -> Finding {
@@ -34,8 +35,16 @@ fn rust(root: &Path) -> Finding {
         Ok(config) if config.lines().any(|line| line == "CONFIG_RUST=y") => {
             Finding::ok(CHECK, format!("{release} has CONFIG_RUST=y"))
         }
-        Ok(_) => Finding::fail(CHECK, format!("{release} was built without CONFIG_RUST: it cannot load tas.ko"), fix),
-        Err(_) => Finding::fail(CHECK, format!("/boot/config-{release} cannot be read: it is not known whether tas.ko loads"), fix),
+        Ok(_) => Finding::fail(
+            CHECK,
+            format!("{release} was built without CONFIG_RUST: it cannot load tas.ko"),
+            fix,
+        ),
+        Err(_) => Finding::fail(
+            CHECK,
+            format!("/boot/config-{release} cannot be read: it is not known whether tas.ko loads"),
+            fix,
+        ),
     }
 }
 
@@ -46,28 +55,52 @@ fn module(root: &Path) -> Finding {
         return Finding::fail(CHECK, "tas.ko is not loaded", fix);
     }
     let version = fs::read_to_string(root.join("sys/module/tas/version")).unwrap_or_default();
-    Finding::ok(CHECK, format!("tas.ko {} is loaded", version.trim()).replace("  ", " "))
+    Finding::ok(
+        CHECK,
+        format!("tas.ko {} is loaded", version.trim()).replace("  ", " "),
+    )
 }
 
 fn device(root: &Path) -> Finding {
     const CHECK: &str = "/dev/tas";
     let path = root.join("dev/tas");
     let Ok(metadata) = fs::metadata(&path) else {
-        return Finding::fail(CHECK, "there is no /dev/tas; the module makes it", "sudo insmod tas.ko");
+        return Finding::fail(
+            CHECK,
+            "there is no /dev/tas; the module makes it",
+            "sudo insmod tas.ko",
+        );
     };
     if !metadata.file_type().is_char_device() {
-        return Finding::fail(CHECK, "/dev/tas is not a character device", "sudo rm /dev/tas && sudo rmmod tas && sudo insmod tas.ko");
+        return Finding::fail(
+            CHECK,
+            "/dev/tas is not a character device",
+            "sudo rm /dev/tas && sudo rmmod tas && sudo insmod tas.ko",
+        );
     }
     let mode = metadata.mode() & 0o777;
     if mode & OTHERS != 0 {
         let why = format!("mode {mode:04o} lets everybody in");
-        return Finding::fail(CHECK, why, "sudo chgrp tas /dev/tas && sudo chmod 0660 /dev/tas");
+        return Finding::fail(
+            CHECK,
+            why,
+            "sudo chgrp tas /dev/tas && sudo chmod 0660 /dev/tas",
+        );
     }
     if access(&path, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
-        let why = format!("mode {mode:04o}, group {}: this user may not open it", metadata.gid());
+        let why = format!(
+            "mode {mode:04o}, group {}: this user may not open it",
+            metadata.gid()
+        );
         return Finding::fail(CHECK, why, "sudo usermod -aG tas $USER (and log in again)");
     }
-    Finding::ok(CHECK, format!("mode {mode:04o}, group {}, open to this user", metadata.gid()))
+    Finding::ok(
+        CHECK,
+        format!(
+            "mode {mode:04o}, group {}, open to this user",
+            metadata.gid()
+        ),
+    )
 }
 
 /// What the fast path's memory and NIC need. None of it is needed for a virtual device.
@@ -77,7 +110,9 @@ pub(super) fn memory_checks(root: &Path) -> Vec<Finding> {
 
 /// A number from /proc/meminfo.
 fn meminfo(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -87,8 +122,16 @@ fn huge_pages(root: &Path) -> Finding {
     let total = meminfo(&text, "HugePages_Total").unwrap_or(0);
     let free = meminfo(&text, "HugePages_Free").unwrap_or(0);
     match (total, free) {
-        (0, _) => Finding::fail(CHECK, "none are reserved; a hardware port needs some, net_tap runs with --no-huge", "sudo sysctl vm.nr_hugepages=512"),
-        (_, 0) => Finding::fail(CHECK, format!("all {total} are in use"), format!("sudo sysctl vm.nr_hugepages={}", total + 512)),
+        (0, _) => Finding::fail(
+            CHECK,
+            "none are reserved; a hardware port needs some, net_tap runs with --no-huge",
+            "sudo sysctl vm.nr_hugepages=512",
+        ),
+        (_, 0) => Finding::fail(
+            CHECK,
+            format!("all {total} are in use"),
+            format!("sudo sysctl vm.nr_hugepages={}", total + 512),
+        ),
         _ => Finding::ok(CHECK, format!("{free} of {total} are free")),
     }
 }
@@ -98,7 +141,11 @@ fn iommu(root: &Path) -> Finding {
     let groups = fs::read_dir(root.join("sys/kernel/iommu_groups")).map_or(0, Iterator::count);
     if groups == 0 {
         let why = "no IOMMU is active: a fast path on a real NIC is as trusted as the kernel";
-        return Finding::fail(CHECK, why, "add intel_iommu=on (or amd_iommu=on) to the kernel's command line and reboot");
+        return Finding::fail(
+            CHECK,
+            why,
+            "add intel_iommu=on (or amd_iommu=on) to the kernel's command line and reboot",
+        );
     }
     if !root.join("sys/module/vfio_pci").exists() {
         let why = format!("{groups} IOMMU groups, but vfio-pci is not loaded");
@@ -111,7 +158,12 @@ fn iommu(root: &Path) -> Finding {
 pub(super) fn bound_devices(root: &Path, driver: &str) -> usize {
     let entries = fs::read_dir(root.join("sys/bus/pci/drivers").join(driver));
     // Devices are the links with a domain, bus and slot in their name.
-    entries.map_or(0, |entries| entries.flatten().filter(|entry| entry.file_name().to_string_lossy().contains(':')).count())
+    entries.map_or(0, |entries| {
+        entries
+            .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().contains(':'))
+            .count()
+    })
 }
 
 #[cfg(test)]
@@ -125,7 +177,8 @@ mod tests {
 
     impl Machine {
         fn new(name: &str) -> Self {
-            let root = std::env::temp_dir().join(format!("tasctl-doctor-{name}-{}", std::process::id()));
+            let root =
+                std::env::temp_dir().join(format!("tasctl-doctor-{name}-{}", std::process::id()));
             fs::create_dir_all(&root).unwrap();
             Self(root)
         }
@@ -146,7 +199,9 @@ mod tests {
     #[test]
     fn a_kernel_without_rust_is_told_from_one_that_lacks_the_module() {
         let machine = Machine::new("kernel");
-        machine.file("proc/sys/kernel/osrelease", "7.3\n").file("boot/config-7.3", "# CONFIG_RUST is not set\n");
+        machine
+            .file("proc/sys/kernel/osrelease", "7.3\n")
+            .file("boot/config-7.3", "# CONFIG_RUST is not set\n");
         assert!(rust(&machine.0).why.contains("without CONFIG_RUST"));
         machine.file("boot/config-7.3", "CONFIG_RUST=y\n");
         assert_eq!(rust(&machine.0).verdict, Verdict::Ok);
@@ -166,18 +221,32 @@ mod tests {
     #[test]
     fn huge_pages_in_use_differ_from_none() {
         let machine = Machine::new("pages");
-        machine.file("proc/meminfo", "MemTotal: 1 kB\nHugePages_Total:       0\nHugePages_Free:        0\n");
+        machine.file(
+            "proc/meminfo",
+            "MemTotal: 1 kB\nHugePages_Total:       0\nHugePages_Free:        0\n",
+        );
         assert!(huge_pages(&machine.0).why.starts_with("none"));
-        machine.file("proc/meminfo", "HugePages_Total:      64\nHugePages_Free:        0\n");
-        assert_eq!(huge_pages(&machine.0).fix.as_deref(), Some("sudo sysctl vm.nr_hugepages=576"));
-        machine.file("proc/meminfo", "HugePages_Total:      64\nHugePages_Free:        3\n");
+        machine.file(
+            "proc/meminfo",
+            "HugePages_Total:      64\nHugePages_Free:        0\n",
+        );
+        assert_eq!(
+            huge_pages(&machine.0).fix.as_deref(),
+            Some("sudo sysctl vm.nr_hugepages=576")
+        );
+        machine.file(
+            "proc/meminfo",
+            "HugePages_Total:      64\nHugePages_Free:        3\n",
+        );
         assert_eq!(huge_pages(&machine.0).verdict, Verdict::Ok);
     }
 
     #[test]
     fn bound_devices_are_counted_without_the_drivers_own_files() {
         let machine = Machine::new("bound");
-        machine.file("sys/bus/pci/drivers/vfio-pci/0000:00:03.0", "").file("sys/bus/pci/drivers/vfio-pci/bind", "");
+        machine
+            .file("sys/bus/pci/drivers/vfio-pci/0000:00:03.0", "")
+            .file("sys/bus/pci/drivers/vfio-pci/bind", "");
         assert_eq!(bound_devices(&machine.0, "vfio-pci"), 1);
         assert_eq!(bound_devices(&machine.0, "uio_pci_generic"), 0);
         assert_eq!(iommu(&machine.0).verdict, Verdict::Fail);
