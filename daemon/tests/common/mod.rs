@@ -393,3 +393,8 @@ pub fn segments(out: &[Out]) -> Vec<frames::Segment> {
         })
         .collect()
 }
+
+/// The errno of a refused call.
+pub fn refused<T>(result: Result<T, u32>) -> i32 {
+    result.err().map_or(0, |errno| errno as i32)
+}
