@@ -22,7 +22,10 @@ impl Stack<'_> {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
-        if self.connections.at(flow).state == State::Closed {
+        // In TIME-WAIT nobody is to be told (RFC 1337): both ends finished, and a peer that has
+        // forgotten the connection answers our repeated acknowledgement of its FIN with RST.
+        let finished = segment.has(flag::RST) && self.connections.at(flow).state == State::TimeWait;
+        if finished || self.connections.at(flow).state == State::Closed {
             return;
         }
         let view = self.view(flow);
