@@ -8,6 +8,7 @@ use super::{
     event::Event,
     flow::{Flow, Progress},
     lanes::Lanes,
+    lock::{Guard, Lock},
     quarantine::Quarantine,
     table::Table,
 };
@@ -27,12 +28,15 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{atomic::Ordering::*, Arc},
 };
+
+/// Idle connections are looked through when at least this part of all has settled since the last time.
+const SETTLED_PART: usize = 16;
 
 /// The rings between some threads of the application, the fast-path cores and the slow path.
 pub struct Context {
-    inner: Mutex<Inner>,
+    inner: Lock<Inner>,
     header: &'static ContextHeader,
     eventfd: OwnedFd,
     id: u32,
@@ -68,6 +72,9 @@ pub(super) struct Inner {
     waiters: u32,
     /// The core whose ring is looked at first.
     pub(super) first_core: usize,
+    /// Times since the last [`Self::reclaim_idle`] that a connection had all its data acknowledged,
+    /// and may have kept a chunk.
+    pub(super) settled: usize,
     /// Entries that made no sense.
     pub(super) refused: u64,
 }
@@ -90,7 +97,7 @@ impl Context {
         let header = unsafe { &ring::table(region.start(), 1)[0] };
         let inner = Inner::new(application, &region, &reply).ok_or_else(nonsense)?;
         let context = Arc::new(Self {
-            inner: Mutex::new(inner),
+            inner: Lock::new(inner),
             header,
             eventfd,
             id: reply.context,
@@ -175,8 +182,8 @@ impl Context {
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> Guard<'_, Inner> {
+        self.inner.lock()
     }
 
     /// Wakes those of `cores` (one bit each) that sleep.
@@ -193,9 +200,10 @@ impl Context {
         self.lock().table.remove(flow);
     }
 
-    /// Gives cached chunks to the depot, unless the context is in use at the moment.
+    /// Gives the chunks that are not in use to the depot, unless the context is in use at the moment.
     pub(super) fn flush_cache(&self) {
-        if let Ok(mut inner) = self.inner.try_lock() {
+        if let Some(mut inner) = self.inner.try_lock() {
+            inner.reclaim_idle(&self.application);
             inner.cache.flush(&self.application.depot);
         }
     }
@@ -220,7 +228,8 @@ impl Context {
         }
         inner.insert(flow, &self.application);
         inner.end_expectation();
-        if let Some(event) = early.and_then(|early| inner.flow_event(early, &self.application)) {
+        let mut event = Event::default();
+        if early.is_some_and(|early| inner.flow_event(early, &self.application, &mut event)) {
             inner.backlog.push_back(event);
         }
     }
@@ -267,6 +276,7 @@ impl Inner {
             early_failures: HashMap::new(),
             waiters: 0,
             first_core: 0,
+            settled: 0,
             refused: 0,
         })
     }
@@ -306,7 +316,7 @@ impl Inner {
     /// Takes the chunks of a connection that the fast path may still be looking at.
     pub(super) fn abandon(&mut self, flow: &Flow, application: &Application) {
         // A writer at work sees that it failed; then `close` takes the chunks.
-        if let Ok(mut transmit) = flow.transmit.try_lock() {
+        if let Some(mut transmit) = flow.transmit.try_lock() {
             transmit.keep_alive = None;
             self.quarantine.add(flow, &mut transmit, application);
         }
@@ -315,16 +325,19 @@ impl Inner {
     /// Announces what was read of the flows in the last batch.
     #[inline]
     pub(super) fn announce_touched(&mut self) {
-        for id in self.touched.drain(..) {
+        while let Some(id) = self.touched.pop() {
             let Some(flow) = self.table.get(id) else { continue };
-            // Pairs with `Flow::consumed`: a reader that still saw true stored its position before.
-            flow.touched.store(false, std::sync::atomic::Ordering::SeqCst);
-            self.lanes.announce(flow);
+            // Pairs with `Readable::consume`: a reader that still saw true stored its position before.
+            flow.touched.store(false, SeqCst);
+            if flow.rcv_read.load(SeqCst) != flow.told_read.load(Relaxed) {
+                self.lanes.announce(flow);
+            }
         }
     }
 
-    /// See [`Flow::acknowledged`].
-    #[inline]
+    /// What an acknowledgement may leave to be done; see [`Flow::acknowledged`]. True: the writer
+    /// is to be told of room.
+    #[cold]
     pub(super) fn acknowledged(&mut self, id: u32, application: &Application) -> bool {
         let Some(flow) = self.table.get(id) else { return false };
         match flow.acknowledged(&mut self.cache, &application.depot) {
@@ -338,6 +351,22 @@ impl Inner {
                 let flow = flow.clone();
                 self.table.remove(&flow);
                 false
+            }
+        }
+    }
+
+    /// Takes the chunks that idle connections kept for their next write. It looks at all
+    /// connections, which those pay for that settled since the last time.
+    #[cold]
+    pub(super) fn reclaim_idle(&mut self, application: &Application) {
+        if self.settled < self.table.len() / SETTLED_PART {
+            return;
+        }
+        self.settled = 0;
+        for flow in self.table.iter() {
+            if let Some(mut transmit) = flow.transmit.try_lock() {
+                let (una, end) = (flow.snd_una.load(Relaxed), flow.snd_end.load(Relaxed));
+                transmit.map.release_idle(flow.record, una, end, &mut |chunk| self.cache.give(chunk, &application.depot));
             }
         }
     }

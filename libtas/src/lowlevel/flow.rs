@@ -6,18 +6,19 @@ use super::{
     application::Application,
     chunks::{Cache, Depot},
     context::Context,
+    lock::{Guard, Lock},
     memory::map_index,
 };
 use abi::{
     message::FlowInfo,
-    pool::{BUFFER_BYTES_MAX, CHUNK_SHIFT, MAP_ENTRIES},
+    pool::{BUFFER_BYTES_MAX, CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES},
 };
 use std::{
     io,
     os::fd::OwnedFd,
     sync::{
-        atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*},
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{fence, AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*},
+        Arc,
     },
 };
 
@@ -33,6 +34,8 @@ pub(super) mod status {
     pub(crate) const FINISH_TOLD: u32 = 1 << 3;
     /// The application closed it; it stays in the table until its data is acknowledged.
     pub(crate) const CLOSED: u32 = 1 << 4;
+    /// A write came up short: tell when there is room.
+    pub(crate) const WANTS_ROOM: u32 = 1 << 6;
     /// It failed with [`Flow::error`](super::Flow::error).
     pub(crate) const FAILED: u32 = 1 << 5;
 }
@@ -68,8 +71,8 @@ pub(super) struct Flow {
     /// The next poll announces what was read.
     pub(super) touched: AtomicBool,
 
-    pub(super) receive: Mutex<Receive>,
-    pub(super) transmit: Mutex<Transmit>,
+    pub(super) receive: Lock<Receive>,
+    pub(super) transmit: Lock<Transmit>,
     pub(super) info: FlowInfo,
     /// Keeps `record` and the chunks mapped.
     pub(super) application: Arc<Application>,
@@ -84,8 +87,6 @@ pub(super) struct Receive {
 pub(super) struct Transmit {
     pub(super) context: Arc<Context>,
     pub(super) map: ChunkMap,
-    /// A write came up short: tell when there is room.
-    pub(super) wants_room: bool,
     /// Keeps the socket while the connection is closed and data is unacknowledged.
     pub(super) keep_alive: Option<OwnedFd>,
 }
@@ -146,11 +147,10 @@ impl Flow {
             told_end: info.tx_start.into(),
             queued: false.into(),
             touched: false.into(),
-            receive: Mutex::new(Receive { context: context.clone() }),
-            transmit: Mutex::new(Transmit {
+            receive: Lock::new(Receive { context: context.clone() }),
+            transmit: Lock::new(Transmit {
                 context: context.clone(),
                 map: ChunkMap::new(info.tx_start),
-                wants_room: false,
                 keep_alive: None,
             }),
             info: *info,
@@ -159,13 +159,13 @@ impl Flow {
     }
 
     #[inline]
-    pub(super) fn receive(&self) -> MutexGuard<'_, Receive> {
-        self.receive.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn receive(&self) -> Guard<'_, Receive> {
+        self.receive.lock()
     }
 
     #[inline]
-    pub(super) fn transmit(&self) -> MutexGuard<'_, Transmit> {
-        self.transmit.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn transmit(&self) -> Guard<'_, Transmit> {
+        self.transmit.lock()
     }
 
     #[inline]
@@ -197,30 +197,34 @@ impl Flow {
     }
 
     /// Linux tells of room when a third of the buffer is free (`sk_stream_is_writeable`).
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.room_bytes() >= self.tx_buffer_bytes as usize / 3
     }
 
-    /// After `snd_una` moved: frees acknowledged chunks and says whether somebody waits for room.
-    #[inline]
+    /// After `snd_una` moved past a chunk's end, or while somebody waits for room or the end: frees
+    /// acknowledged chunks and says what is to be told.
     pub(super) fn acknowledged(&self, cache: &mut Cache, depot: &Depot) -> Progress {
-        let mut transmit = match self.transmit.try_lock() {
-            Ok(transmit) => transmit,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return Progress::Busy,
-        };
+        let Some(mut transmit) = self.transmit.try_lock() else { return Progress::Busy };
         let una = self.snd_una.load(Relaxed);
-        let end = self.snd_end.load(Relaxed);
-        transmit.map.release(self.record, una, end, &mut |chunk| cache.give(chunk, depot));
-        if una == end && self.has(status::CLOSED) {
+        transmit.map.release(self.record, una, &mut |chunk| cache.give(chunk, depot));
+        if self.has(status::CLOSED) && una == self.snd_end.load(Relaxed) {
+            transmit.map.release_all(self.record, &mut |chunk| cache.give(chunk, depot));
             transmit.keep_alive = None;
             return Progress::Over;
         }
-        if transmit.wants_room && self.has_room() {
-            transmit.wants_room = false;
+        if self.has(status::WANTS_ROOM) && self.has_room() {
+            self.status.fetch_and(!status::WANTS_ROOM, Relaxed);
             return Progress::Writable;
         }
         Progress::Quiet
+    }
+
+    /// A write came up short. False: there is room by now, and nobody will be told of it.
+    pub(super) fn wait_for_room(&self) -> bool {
+        // Pairs with `Inner::flow_event`: either it sees the bit or we see the acknowledgement.
+        self.status.fetch_or(status::WANTS_ROOM, SeqCst);
+        fence(SeqCst);
+        !self.has_room()
     }
 
     /// The next announcement says everything, whatever was told before.
@@ -243,31 +247,38 @@ impl ChunkMap {
         Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step, is_kept: false }
     }
 
-    /// Gives back the chunks that hold no byte of `una..end`.
+    /// Gives back the chunks before the one that holds `una`. That one stays, though all may be
+    /// acknowledged: the next write continues there.
     #[inline]
-    pub(super) fn release(&mut self, record: &[AtomicU32], una: u64, end: u64, give: &mut impl FnMut(u32)) {
-        let is_idle = una == end && !self.is_kept;
-        let keep_from = if is_idle { self.last } else { una >> CHUNK_SHIFT };
-        self.release_before(record, keep_from, give);
-        if is_idle {
-            // The next byte's chunk may have been among them: it gets a new one.
+    pub(super) fn release(&mut self, record: &[AtomicU32], una: u64, give: &mut impl FnMut(u32)) {
+        while self.first < una >> CHUNK_SHIFT {
+            self.take(record, self.first, give);
+            self.first += 1;
+        }
+    }
+
+    /// Gives back everything of a connection that has nothing outstanding.
+    pub(super) fn release_idle(&mut self, record: &[AtomicU32], una: u64, end: u64, give: &mut impl FnMut(u32)) {
+        if una == end && !self.is_kept && self.first < self.last {
+            self.release_all(record, give);
             self.first = end >> CHUNK_SHIFT;
             self.last = self.first;
         }
     }
 
-    /// Whether [`Self::release`] would give something back although data is outstanding.
+    /// Gives back the chunks behind the one where `end` is: reserved and not used.
+    pub(super) fn trim(&mut self, record: &[AtomicU32], end: u64, give: &mut impl FnMut(u32)) {
+        let last = end.div_ceil(u64::from(CHUNK_BYTES));
+        while self.last > last && !self.is_kept {
+            self.last -= 1;
+            self.take(record, self.last, give);
+        }
+    }
+
+    /// Whether [`Self::release`] would give something back.
     #[inline]
     pub(super) fn lags(&self, una: u64) -> bool {
         self.first < una >> CHUNK_SHIFT
-    }
-
-    #[inline]
-    fn release_before(&mut self, record: &[AtomicU32], keep_from: u64, give: &mut impl FnMut(u32)) {
-        while self.first < keep_from {
-            self.take(record, self.first, give);
-            self.first += 1;
-        }
     }
 
     /// Gives back all chunks, wherever the stream is.

@@ -6,7 +6,6 @@ use crate::control::{ControlChannel, Mapping};
 use abi::{
     pool::{
         CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, MAP_RECORD_BYTES, MAP_SEGMENTS_MAX, POOL_SEGMENTS_MAX, SEGMENT_BYTES,
-        SEGMENT_CHUNKS, SEGMENT_RECORDS,
     },
     region::{Region, RegionKind},
 };
@@ -59,11 +58,15 @@ impl Area {
         Ok(before)
     }
 
-    fn at(&self, number: u32, per_segment: u32, bytes: u32) -> Option<NonNull<u8>> {
-        if number >= self.segments.load(Ordering::Acquire).saturating_mul(per_segment) {
+    /// The `number`th item of `bytes`, which divide a segment.
+    #[inline]
+    fn at(&self, number: u32, bytes: u32) -> Option<NonNull<u8>> {
+        let offset = u64::from(number).wrapping_mul(u64::from(bytes));
+        if offset >= u64::from(self.segments.load(Ordering::Acquire)).wrapping_mul(u64::from(SEGMENT_BYTES)) {
             return None;
         }
-        self.range.at(number as usize * bytes as usize, bytes as usize)
+        // SAFETY: within the segments mapped, which are within the range.
+        Some(unsafe { self.range.start().add(offset as usize) })
     }
 }
 
@@ -104,7 +107,7 @@ impl Memory {
     /// First byte of chunk `number`, if it is mapped.
     #[inline]
     pub(super) fn chunk(&self, number: u32) -> Option<NonNull<u8>> {
-        self.pool.at(number, SEGMENT_CHUNKS, CHUNK_BYTES)
+        self.pool.at(number, CHUNK_BYTES)
     }
 
     /// Record `index` of the buffer maps: receive entries, then transmit entries.
@@ -112,7 +115,7 @@ impl Memory {
     /// # Safety
     /// The record must not be used after this value is dropped.
     pub(super) unsafe fn record(&self, index: u32) -> Option<&'static [AtomicU32]> {
-        let start = self.maps.at(index, SEGMENT_RECORDS, MAP_RECORD_BYTES)?;
+        let start = self.maps.at(index, MAP_RECORD_BYTES)?;
         // SAFETY: mapped for as long as `self`, aligned to 512 bytes, words written as such.
         Some(unsafe { ring::table(start, RECORD_WORDS) })
     }
@@ -133,5 +136,5 @@ pub(super) fn chunk_offset(position: u64) -> usize {
 /// Bytes from `position` to the end of its chunk.
 #[inline]
 pub(super) fn chunk_rest(position: u64) -> usize {
-    CHUNK_BYTES as usize - chunk_offset(position)
+    (CHUNK_BYTES as usize).wrapping_sub(chunk_offset(position))
 }

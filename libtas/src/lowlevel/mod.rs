@@ -21,6 +21,7 @@ mod context;
 pub mod event;
 mod flow;
 mod lanes;
+mod lock;
 mod memory;
 mod poll;
 mod quarantine;

@@ -10,7 +10,7 @@ use super::{
 };
 use abi::{
     event::{event_flags, kernel_event, FlowEvent, KernelEvent},
-    pool::BUFFER_BYTES_MAX,
+    pool::{BUFFER_BYTES_MAX, CHUNK_SHIFT},
     region::RegionKind,
 };
 use std::{
@@ -54,7 +54,10 @@ impl Context {
         if freed {
             application.end_starving();
         }
-        chores.grow_pool |= application.is_pool_low();
+        if application.is_pool_low() {
+            self.flush_cache();
+            chores.grow_pool |= application.is_pool_low();
+        }
         if chores.grow_pool || chores.grow_maps {
             grow(application, &chores);
         }
@@ -114,6 +117,7 @@ impl Inner {
     }
 
     fn give_up_cache(&mut self, application: &Application) -> bool {
+        self.reclaim_idle(application);
         self.cache.flush(&application.depot);
         application.depot.len() > 0
     }
@@ -143,8 +147,7 @@ impl Inner {
             while count < events.len() && popped < RING_BATCH {
                 let Some(words) = self.incoming[core].pop() else { break };
                 popped += 1;
-                if let Some(event) = self.flow_event(FlowEvent::decode(words), application) {
-                    events[count] = event;
+                if self.flow_event(FlowEvent::decode(words), application, &mut events[count]) {
                     count += 1;
                 }
             }
@@ -157,26 +160,26 @@ impl Inner {
         count
     }
 
-    /// One entry from the fast path.
+    /// One entry from the fast path. True: it made `event`.
     #[inline]
-    pub(super) fn flow_event(&mut self, entry: FlowEvent, application: &Application) -> Option<Event> {
-        let Some(flow) = self.table.get(entry.flow) else {
+    pub(super) fn flow_event(&mut self, entry: FlowEvent, application: &Application, event: &mut Event) -> bool {
+        let known = self.table.get(entry.flow).filter(|flow| flow.generation == entry.generation);
+        let Some(flow) = known else {
             self.unknown_flow(entry);
-            return None;
+            return false;
         };
-        if flow.generation != entry.generation {
-            self.unknown_flow(entry);
-            return None;
-        }
-        let token = flow.token;
-        let mut flags = 0;
+        *event = Event::new(flow.token, 0);
         if entry.flags & event_flags::RX != 0 {
             match received(flow, entry) {
-                Some(news) => flags = news,
+                Some(0) => {}
+                Some(news) => {
+                    event.flags = news;
+                    if !flow.touched.load(Relaxed) {
+                        flow.touched.store(true, SeqCst);
+                        self.touched.push(entry.flow);
+                    }
+                }
                 None => self.refused += 1,
-            }
-            if flags != 0 && !flow.touched.swap(true, SeqCst) {
-                self.touched.push(entry.flow);
             }
         }
         if entry.flags & (event_flags::TX | event_flags::FIN_ACKED) != 0 {
@@ -188,22 +191,23 @@ impl Inner {
             if acked > end.wrapping_sub(una) {
                 // A repeated or late entry lies behind; what lies ahead of the data written is nonsense.
                 self.refused += u64::from((acked as i64) > 0);
-                return (flags != 0).then(|| Event::new(token, flags));
-            }
-            if entry.flags & event_flags::FIN_ACKED != 0
-                && tx == end
-                && flow.status.fetch_or(status::FINISH_ACKED, AcqRel) & status::FINISH_ACKED == 0
-            {
-                flags |= event::FINISHED;
-            }
-            if acked != 0 {
-                flow.snd_una.store(tx, Release);
-                if self.acknowledged(entry.flow, application) {
-                    flags |= event::WRITABLE;
+            } else {
+                if entry.flags & event_flags::FIN_ACKED != 0 && tx == end {
+                    event.flags |= finish_acknowledged(flow);
+                }
+                if acked != 0 {
+                    flow.snd_una.store(tx, SeqCst);
+                    self.settled = self.settled.wrapping_add(usize::from(tx == end));
+                    // Pairs with `Flow::wait_for_room`.
+                    let waits = flow.status.load(SeqCst) & (status::WANTS_ROOM | status::CLOSED) != 0;
+                    let is_past_chunk = (una ^ tx) >> CHUNK_SHIFT != 0;
+                    if (waits || is_past_chunk) && self.acknowledged(entry.flow, application) {
+                        event.flags |= event::WRITABLE;
+                    }
                 }
             }
         }
-        (flags != 0).then(|| Event::new(token, flags))
+        event.flags != 0
     }
 
     /// An entry for no connection of ours: late, nonsense, or early.
@@ -290,6 +294,13 @@ impl Inner {
         }
         Some(Event::failed(flow.token, errno))
     }
+}
+
+/// Our FIN and all data were acknowledged. News only once.
+#[cold]
+fn finish_acknowledged(flow: &Flow) -> u16 {
+    let before = flow.status.fetch_or(status::FINISH_ACKED, AcqRel);
+    if before & status::FINISH_ACKED == 0 { event::FINISHED } else { 0 }
 }
 
 /// Takes in a receive position. None when it makes no sense.

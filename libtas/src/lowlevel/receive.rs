@@ -4,9 +4,10 @@
 use super::{
     connection::Connection,
     flow::{Flow, Receive},
+    lock::Guard,
     memory::{chunk_offset, chunk_rest, map_index},
 };
-use std::sync::{atomic::Ordering::*, Arc, MutexGuard};
+use std::sync::{atomic::Ordering::*, Arc};
 
 impl Connection {
     /// Bytes that can be read now.
@@ -43,7 +44,7 @@ pub struct Readable<'a> {
     flow: &'a Arc<Flow>,
     start: u64,
     len: usize,
-    receive: MutexGuard<'a, Receive>,
+    receive: Guard<'a, Receive>,
 }
 
 impl Readable<'_> {

@@ -9,7 +9,7 @@ const PAGE_SHIFT: u32 = 9;
 /// Entries of a page: 4 KiB of pointers.
 const PAGE_ENTRIES: usize = 1 << PAGE_SHIFT;
 
-type Page = Box<[Option<Arc<Flow>>]>;
+type Page = Box<[Option<Arc<Flow>>; PAGE_ENTRIES]>;
 
 /// The connections whose events go to one context.
 pub(super) struct Table {
@@ -27,7 +27,7 @@ impl Table {
 
     #[inline]
     pub(super) fn get(&self, id: u32) -> Option<&Arc<Flow>> {
-        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?.get(id as usize & (PAGE_ENTRIES - 1))?.as_ref()
+        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?[id as usize & (PAGE_ENTRIES - 1)].as_ref()
     }
 
     /// Puts `flow` in its place; returns what was there: a connection that ended unnoticed.
@@ -37,7 +37,7 @@ impl Table {
             return Err(flow);
         }
         let Some(page) = self.pages.get_mut((id >> PAGE_SHIFT) as usize) else { return Err(flow) };
-        let page = page.get_or_insert_with(|| (0..PAGE_ENTRIES).map(|_| None).collect());
+        let page = page.get_or_insert_with(|| Box::new([const { None }; PAGE_ENTRIES]));
         let old = page[id as usize & (PAGE_ENTRIES - 1)].replace(flow);
         self.count += usize::from(old.is_none());
         Ok(old)
@@ -46,7 +46,7 @@ impl Table {
     /// Takes `flow` out, if it is there.
     pub(super) fn remove(&mut self, flow: &Flow) -> Option<Arc<Flow>> {
         let page = self.pages.get_mut((flow.id >> PAGE_SHIFT) as usize)?.as_mut()?;
-        let entry = page.get_mut(flow.id as usize & (PAGE_ENTRIES - 1))?;
+        let entry = &mut page[flow.id as usize & (PAGE_ENTRIES - 1)];
         if !std::ptr::eq(Arc::as_ptr(entry.as_ref()?), flow) {
             return None;
         }

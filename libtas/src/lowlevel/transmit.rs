@@ -5,22 +5,26 @@ use super::{
     connection::Connection,
     context::{Context, Inner},
     flow::{status, ChunkMap, Flow, Transmit},
+    lock::Guard,
     memory::{chunk_offset, chunk_rest},
 };
 use abi::pool::CHUNK_BYTES;
 use std::{
     io::IoSlice,
-    sync::{atomic::Ordering::*, Arc, MutexGuard},
+    sync::{atomic::Ordering::*, Arc},
 };
 
 /// Largest copy made under the context's lock: one chunk, as a second lock costs about as much.
 const LOCKED_COPY_MAX: usize = CHUNK_BYTES as usize;
 
+/// Nothing more can be written.
+const SHUT: u32 = status::FINISHED | status::CLOSED | status::FAILED;
+
 impl Connection {
     /// Bytes that a write would take now, memory permitting.
     #[inline]
     pub fn writable_bytes(&self) -> usize {
-        if self.flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+        if self.flow.has(SHUT) {
             return 0;
         }
         self.flow.room_bytes()
@@ -35,6 +39,23 @@ impl Connection {
     /// follows. Zero after [`Self::finish`] and after a failure.
     #[inline]
     pub fn write(&self, from: &[u8]) -> usize {
+        let flow = &self.flow;
+        let transmit = flow.transmit();
+        let start = flow.snd_end.load(Relaxed);
+        // The common case: a small write into the chunk that the last one went to.
+        let fits = from.len() <= chunk_rest(start).min(flow.room_bytes());
+        if fits && !from.is_empty() && flow.status.load(Relaxed) & SHUT == 0 && !transmit.map.lags(flow.snd_una.load(Relaxed)) {
+            let to = piece(flow, &transmit.map, start, from.len());
+            if to.len() == from.len() {
+                to.copy_from_slice(from);
+                let mut inner = transmit.context.lock();
+                if inner.lanes.has_room(flow.core) {
+                    send(flow, &transmit.context, inner, from.len());
+                    return from.len();
+                }
+            }
+        }
+        drop(transmit);
         self.write_pieces(from.len(), |skip, to| to.copy_from_slice(&from[skip..skip + to.len()]))
     }
 
@@ -57,20 +78,16 @@ impl Connection {
     }
 
     /// `fill(skip, to)` writes the bytes from `skip` on into `to`.
-    #[inline]
     fn write_pieces(&self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8])) -> usize {
         let flow = &self.flow;
         let mut transmit = flow.transmit();
-        let Transmit { context, map, wants_room, .. } = &mut *transmit;
+        let Transmit { context, map, .. } = &mut *transmit;
         let mut written = 0;
-        while written < bytes && !flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+        while written < bytes && !flow.has(SHUT) {
             let start = flow.snd_end.load(Relaxed);
             let want = (bytes - written).min(flow.room_bytes());
             let mut inner = context.lock();
-            let Some(got) = reserve(flow, map, &mut inner, start, want) else {
-                *wants_room = true;
-                break;
-            };
+            let Some(got) = reserve(flow, map, &mut inner, start, want) else { break };
             if got <= LOCKED_COPY_MAX {
                 fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
             } else {
@@ -80,11 +97,8 @@ impl Connection {
             }
             send(flow, context, inner, got);
             written += got;
-            if written < bytes {
-                *wants_room = true;
-                if got == want || !find_memory(flow, context) {
-                    break;
-                }
+            if written < bytes && !worth_another_try(flow, context, got, want) {
+                break;
             }
         }
         written
@@ -94,15 +108,14 @@ impl Connection {
     pub fn writable(&self, bytes: usize) -> Writable<'_> {
         let flow = &self.flow;
         let mut transmit = flow.transmit();
-        let Transmit { context, map, wants_room, .. } = &mut *transmit;
+        let Transmit { context, map, .. } = &mut *transmit;
         let start = flow.snd_end.load(Relaxed);
         let mut len = 0;
-        while !flow.has(status::FINISHED | status::CLOSED | status::FAILED) {
+        while !flow.has(SHUT) {
             let want = bytes.min(flow.room_bytes());
             let got = reserve(flow, map, &mut context.lock(), start, want);
             len = got.unwrap_or(0);
-            *wants_room |= len < bytes;
-            if got.is_none() || len == want || !find_memory(flow, context) {
+            if got.is_none() || len == bytes || !worth_another_try(flow, context, len, want) {
                 break;
             }
         }
@@ -123,7 +136,7 @@ impl Connection {
             }
             len += piece.len();
         }
-        let is_open = !flow.has(status::FINISHED | status::CLOSED | status::FAILED);
+        let is_open = !flow.has(SHUT);
         let len = if is_open { len.min(flow.room_bytes()) } else { 0 };
         transmit.map.keep(false);
         // Its drop gives back the chunks of a connection that has become idle.
@@ -157,7 +170,7 @@ fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, 
     let depot = &flow.application.depot;
     let una = flow.snd_una.load(Acquire);
     if map.lags(una) {
-        map.release(flow.record, una, start, &mut |chunk| inner.cache.give(chunk, depot));
+        map.release(flow.record, una, &mut |chunk| inner.cache.give(chunk, depot));
     }
     if want == 0 {
         return Some(0);
@@ -206,16 +219,15 @@ fn piece<'a>(flow: &'a Flow, map: &ChunkMap, position: u64, bytes: usize) -> &'a
 
 /// The next `bytes` are written: tells the fast path, and wakes its core if it sleeps.
 #[inline]
-fn send(flow: &Arc<Flow>, context: &Context, mut inner: MutexGuard<'_, Inner>, bytes: usize) {
+fn send(flow: &Arc<Flow>, context: &Context, mut inner: Guard<'_, Inner>, bytes: usize) {
     if bytes == 0 {
         return;
     }
     let end = flow.snd_end.load(Relaxed).wrapping_add(bytes as u64);
     flow.snd_end.store(end, Release);
     inner.lanes.announce(flow);
-    let pushed = inner.lanes.take_pushed();
     drop(inner);
-    context.wake_cores(pushed);
+    context.application().wake_core(flow.core);
 }
 
 /// Tells the fast path what changed.
@@ -227,10 +239,14 @@ pub(super) fn tell(flow: &Arc<Flow>, context: &Context) {
     context.wake_cores(pushed);
 }
 
-/// There were fewer chunks than needed. True: try again.
+/// A write got less than it asked for: `got` of `want`, where `want` is what the buffer has room for.
 #[cold]
-fn find_memory(flow: &Flow, context: &Context) -> bool {
-    // First, lest chunks that are freed in between go unnoticed.
+fn worth_another_try(flow: &Flow, context: &Context, got: usize, want: usize) -> bool {
+    let has_room = !flow.wait_for_room();
+    if got == want {
+        return has_room;
+    }
+    // There were too few chunks. This comes first, lest some that are freed in between go unnoticed.
     context.lock().starved.push(flow.id);
     flow.application.relieve()
 }
@@ -240,7 +256,7 @@ pub struct Writable<'a> {
     flow: &'a Arc<Flow>,
     start: u64,
     len: usize,
-    transmit: MutexGuard<'a, Transmit>,
+    transmit: Guard<'a, Transmit>,
 }
 
 impl Writable<'_> {
@@ -285,12 +301,8 @@ impl Writable<'_> {
 
 impl Drop for Writable<'_> {
     fn drop(&mut self) {
-        // An idle connection holds no chunk.
         let Transmit { context, map, .. } = &mut *self.transmit;
-        let (una, end) = (self.flow.snd_una.load(Relaxed), self.flow.snd_end.load(Relaxed));
-        if una == end {
-            let (depot, mut inner) = (&self.flow.application.depot, context.lock());
-            map.release(self.flow.record, una, end, &mut |chunk| inner.cache.give(chunk, depot));
-        }
+        let (depot, mut inner) = (&self.flow.application.depot, context.lock());
+        map.trim(self.flow.record, self.flow.snd_end.load(Relaxed), &mut |chunk| inner.cache.give(chunk, depot));
     }
 }

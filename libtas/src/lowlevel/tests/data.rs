@@ -28,6 +28,7 @@ fn poll(context: &Context) -> Vec<Event> {
 
 /// Chunks that are neither in the depot nor in the context's cache.
 fn held_chunks(world: &World) -> usize {
+    world.context.lock().settled = usize::MAX / 2;
     world.context.flush_cache();
     let (all, free) = world.application.transmit_chunks();
     all - free

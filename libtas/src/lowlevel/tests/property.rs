@@ -179,6 +179,7 @@ impl Model {
         }
         assert!(self.closed.is_empty(), "data was never announced");
         assert_eq!(self.world.context.statistics(), (0, 0));
+        self.world.context.lock().settled = usize::MAX / 2;
         self.world.context.flush_cache();
         let (all, free) = self.world.application.transmit_chunks();
         assert_eq!(all, free, "chunks leaked");
