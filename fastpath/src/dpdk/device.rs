@@ -90,8 +90,8 @@ impl Device {
         let offered = info.max_rx_queues.min(info.max_tx_queues);
         ensure!(
             queues <= offered,
-            "it has {offered} queue pairs; give it more (for net_tap and net_virtio_user nothing is needed but \
-             queues=N on net_vhost and net_virtio_user, qpairs=N on net_af_packet) or type --cores {offered}"
+            "{queues} cores need as many queue pairs, and it has {offered}. Type --cores {offered}, or give it more \
+             (queues={queues} for net_vhost and net_virtio_user, qpairs={queues} for net_af_packet)"
         );
         // SAFETY: the driver's name is a static string.
         let driver = unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned();

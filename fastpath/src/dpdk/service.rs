@@ -209,7 +209,8 @@ impl Service {
             if signals.read_signal().context("signalfd")?.is_some() {
                 return Ok(());
             }
-            notices::serve(&*self.channel, &self.cores, &mut self.tenants, &self.shared)?;
+            notices::serve(&*self.channel, &self.cores, &mut self.tenants, &self.shared)
+                .context("the slow path no longer answers; start it again, then tas-fastpath")?;
             ensure!(!self.cores.iter().any(CoreHandle::has_ended), "a core has ended");
         }
     }
