@@ -130,7 +130,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Sends a pure acknowledgement in `packet`, or in a new one.
     pub(crate) fn acknowledge_now(&mut self, flow: Flow<'m>, packet: Option<P::Packet>) {
-        self.send_empty(flow, packet, flow.hot.snd_nxt.get());
+        // Not `snd_nxt`, which a timeout has pulled back: the peer would find the ACK's sequence number
+        // unacceptable (RFC 9293 §3.10.7.4), and two sides that both resend would never hear each other.
+        self.send_empty(flow, packet, flow.hot.snd_max.get());
     }
 
     /// Sends a segment without data at `sequence`.
