@@ -25,7 +25,12 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
 /// True if a passed descriptor is an eventfd: writing to anything else might block.
 pub(super) fn is_eventfd(descriptor: BorrowedFd<'_>) -> bool {
     let link = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-    link.is_ok_and(|target| target.as_os_str() == "anon_inode:[eventfd]")
+    link.is_ok_and(|target| {
+        target
+            .as_os_str()
+            .as_encoded_bytes()
+            .starts_with(b"anon_inode:[eventfd")
+    })
 }
 
 /// Wakes whoever waits on an eventfd. One whose counter its owner has filled is left alone: it is
