@@ -44,7 +44,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 hot.snd_nxt.set(ack);
             }
             self.advance(flow, segment, state, una, ack);
-        } else if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 && window == old_window {
+        } else if segment.payload_bytes == 0
+            && segment.flags & flag::FIN == 0
+            && window == old_window
+        {
             self.duplicate(flow, una);
         }
         let private = &mut self.private[flow.id as usize];
@@ -56,7 +59,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             }
         }
         let end = hot.snd_end.get();
-        if nxt < end || private.has(bit::RESEND) || (nxt == end && state & hot_flags::FIN_QUEUED != 0) {
+        if nxt < end
+            || private.has(bit::RESEND)
+            || (nxt == end && state & hot_flags::FIN_QUEUED != 0)
+        {
             self.schedule(flow);
         }
         true
@@ -67,7 +73,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn advance(&mut self, flow: Flow<'m>, segment: &Segment, state: u32, una: u64, ack: u64) {
         let hot = flow.hot;
         let acked = ack.wrapping_sub(una) as u32;
-        hot.acked_bytes.set(hot.acked_bytes.get().wrapping_add(acked));
+        hot.acked_bytes
+            .set(hot.acked_bytes.get().wrapping_add(acked));
         if segment.flags & flag::ECE != 0 && state & hot_flags::ECN != 0 {
             self.congestion_echoed(flow, acked, ack);
         }
@@ -84,9 +91,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             flow.set_duplicates(0);
         }
         hot.snd_una.commit(ack);
-        if state & (hot_flags::FIN_SENT | hot_flags::FIN_ACKED) == hot_flags::FIN_SENT && ack > hot.snd_end.get() {
+        if state & (hot_flags::FIN_SENT | hot_flags::FIN_ACKED) == hot_flags::FIN_SENT
+            && ack > hot.snd_end.get()
+        {
             flow.set(hot_flags::FIN_ACKED);
-            self.kernel.report(KernelEntry { op: to_slow::FIN_ACKED, flow: flow.id, ..KernelEntry::default() });
+            self.kernel.report(KernelEntry {
+                op: to_slow::FIN_ACKED,
+                flow: flow.id,
+                ..KernelEntry::default()
+            });
         }
         self.announce(flow);
     }

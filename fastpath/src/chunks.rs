@@ -8,8 +8,8 @@ use crate::{
     word::Word,
 };
 use abi::pool::{
-    CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, MAP_SEGMENTS_MAX, POOL_SEGMENTS_MAX, SEGMENT_BYTES, SEGMENT_CHUNKS,
-    SEGMENT_RECEIVE_CHUNKS, SEGMENT_RECORDS,
+    CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, MAP_SEGMENTS_MAX, POOL_SEGMENTS_MAX, SEGMENT_BYTES,
+    SEGMENT_CHUNKS, SEGMENT_RECEIVE_CHUNKS, SEGMENT_RECORDS,
 };
 use ring::SharedBytes;
 use std::sync::atomic::AtomicU32;
@@ -47,7 +47,13 @@ fn first_piece(position: u64, len: usize) -> usize {
 impl<'m> Application<'m> {
     /// Without memory yet.
     pub(crate) fn new(id: u16) -> Self {
-        Self { id, pool: Vec::new(), maps: Vec::new(), free: Vec::with_capacity(KEEP + REFILL), pool_empty_at_us: 0 }
+        Self {
+            id,
+            pool: Vec::new(),
+            maps: Vec::new(),
+            free: Vec::with_capacity(KEEP + REFILL),
+            pool_empty_at_us: 0,
+        }
     }
 
     /// Adds a segment of the pool. False if the number or the size is wrong.
@@ -77,7 +83,10 @@ impl<'m> Application<'m> {
     /// The chunk with this number and the segment-relative offset of its first byte.
     #[inline]
     fn chunk(&self, number: u32) -> Option<(&SharedBytes<'m>, usize)> {
-        let segment = self.pool.get((number / SEGMENT_CHUNKS) as usize)?.as_ref()?;
+        let segment = self
+            .pool
+            .get((number / SEGMENT_CHUNKS) as usize)?
+            .as_ref()?;
         Some((segment, ((number % SEGMENT_CHUNKS) << CHUNK_SHIFT) as usize))
     }
 
@@ -86,7 +95,9 @@ impl<'m> Application<'m> {
     pub(crate) fn read(&self, record: Record<'m>, mut position: u64, mut into: &mut [u8]) -> bool {
         while !into.is_empty() {
             let word = record[MAP_ENTRIES as usize + entry(position)].get();
-            let Some((bytes, base)) = self.chunk(word.wrapping_sub(1)) else { return false };
+            let Some((bytes, base)) = self.chunk(word.wrapping_sub(1)) else {
+                return false;
+            };
             let (piece, rest) = into.split_at_mut(first_piece(position, into.len()));
             if !bytes.read(base + (position as u32 & (CHUNK_BYTES - 1)) as usize, piece) {
                 return false;
@@ -100,16 +111,26 @@ impl<'m> Application<'m> {
     /// Copies received bytes to `position`, taking chunks where the map has none. False if the pool
     /// is empty or an entry is wrong; what was copied so far does no harm.
     #[inline]
-    pub(crate) fn write(&mut self, shared: &Shared, record: Record<'m>, mut position: u64, mut from: &[u8]) -> bool {
+    pub(crate) fn write(
+        &mut self,
+        shared: &Shared,
+        record: Record<'m>,
+        mut position: u64,
+        mut from: &[u8],
+    ) -> bool {
         while !from.is_empty() {
             let slot = &record[entry(position)];
             let mut word = slot.get();
             if word == 0 {
-                let Some(chunk) = self.allocate(shared) else { return false };
+                let Some(chunk) = self.allocate(shared) else {
+                    return false;
+                };
                 word = chunk + 1;
                 slot.set(word);
             }
-            let Some((bytes, base)) = self.chunk(word.wrapping_sub(1)) else { return false };
+            let Some((bytes, base)) = self.chunk(word.wrapping_sub(1)) else {
+                return false;
+            };
             let (piece, rest) = from.split_at(first_piece(position, from.len()));
             if !bytes.write(base + (position as u32 & (CHUNK_BYTES - 1)) as usize, piece) {
                 return false;
@@ -151,7 +172,14 @@ impl<'m> Application<'m> {
     /// The application has read from `from` to `to`: frees the chunks it is done with, and the last,
     /// partly used one too if `idle` (nothing is left in it).
     #[inline]
-    pub(crate) fn free_read(&mut self, shared: &Shared, record: Record<'m>, from: u64, to: u64, idle: bool) {
+    pub(crate) fn free_read(
+        &mut self,
+        shared: &Shared,
+        record: Record<'m>,
+        from: u64,
+        to: u64,
+        idle: bool,
+    ) {
         let mut chunk = from >> CHUNK_SHIFT;
         let end = to >> CHUNK_SHIFT;
         while chunk < end {

@@ -57,7 +57,13 @@ enum Refused {
 
 impl<'m> Contexts<'m> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), active: Vec::new(), turn: 0, dirty: Vec::new(), wakes: Vec::new() }
+        Self {
+            slots: Vec::new(),
+            active: Vec::new(),
+            turn: 0,
+            dirty: Vec::new(),
+            wakes: Vec::new(),
+        }
     }
 
     /// Adds a context; one with the same id is replaced. False: an id or a length is out of range.
@@ -67,13 +73,21 @@ impl<'m> Contexts<'m> {
         }
         let from = Consumer::attach(memory.to_fast, memory.entries);
         let to = Producer::attach(memory.to_application, memory.entries);
-        let (Some(from), Some(to)) = (from, to) else { return false };
+        let (Some(from), Some(to)) = (from, to) else {
+            return false;
+        };
         self.remove(id);
         let index = usize::from(id);
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        self.slots[index] = Some(Context { owner: owner(application, id), from, to, waiting: WakeFlag::new(memory.waiting), dirty: false });
+        self.slots[index] = Some(Context {
+            owner: owner(application, id),
+            from,
+            to,
+            waiting: WakeFlag::new(memory.waiting),
+            dirty: false,
+        });
         self.active.push(id);
         true
     }
@@ -123,16 +137,23 @@ impl<'m> Contexts<'m> {
 
     /// True if an application has written an entry.
     pub(crate) fn is_ready(&self) -> bool {
-        self.slots.iter().flatten().any(|context| context.from.is_ready())
+        self.slots
+            .iter()
+            .flatten()
+            .any(|context| context.from.is_ready())
     }
 
     /// Takes up to `GROUP` entries of a context.
     #[inline]
     fn take(&mut self, id: u16, into: &mut [[u64; EVENT_WORDS]; GROUP]) -> (u32, usize) {
-        let Some(Some(context)) = self.slots.get_mut(usize::from(id)) else { return (0, 0) };
+        let Some(Some(context)) = self.slots.get_mut(usize::from(id)) else {
+            return (0, 0);
+        };
         let mut count = 0;
         while let Some(place) = into.get_mut(count) {
-            let Some(words) = context.from.pop() else { break };
+            let Some(words) = context.from.pop() else {
+                break;
+            };
             *place = words;
             count += 1;
         }
@@ -153,7 +174,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             if self.contexts.turn >= active {
                 self.contexts.turn = 0;
             }
-            let Some(id) = self.contexts.active.get(self.contexts.turn).copied() else { continue };
+            let Some(id) = self.contexts.active.get(self.contexts.turn).copied() else {
+                continue;
+            };
             let mut left = self.config.context_entries;
             while left > 0 {
                 let (owner, count) = self.contexts.take(id, &mut entries);
@@ -187,18 +210,35 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.status.count(Counter::RefusedEntries);
         if *refused == Refused::Fault {
             let value = u64::from(owner as u16);
-            self.kernel.hint(KernelEntry { op: to_slow::FAULT, flow: NONE, value, ..KernelEntry::default() });
+            self.kernel.hint(KernelEntry {
+                op: to_slow::FAULT,
+                flow: NONE,
+                value,
+                ..KernelEntry::default()
+            });
         }
     }
 
     /// Checks an entry and carries it out.
     #[inline(always)]
     fn apply(&mut self, owner: u32, event: FlowEvent) -> Result<(), Refused> {
-        if !self.private.get(event.flow as usize).ok_or(Refused::Fault)?.has(bit::OURS) {
+        if !self
+            .private
+            .get(event.flow as usize)
+            .ok_or(Refused::Fault)?
+            .has(bit::OURS)
+        {
             self.catch_up(event.flow);
         }
-        let private = self.private.get(event.flow as usize).ok_or(Refused::Fault)?;
-        let hot = self.tables.hot.get(event.flow as usize).ok_or(Refused::Fault)?;
+        let private = self
+            .private
+            .get(event.flow as usize)
+            .ok_or(Refused::Fault)?;
+        let hot = self
+            .tables
+            .hot
+            .get(event.flow as usize)
+            .ok_or(Refused::Fault)?;
         if !private.has(bit::OURS) || hot.generation.get() != event.generation {
             return Err(Refused::Stale);
         }
@@ -207,7 +247,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if owner_application(hot.owner.get()) != owner_application(owner) {
             return Err(Refused::Fault);
         }
-        let flow = Flow { id: event.flow, hot };
+        let flow = Flow {
+            id: event.flow,
+            hot,
+        };
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }

@@ -101,7 +101,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let flows = tables.hot.len();
         let capabilities = port.capabilities();
         let mut core = Self {
-            mac: config.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte)),
+            mac: config
+                .mac
+                .iter()
+                .fold(0, |mac, byte| mac << 8 | u64::from(*byte)),
             offload: capabilities.tx_checksum,
             spread: capabilities.steer_in_software,
             now_us,
@@ -168,19 +171,31 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// An id above its limit or a region that is too short; nothing was changed then.
     pub fn command(&mut self, command: Command<'m>) -> Result<(), AttachError> {
         match command {
-            Command::AddContext { context, application, memory } => {
+            Command::AddContext {
+                context,
+                application,
+                memory,
+            } => {
                 if !self.contexts.add(context, application, &memory) {
                     return Err(AttachError::TooShort("context rings"));
                 }
                 self.announce_unannounced();
             }
             Command::RemoveContext { context } => self.contexts.remove(context),
-            Command::AddPoolSegment { application, segment, bytes } => {
+            Command::AddPoolSegment {
+                application,
+                segment,
+                bytes,
+            } => {
                 if !self.application(application)?.add_pool(segment, bytes) {
                     return Err(AttachError::TooShort("pool segment"));
                 }
             }
-            Command::AddMapSegment { application, segment, words } => {
+            Command::AddMapSegment {
+                application,
+                segment,
+                words,
+            } => {
                 if !self.application(application)?.add_maps(segment, words) {
                     return Err(AttachError::TooShort("map segment"));
                 }

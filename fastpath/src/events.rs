@@ -43,7 +43,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             if !private.has(bit::OURS) {
                 continue;
             }
-            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let Some(hot) = self.tables.hot.get(id as usize) else {
+                continue;
+            };
             let flow = Flow { id, hot };
             match self.push_event(flow) {
                 Delivery::Done => {}
@@ -69,7 +71,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return Delivery::Done;
         }
         let state = hot.flags.get();
-        let Some(context) = self.contexts.of(owner) else { return Delivery::Nobody };
+        let Some(context) = self.contexts.of(owner) else {
+            return Delivery::Nobody;
+        };
         let mut flags = event_flags::RX | event_flags::TX;
         if state & hot_flags::FIN_RECEIVED != 0 {
             flags |= event_flags::FIN;
@@ -82,7 +86,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             flags,
             generation: hot.generation.get(),
             // Without the peer's FIN, without ours.
-            rx: hot.rcv_nxt.get().wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
+            rx: hot
+                .rcv_nxt
+                .get()
+                .wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
             tx: hot.snd_una.get().min(hot.snd_end.get()),
         };
         if !context.to.push(event.encode()) {
@@ -104,7 +111,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         for (id, hot) in self.tables.hot.iter().enumerate() {
-            let ours = self.private.get(id).is_some_and(|private| private.has(bit::OURS));
+            let ours = self
+                .private
+                .get(id)
+                .is_some_and(|private| private.has(bit::OURS));
             if ours {
                 self.announce(Flow { id: id as u32, hot });
             }

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The rings between this core and the slow path, with a packet slot per entry.
 
-use crate::{
-    memory::CoreMemory,
-    status::Status,
-};
+use crate::{memory::CoreMemory, status::Status};
 use abi::{
     core_status::Counter,
     kernel_ring::{to_slow, KernelEntry, KERNEL_WORDS},
@@ -58,10 +55,17 @@ impl<'m> Kernel<'m> {
         if !self.drained() || self.to.free() == 0 {
             return status.count(Counter::SlowpathFull);
         }
-        if frame.len() > PACKET_SLOT_BYTES as usize || !self.to_slots.write(slot(self.to.position()), frame) {
+        if frame.len() > PACKET_SLOT_BYTES as usize
+            || !self.to_slots.write(slot(self.to.position()), frame)
+        {
             return status.count(Counter::Malformed);
         }
-        self.push(KernelEntry { op: to_slow::PACKET, reason, flow, value: frame.len() as u64 });
+        self.push(KernelEntry {
+            op: to_slow::PACKET,
+            reason,
+            flow,
+            value: frame.len() as u64,
+        });
         status.count(Counter::ToSlowpath);
     }
 
@@ -103,7 +107,10 @@ impl<'m> Kernel<'m> {
             return None;
         }
         let slot = slot(self.from.position());
-        self.from.pop().map(|words| Operation { entry: KernelEntry::decode(words), slot })
+        self.from.pop().map(|words| Operation {
+            entry: KernelEntry::decode(words),
+            slot,
+        })
     }
 
     /// Copies the frame of an operation that was not committed yet.

@@ -25,7 +25,10 @@ impl Lookup {
     /// Room for `flows` flows at a load of at most one half.
     pub(crate) fn new(flows: usize) -> Self {
         let slots = flows.max(8).next_power_of_two() * 2;
-        Self { slots: vec![0; slots].into_boxed_slice(), mask: slots - 1 }
+        Self {
+            slots: vec![0; slots].into_boxed_slice(),
+            mask: slots - 1,
+        }
     }
 
     #[inline]
@@ -124,7 +127,12 @@ impl Lookup {
 /// The hash of an installed flow.
 #[inline]
 pub(crate) fn flow_hash(key: u64, hot: &HotFlow) -> u64 {
-    hash(key, hot.remote_ip.get(), hot.local_ip.get(), hot.ports.get())
+    hash(
+        key,
+        hot.remote_ip.get(),
+        hot.local_ip.get(),
+        hot.ports.get(),
+    )
 }
 
 #[cfg(test)]
@@ -137,7 +145,9 @@ mod tests {
     fn agrees_with_a_map() {
         let mut table = Lookup::new(64);
         let mut model: HashMap<u32, u64> = HashMap::new();
-        let hashes: Vec<u64> = (0..64u64).map(|flow| (flow % 7) << 32 | (120 + flow % 9)).collect();
+        let hashes: Vec<u64> = (0..64u64)
+            .map(|flow| (flow % 7) << 32 | (120 + flow % 9))
+            .collect();
         let mut random = 88_172_645_463_325_252u64;
         for step in 0..20_000 {
             random ^= random << 13;
@@ -153,13 +163,20 @@ mod tests {
             }
             for probe in 0..64u32 {
                 let found = table.find(hashes[probe as usize], |candidate| candidate == probe);
-                assert_eq!(found.is_some(), model.contains_key(&probe), "step {step} flow {probe}");
+                assert_eq!(
+                    found.is_some(),
+                    model.contains_key(&probe),
+                    "step {step} flow {probe}"
+                );
             }
         }
     }
 
     #[test]
     fn the_key_changes_the_hash() {
-        assert_ne!(hash(1, 0x0a00_0001, 0x0a00_0002, 80 << 16 | 5000), hash(2, 0x0a00_0001, 0x0a00_0002, 80 << 16 | 5000));
+        assert_ne!(
+            hash(1, 0x0a00_0001, 0x0a00_0002, 80 << 16 | 5000),
+            hash(2, 0x0a00_0001, 0x0a00_0002, 80 << 16 | 5000)
+        );
     }
 }

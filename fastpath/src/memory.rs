@@ -2,9 +2,15 @@
 //! The memory a core works in, and the commands that change it while it runs.
 
 use crate::config::ConfigError;
-use std::sync::atomic::{AtomicU32, AtomicU64};
-use abi::{adjacency::Adjacency, clock::ClockPage, core_status::CoreStatus, flow::{ColdFlow, HotFlow}, recovery::RecoveryBlock};
+use abi::{
+    adjacency::Adjacency,
+    clock::ClockPage,
+    core_status::CoreStatus,
+    flow::{ColdFlow, HotFlow},
+    recovery::RecoveryBlock,
+};
 use ring::SharedBytes;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// The tables every core shares.
 #[derive(Clone, Copy)]

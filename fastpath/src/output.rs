@@ -10,7 +10,12 @@ use crate::{
     private::bit,
     word::Word,
 };
-use abi::{adjacency::RESOLVED, clock::timestamp_value, core_status::Counter, flow::{hot_flags, NONE}};
+use abi::{
+    adjacency::RESOLVED,
+    clock::timestamp_value,
+    core_status::Counter,
+    flow::{hot_flags, NONE},
+};
 
 const MAC_MASK: u64 = (1 << 48) - 1;
 /// Most SACK blocks beside timestamps (RFC 2018 §3).
@@ -69,9 +74,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Sets the frame's length and writes the headers of a segment of `flow`. The payload follows
     /// at the returned offset. `None`: the next hop is unknown.
     #[inline]
-    pub(crate) fn write_headers(&mut self, flow: Flow<'m>, packet: &mut P::Packet, sequence: u64, flags: u8, payload: usize, ecn: u8) -> Option<usize> {
+    pub(crate) fn write_headers(
+        &mut self,
+        flow: Flow<'m>,
+        packet: &mut P::Packet,
+        sequence: u64,
+        flags: u8,
+        payload: usize,
+        ecn: u8,
+    ) -> Option<usize> {
         let hot = flow.hot;
-        let mac = self.tables.adjacencies.get(hot.adjacency.get() as usize)?.mac.get();
+        let mac = self
+            .tables
+            .adjacencies
+            .get(hot.adjacency.get() as usize)?
+            .mac
+            .get();
         if mac & RESOLVED == 0 {
             return None;
         }
@@ -111,7 +129,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             },
         );
         if timestamps {
-            header::write_timestamps(frame, timestamp_value(self.now_us, ts_offset), hot.ts_recent.get());
+            header::write_timestamps(
+                frame,
+                timestamp_value(self.now_us, ts_offset),
+                hot.ts_recent.get(),
+            );
         }
         Some(PLAIN_BYTES.wrapping_add(options))
     }
@@ -137,9 +159,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Sends a segment without data at `sequence`.
     pub(crate) fn send_empty(&mut self, flow: Flow<'m>, packet: Option<P::Packet>, sequence: u64) {
-        let Some(mut packet) = packet.or_else(|| self.allocate()) else { return };
+        let Some(mut packet) = packet.or_else(|| self.allocate()) else {
+            return;
+        };
         packet.clear_tx_offload();
-        let Some(offset) = self.write_headers(flow, &mut packet, sequence, 0, 0, 0) else { return };
+        let Some(offset) = self.write_headers(flow, &mut packet, sequence, 0, 0, 0) else {
+            return;
+        };
         let mut header_bytes = offset;
         if flow.hot.recovery.get() != NONE && flow.has(hot_flags::SACK) {
             header_bytes += self.append_sack(flow, &mut packet, offset);
@@ -197,7 +223,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let private = &mut self.private[id as usize];
             private.bits &= !bit::IN_ACKS;
             let (ours, owed_since) = (private.has(bit::OURS), private.ack_since_us);
-            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let Some(hot) = self.tables.hot.get(id as usize) else {
+                continue;
+            };
             let flow = Flow { id, hot };
             if !ours || !flow.has(hot_flags::ACK_PENDING) {
                 continue;

@@ -96,7 +96,10 @@ pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) 
     }
     let total = usize::from(be16(h, 16));
     let tcp_bytes = usize::from(h[46] >> 4) * 4;
-    if total + ETHERNET_BYTES > frame.len() || tcp_bytes < TCP_BYTES || IPV4_BYTES + tcp_bytes > total {
+    if total + ETHERNET_BYTES > frame.len()
+        || tcp_bytes < TCP_BYTES
+        || IPV4_BYTES + tcp_bytes > total
+    {
         return Verdict::Malformed;
     }
     match checksums {
@@ -147,7 +150,9 @@ fn parse_short(frame: &[u8]) -> Verdict {
         None => Verdict::Malformed,
         Some([0x08, 0x00]) => match (frame.get(14), frame.get(23)) {
             // Fragments and options of TCP are longer than this or useless.
-            (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => Verdict::NotTcp,
+            (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => {
+                Verdict::NotTcp
+            }
             _ => Verdict::Malformed,
         },
         Some(_) => Verdict::NotTcp,
@@ -156,8 +161,12 @@ fn parse_short(frame: &[u8]) -> Verdict {
 
 /// True if the IPv4 header's and the TCP segment's checksum hold. `total` is the IPv4 total length.
 fn verify(frame: &[u8], total: usize) -> bool {
-    let Some(datagram) = frame.get(ETHERNET_BYTES..ETHERNET_BYTES + total) else { return false };
-    let Some((header, tcp)) = datagram.split_at_checked(IPV4_BYTES) else { return false };
+    let Some(datagram) = frame.get(ETHERNET_BYTES..ETHERNET_BYTES + total) else {
+        return false;
+    };
+    let Some((header, tcp)) = datagram.split_at_checked(IPV4_BYTES) else {
+        return false;
+    };
     if checksum::finish(checksum::sum(header)) != 0 {
         return false;
     }
@@ -185,11 +194,15 @@ fn parse_options_slowly(mut rest: &[u8], segment: &mut Segment) {
             0 => return,
             1 => rest = after,
             _ => {
-                let Some(len) = after.first().map(|len| usize::from(*len)) else { return };
+                let Some(len) = after.first().map(|len| usize::from(*len)) else {
+                    return;
+                };
                 if len < 2 {
                     return;
                 }
-                let Some((option, next)) = rest.split_at_checked(len) else { return };
+                let Some((option, next)) = rest.split_at_checked(len) else {
+                    return;
+                };
                 if let [8, 10, a, b, c, d, _, _, _, _] = option {
                     segment.timestamps = true;
                     segment.ts_value = u32::from_be_bytes([*a, *b, *c, *d]);

@@ -111,7 +111,10 @@ pub struct Batch<K> {
 
 impl<K> Default for Batch<K> {
     fn default() -> Self {
-        Self { slots: [const { None }; BATCH_MAX], len: 0 }
+        Self {
+            slots: [const { None }; BATCH_MAX],
+            len: 0,
+        }
     }
 }
 
@@ -165,10 +168,15 @@ impl<K> Batch<K> {
     /// Removes the first `count` places, dropping what is still in them, and moves the rest to the front.
     #[inline]
     pub fn remove_front(&mut self, count: usize) {
-        let Some(used) = self.slots.get_mut(..self.len) else { return };
+        let Some(used) = self.slots.get_mut(..self.len) else {
+            return;
+        };
         let count = count.min(used.len());
         if let Some(front) = used.get_mut(..count) {
-            front.iter_mut().filter(|slot| slot.is_some()).for_each(|slot| *slot = None);
+            front
+                .iter_mut()
+                .filter(|slot| slot.is_some())
+                .for_each(|slot| *slot = None);
         }
         if count < used.len() {
             used.rotate_left(count);

@@ -29,7 +29,10 @@ const LATEST_WORD: usize = 1;
 
 impl Intervals {
     pub(crate) fn load(block: &RecoveryBlock) -> Self {
-        let mut intervals = Self { count: (block.count.get() as usize).min(INTERVALS), ..Self::default() };
+        let mut intervals = Self {
+            count: (block.count.get() as usize).min(INTERVALS),
+            ..Self::default()
+        };
         for (to, from) in intervals.list.iter_mut().zip(&block.intervals) {
             *to = (from.start.get(), from.end.get());
         }
@@ -132,7 +135,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Keeps data beyond a gap. What cannot be kept is dropped: the peer sends it again.
     #[cold]
-    pub(crate) fn take_out_of_order(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) {
+    pub(crate) fn take_out_of_order(
+        &mut self,
+        flow: Flow<'m>,
+        arrival: Arrival,
+        packet: &P::Packet,
+    ) {
         let Some(block) = self.block_or_new(flow) else {
             return self.status.count(Counter::OutOfOrderDropped);
         };
@@ -154,9 +162,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// In-order data reached `next`: joins what was kept. Sets the arrival's FIN if the kept FIN is next.
     #[cold]
     pub(crate) fn absorb(&mut self, flow: Flow<'m>, next: u64, arrival: &mut Arrival) -> u64 {
-        let Some(block) = self.block(flow) else { return next };
+        let Some(block) = self.block(flow) else {
+            return next;
+        };
         let mut intervals = Intervals::load(block);
-        let next = if arrival.fin { next } else { intervals.absorb(next) };
+        let next = if arrival.fin {
+            next
+        } else {
+            intervals.absorb(next)
+        };
         intervals.store(block);
         let fin = block.reserved[FIN_WORD].get();
         if fin != 0 && fin <= next {
@@ -180,12 +194,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Writes SACK blocks, the latest first (RFC 2018 §4), as many as fit. Returns how many.
     pub(crate) fn sack_blocks(&self, flow: Flow<'m>, out: &mut [u8]) -> usize {
-        let Some(block) = self.block(flow) else { return 0 };
+        let Some(block) = self.block(flow) else {
+            return 0;
+        };
         let intervals = Intervals::load(block);
         let latest = block.reserved[LATEST_WORD].get();
         let is_latest = |interval: &&(u64, u64)| interval.0 <= latest && latest < interval.1;
         let first = intervals.as_slice().iter().filter(is_latest);
-        let others = intervals.as_slice().iter().filter(|interval| !is_latest(interval));
+        let others = intervals
+            .as_slice()
+            .iter()
+            .filter(|interval| !is_latest(interval));
         let mut blocks = 0;
         for ((start, end), bytes) in first.chain(others).zip(out.chunks_exact_mut(8)) {
             bytes[..4].copy_from_slice(&(*start as u32).to_be_bytes());

@@ -61,7 +61,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             fin: segment.flags & flag::FIN != 0,
             urgent: false,
         };
-        let end = start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
+        let end = start
+            .wrapping_add(arrival.bytes as u64)
+            .wrapping_add(u64::from(arrival.fin));
         if start != rcv_nxt || end > flow.advertised(rcv_nxt) {
             match trim(flow, rcv_nxt, arrival) {
                 Some(trimmed) => arrival = trimmed,
@@ -90,7 +92,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[cold]
     fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: &P::Packet) {
         if segment.flags & (flag::SYN | flag::RST) != 0 {
-            self.kernel.packet(reason::FLAGS, flow.id, packet.data(), &self.status);
+            self.kernel
+                .packet(reason::FLAGS, flow.id, packet.data(), &self.status);
         } else {
             self.status.count(Counter::Unacceptable);
         }
@@ -132,10 +135,19 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Takes data and FIN, both already within the window.
     #[inline(always)]
-    fn take_data(&mut self, flow: Flow<'m>, segment: &Segment, mut arrival: Arrival, rcv_nxt: u64, packet: P::Packet) {
+    fn take_data(
+        &mut self,
+        flow: Flow<'m>,
+        segment: &Segment,
+        mut arrival: Arrival,
+        rcv_nxt: u64,
+        packet: P::Packet,
+    ) {
         let hot = flow.hot;
         let state = hot.flags.get();
-        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0 && !self.may_take(flow, arrival) {
+        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0
+            && !self.may_take(flow, arrival)
+        {
             return;
         }
         if state & hot_flags::ECN != 0 && arrival.bytes > 0 {
@@ -155,16 +167,25 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if arrival.fin {
             next = next.wrapping_add(1);
             flow.set(hot_flags::FIN_RECEIVED);
-            self.kernel.report(KernelEntry { op: to_slow::FIN_RECEIVED, flow: flow.id, ..KernelEntry::default() });
+            self.kernel.report(KernelEntry {
+                op: to_slow::FIN_RECEIVED,
+                flow: flow.id,
+                ..KernelEntry::default()
+            });
         }
         // The commit point: everything before is stored, nothing after is acknowledged.
         hot.rcv_nxt.commit(next);
-        self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
+        self.status
+            .add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
         self.announce(flow);
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
         let full = 2 * flow.scale().mss();
         // RFC 9293 §3.8.6.3: at least every second full segment.
-        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= full {
+        if arrival.urgent
+            || arrival.fin
+            || self.config.delayed_ack_us == 0
+            || unacknowledged >= full
+        {
             self.acknowledge_now(flow, Some(packet));
         } else {
             self.acknowledge_later(flow);
@@ -179,7 +200,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return false;
         }
         if arrival.bytes > 0 {
-            self.kernel.hint(KernelEntry { op: to_slow::DATA_AFTER_CLOSE, flow: flow.id, ..KernelEntry::default() });
+            self.kernel.hint(KernelEntry {
+                op: to_slow::DATA_AFTER_CLOSE,
+                flow: flow.id,
+                ..KernelEntry::default()
+            });
             return false;
         }
         true
@@ -210,12 +235,19 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     pub(crate) fn store(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) -> bool {
         let number = owner_application(flow.hot.owner.get());
-        let Some(application) = self.applications.get_mut(usize::from(number)).and_then(Option::as_mut) else {
+        let Some(application) = self
+            .applications
+            .get_mut(usize::from(number))
+            .and_then(Option::as_mut)
+        else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
-        let bytes = packet.data().get(arrival.offset..arrival.offset + arrival.bytes);
-        let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get())) else {
+        let bytes = packet
+            .data()
+            .get(arrival.offset..arrival.offset + arrival.bytes);
+        let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get()))
+        else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
@@ -225,7 +257,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.status.count(Counter::PoolEmpty);
         if self.now_us.wrapping_sub(application.pool_empty_at_us) >= POOL_EMPTY_INTERVAL_US {
             application.pool_empty_at_us = self.now_us;
-            self.kernel.hint(KernelEntry { op: to_slow::POOL_EMPTY, flow: flow.id, value: number.into(), ..KernelEntry::default() });
+            self.kernel.hint(KernelEntry {
+                op: to_slow::POOL_EMPTY,
+                flow: flow.id,
+                value: number.into(),
+                ..KernelEntry::default()
+            });
         }
         false
     }
@@ -236,7 +273,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 pub(crate) fn trim(flow: Flow<'_>, rcv_nxt: u64, mut arrival: Arrival) -> Option<Arrival> {
     // Rounding of a scaled window must not let the buffer map wrap.
     let edge = flow.advertised(rcv_nxt).min(flow.map_edge()).max(rcv_nxt);
-    let end = arrival.start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
+    let end = arrival
+        .start
+        .wrapping_add(arrival.bytes as u64)
+        .wrapping_add(u64::from(arrival.fin));
     if end == arrival.start {
         // At the very edge too: a sender that filled the window acknowledges from there.
         return (arrival.start >= rcv_nxt && arrival.start <= edge).then_some(arrival);

@@ -4,16 +4,16 @@
 //! free lists and comes here to exchange them by the dozen.
 
 use crate::memory::Tables;
+use abi::{
+    flow::{owner_application, slot_state, ColdFlow, HotFlow},
+    pool::{CHUNK_SHIFT, MAP_ENTRIES, SEGMENT_CHUNKS, SEGMENT_RECEIVE_CHUNKS, SEGMENT_RECORDS},
+};
 use std::{
     collections::HashMap,
     sync::{
         atomic::{AtomicU8, Ordering::Relaxed},
         Mutex, MutexGuard, PoisonError,
     },
-};
-use abi::{
-    flow::{owner_application, slot_state, ColdFlow, HotFlow},
-    pool::{CHUNK_SHIFT, MAP_ENTRIES, SEGMENT_CHUNKS, SEGMENT_RECEIVE_CHUNKS, SEGMENT_RECORDS},
 };
 
 /// Words of a buffer map record: receive entries, then transmit entries.
@@ -72,20 +72,32 @@ impl Shared {
     pub fn adopt(&self, tables: &Tables<'_>, applications: &[Adopted<'_>]) {
         let mut used: HashMap<u16, (Vec<bool>, &Adopted<'_>)> = applications
             .iter()
-            .map(|a| (a.application, (vec![false; (a.pool_segments * SEGMENT_CHUNKS) as usize], a)))
+            .map(|a| {
+                (
+                    a.application,
+                    (vec![false; (a.pool_segments * SEGMENT_CHUNKS) as usize], a),
+                )
+            })
             .collect();
         for (cold, hot) in tables.cold.iter().zip(tables.hot) {
             if cold.state.load(Relaxed) != slot_state::INSTALLED {
                 continue;
             }
-            if let Some((chunks, adopted)) = used.get_mut(&owner_application(cold.owner.load(Relaxed))) {
+            if let Some((chunks, adopted)) =
+                used.get_mut(&owner_application(cold.owner.load(Relaxed)))
+            {
                 mark_used(cold, hot, &adopted.maps, chunks);
             }
         }
         for (application, (chunks, adopted)) in used {
             let free = (0..adopted.pool_segments).rev().flat_map(segment_chunks);
-            let free = free.filter(|chunk| chunks.get(*chunk as usize) == Some(&false)).collect();
-            let depot = Depot { free, chunks: (adopted.pool_segments * SEGMENT_RECEIVE_CHUNKS) as usize };
+            let free = free
+                .filter(|chunk| chunks.get(*chunk as usize) == Some(&false))
+                .collect();
+            let depot = Depot {
+                free,
+                chunks: (adopted.pool_segments * SEGMENT_RECEIVE_CHUNKS) as usize,
+            };
             lock(&self.depots).insert(application, depot);
         }
     }
@@ -105,7 +117,9 @@ impl Shared {
 
     /// Free receive chunks of an application that no core holds privately.
     pub fn free_chunks(&self, application: u16) -> usize {
-        lock(&self.depots).get(&application).map_or(0, |depot| depot.free.len())
+        lock(&self.depots)
+            .get(&application)
+            .map_or(0, |depot| depot.free.len())
     }
 
     /// Moves up to `count` free chunks of `application` to `into`.
@@ -137,7 +151,10 @@ impl Shared {
     /// The core that probably owns the flow with this hash.
     #[inline]
     pub(crate) fn hint(&self, hash: u64) -> Option<usize> {
-        let hint = self.hints.get(hash as usize & (self.hints.len() - 1))?.load(Relaxed);
+        let hint = self
+            .hints
+            .get(hash as usize & (self.hints.len() - 1))?
+            .load(Relaxed);
         (hint as usize).checked_sub(1)
     }
 
@@ -157,10 +174,18 @@ fn segment_chunks(segment: u32) -> impl DoubleEndedIterator<Item = u32> {
 }
 
 /// Marks the chunks that hold received data the application has not read yet.
-fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[std::sync::atomic::AtomicU32]], chunks: &mut [bool]) {
+fn mark_used(
+    cold: &ColdFlow,
+    hot: &HotFlow,
+    maps: &[&[std::sync::atomic::AtomicU32]],
+    chunks: &mut [bool],
+) {
     let record = cold.buffers.load(Relaxed);
     let first = (record % SEGMENT_RECORDS) as usize * RECORD_WORDS;
-    let Some(words) = maps.get((record / SEGMENT_RECORDS) as usize).and_then(|m| m.get(first..first + RECORD_WORDS)) else {
+    let Some(words) = maps
+        .get((record / SEGMENT_RECORDS) as usize)
+        .and_then(|m| m.get(first..first + RECORD_WORDS))
+    else {
         return;
     };
     let (read, next) = (hot.rcv_read.load(Relaxed), hot.rcv_nxt.load(Relaxed));
@@ -169,8 +194,13 @@ fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[std::sync::atomic::Atomic
         return;
     }
     for chunk_position in (read >> CHUNK_SHIFT)..=(next.wrapping_sub(1) >> CHUNK_SHIFT) {
-        let Some(word) = words.get(chunk_position as usize & (MAP_ENTRIES as usize - 1)) else { continue };
-        if let Some(used) = (word.load(Relaxed) as usize).checked_sub(1).and_then(|chunk| chunks.get_mut(chunk)) {
+        let Some(word) = words.get(chunk_position as usize & (MAP_ENTRIES as usize - 1)) else {
+            continue;
+        };
+        if let Some(used) = (word.load(Relaxed) as usize)
+            .checked_sub(1)
+            .and_then(|chunk| chunks.get_mut(chunk))
+        {
             *used = true;
         }
     }

@@ -65,7 +65,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let state = flow.hot.flags.get();
         if state & hot_flags::ACTIVE == 0 {
             flow.hot.flags.set(state | hot_flags::ACTIVE);
-            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
+            self.kernel.report(KernelEntry {
+                op: to_slow::ACTIVE,
+                flow: flow.id,
+                ..KernelEntry::default()
+            });
         }
         self.schedule(flow);
     }
@@ -74,17 +78,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn transmit_ready(&mut self) {
         if !self.wheel.is_empty() {
             let ready = &mut self.ready;
-            self.wheel.advance(self.now_us, &mut self.private, |flow, private| {
-                private.bits = private.bits & !bit::IN_WHEEL | bit::IN_READY;
-                ready.push(flow);
-            });
+            self.wheel
+                .advance(self.now_us, &mut self.private, |flow, private| {
+                    private.bits = private.bits & !bit::IN_WHEEL | bit::IN_READY;
+                    ready.push(flow);
+                });
         }
         let mut budget = 2 * self.config.batch;
         for _ in 0..self.ready.len() {
             if budget == 0 || !self.has_tx_room() {
                 return;
             }
-            if let Some(hot) = self.ready.nth(2).and_then(|id| self.tables.hot.get(id as usize)) {
+            if let Some(hot) = self
+                .ready
+                .nth(2)
+                .and_then(|id| self.tables.hot.get(id as usize))
+            {
                 P::prefetch(&hot.snd_end);
             }
             let Some(id) = self.ready.pop() else { return };
@@ -93,7 +102,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             if !private.has(bit::OURS) {
                 continue;
             }
-            let Some(hot) = self.tables.hot.get(id as usize) else { continue };
+            let Some(hot) = self.tables.hot.get(id as usize) else {
+                continue;
+            };
             let flow = Flow { id, hot };
             match self.transmit_flow(flow, &mut budget) {
                 Next::Done => {}
@@ -115,14 +126,18 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 return Next::Done;
             }
             let (byte_time, next_send_ns) = (private.byte_time, private.next_send_ns);
-            let Some(plan) = self.plan(flow) else { return Next::Done };
+            let Some(plan) = self.plan(flow) else {
+                return Next::Done;
+            };
             if byte_time != 0 && next_send_ns > self.now_us.wrapping_mul(1000) {
                 return Next::At(next_send_ns.div_ceil(1000));
             }
             if *budget == 0 || !self.has_tx_room() {
                 return Next::Again;
             }
-            let Some(packet) = self.allocate() else { return Next::Again };
+            let Some(packet) = self.allocate() else {
+                return Next::Again;
+            };
             *budget = budget.wrapping_sub(1);
             if !self.send_segment(flow, plan, packet) || plan.last {
                 return Next::Done;
@@ -149,7 +164,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             // Each duplicate acknowledgement says that a segment has left the network (RFC 5681 §3.2, RFC 3042).
             window = window.wrapping_add(u64::from(duplicates) * mss);
         }
-        let room = una.wrapping_add(window.min(u64::from(hot.snd_wnd.get()))).saturating_sub(nxt);
+        let room = una
+            .wrapping_add(window.min(u64::from(hot.snd_wnd.get())))
+            .saturating_sub(nxt);
         let available = end.saturating_sub(nxt);
         let bytes = available.min(room).min(mss);
         let all = bytes == available;
@@ -164,7 +181,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         } else if small && !fin && nxt != una && self.holds_back(flow, una, nxt, all) {
             return None;
         }
-        Some(Plan { position: nxt, bytes: bytes as usize, fin, resend: false, small, push: all && bytes > 0, last: all && fin == fin_queued })
+        Some(Plan {
+            position: nxt,
+            bytes: bytes as usize,
+            fin,
+            resend: false,
+            small,
+            push: all && bytes > 0,
+            last: all && fin == fin_queued,
+        })
     }
 
     /// True if a small segment must wait for what is in flight: silly window avoidance (RFC 9293 §3.8.6.2.1),
@@ -190,7 +215,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let bytes = max.min(end).saturating_sub(una).min(u64::from(flow.mss()));
         let push = bytes > 0 && una + bytes == end;
         let fin = flow.has(hot_flags::FIN_SENT) && una + bytes == end;
-        Some(Plan { position: una, bytes: bytes as usize, fin, resend: true, small: false, push, last: false })
+        Some(Plan {
+            position: una,
+            bytes: bytes as usize,
+            fin,
+            resend: true,
+            small: false,
+            push,
+            last: false,
+        })
     }
 
     /// Builds and queues a planned segment. False: its bytes or its next hop are not there.
@@ -213,7 +246,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 flags |= flag::CWR;
             }
         }
-        let Some(offset) = self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn) else { return false };
+        let Some(offset) =
+            self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn)
+        else {
+            return false;
+        };
         if plan.bytes > 0 && !self.load(flow, plan, &mut packet, offset) {
             return false;
         }
@@ -226,7 +263,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     fn load(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet, offset: usize) -> bool {
         let owner = flow.hot.owner.get();
-        let application = self.applications.get(usize::from(owner_application(owner))).and_then(Option::as_ref);
+        let application = self
+            .applications
+            .get(usize::from(owner_application(owner)))
+            .and_then(Option::as_ref);
         let record = application.and_then(|a| a.record(flow.hot.buffers.get()));
         if let (Some(application), Some(record)) = (application, record) {
             if let Some(payload) = packet.data_mut().get_mut(offset..) {
@@ -237,7 +277,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         // Announced, but the map does not say where it is.
         self.status.count(Counter::RefusedEntries);
-        self.kernel.hint(KernelEntry { op: to_slow::FAULT, flow: flow.id, value: owner_context(owner).into(), ..KernelEntry::default() });
+        self.kernel.hint(KernelEntry {
+            op: to_slow::FAULT,
+            flow: flow.id,
+            value: owner_context(owner).into(),
+            ..KernelEntry::default()
+        });
         false
     }
 
@@ -273,9 +318,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         private.bits = bits;
         if private.byte_time != 0 {
             // What the sender missed is made up for by at most the credit.
-            let from = private.next_send_ns.max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
+            let from = private
+                .next_send_ns
+                .max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
             let frame = (plan.bytes as u64).wrapping_add(offset as u64);
-            private.next_send_ns = from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
+            private.next_send_ns =
+                from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
         }
         if plan.fin {
             flow.set(hot_flags::FIN_SENT);

@@ -90,7 +90,12 @@ impl MemoryPort {
 
     fn packet(&self, bytes: Vec<u8>) -> MemoryPacket {
         self.live.fetch_add(1, Relaxed);
-        MemoryPacket { bytes, checksum: self.checksum, offload: false, live: self.live.clone() }
+        MemoryPacket {
+            bytes,
+            checksum: self.checksum,
+            offload: false,
+            live: self.live.clone(),
+        }
     }
 }
 
@@ -100,7 +105,9 @@ impl Port for MemoryPort {
     fn receive(&mut self, into: &mut Batch<MemoryPacket>, limit: usize) -> usize {
         let before = into.len();
         while into.len() < limit {
-            let Some(bytes) = self.incoming.pop_front() else { break };
+            let Some(bytes) = self.incoming.pop_front() else {
+                break;
+            };
             if into.push(self.packet(bytes)).is_err() {
                 break;
             }
@@ -113,9 +120,13 @@ impl Port for MemoryPort {
     }
 
     fn transmit(&mut self, batch: &mut Batch<MemoryPacket>) -> usize {
-        let count = batch.len().min(self.tx_room.saturating_sub(self.outgoing.len()));
+        let count = batch
+            .len()
+            .min(self.tx_room.saturating_sub(self.outgoing.len()));
         for index in 0..count {
-            let Some(mut packet) = batch.take(index) else { continue };
+            let Some(mut packet) = batch.take(index) else {
+                continue;
+            };
             if packet.offload {
                 header::write_checksums(&mut packet.bytes);
             }

@@ -97,7 +97,11 @@ impl TestSegment {
         assert!(frame.len() >= PLAIN_BYTES, "short frame");
         let mut segment = crate::parse::Segment::default();
         let verdict = crate::parse::parse(frame, crate::RxChecksum::Unknown, &mut segment);
-        assert_eq!(verdict, crate::parse::Verdict::Tcp, "not a good TCP frame: {frame:02x?}");
+        assert_eq!(
+            verdict,
+            crate::parse::Verdict::Tcp,
+            "not a good TCP frame: {frame:02x?}"
+        );
         let offset = usize::from(segment.payload_offset);
         let end = offset + usize::from(segment.payload_bytes);
         assert_eq!(end, frame.len(), "bytes after the datagram");

@@ -29,7 +29,11 @@ fn intervals_agree_with_a_model() {
                 model[..complete].fill(false);
                 let reached = intervals.absorb(base + to as u64);
                 assert!(reached >= base + to as u64);
-                assert_eq!(reached.max(base + complete as u64), base + complete as u64, "seed {seed} step {step}");
+                assert_eq!(
+                    reached.max(base + complete as u64),
+                    base + complete as u64,
+                    "seed {seed} step {step}"
+                );
             } else if complete < 110 {
                 let start = complete + 1 + next(100 - complete.min(99) as u64) as usize;
                 let end = (start + 1 + next(10) as usize).min(128);
@@ -45,7 +49,10 @@ fn intervals_agree_with_a_model() {
                     model = wanted;
                 }
             }
-            let expected: Vec<_> = runs(&model).iter().map(|(a, b)| (base + *a as u64, base + *b as u64)).collect();
+            let expected: Vec<_> = runs(&model)
+                .iter()
+                .map(|(a, b)| (base + *a as u64, base + *b as u64))
+                .collect();
             assert_eq!(intervals.as_slice(), expected, "seed {seed} step {step}");
         }
     }

@@ -10,7 +10,9 @@ const MSS: u64 = 1448;
 /// Ten full segments are in flight.
 fn in_flight() -> World {
     let mut world = World::connected();
-    world.tables.cold[1].cwnd_bytes.store(10 * MSS as u32, Relaxed);
+    world.tables.cold[1]
+        .cwnd_bytes
+        .store(10 * MSS as u32, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
     let mut sent = world.write(1, &[7; 20 * MSS as usize]);
     for _ in 0..4 {
@@ -21,11 +23,16 @@ fn in_flight() -> World {
 }
 
 fn ack(world: &World, segments: u64) -> TestSegment {
-    TestSegment { ack: (SND_START + segments * MSS) as u32, ..world.from_peer(1, b"") }
+    TestSegment {
+        ack: (SND_START + segments * MSS) as u32,
+        ..world.from_peer(1, b"")
+    }
 }
 
 fn seqs(sent: &[TestSegment]) -> Vec<u64> {
-    sent.iter().map(|s| (abi::flow::extend(s.seq, SND_START) - SND_START) / MSS).collect()
+    sent.iter()
+        .map(|s| (abi::flow::extend(s.seq, SND_START) - SND_START) / MSS)
+        .collect()
 }
 
 #[test]
@@ -40,14 +47,22 @@ fn three_duplicates_retransmit_one_segment() {
     assert_eq!(seqs(&world.receive(&duplicate)), [2]);
     assert_eq!(world.counter(Counter::FastRetransmits), 1);
     assert_eq!(world.hot(1).loss_counts.load(Relaxed) & 0xffff, 1);
-    assert_eq!(world.hot(1).cwnd_bytes.load(Relaxed), 5 * MSS as u32, "halved");
+    assert_eq!(
+        world.hot(1).cwnd_bytes.load(Relaxed),
+        5 * MSS as u32,
+        "halved"
+    );
     assert!(world.hot(1).flags.load(Relaxed) & hot_flags::RECOVERY != 0);
     // Further duplicates: no second retransmission; new data once enough has left the network.
     let mut sent = Vec::new();
     for _ in 0..8 {
         sent.extend(world.receive(&duplicate));
     }
-    assert_eq!(seqs(&sent), [14, 15, 16, 17], "window 5 + 11 duplicates, from segment 2");
+    assert_eq!(
+        seqs(&sent),
+        [14, 15, 16, 17],
+        "window 5 + 11 duplicates, from segment 2"
+    );
 }
 
 #[test]
@@ -74,8 +89,16 @@ fn what_is_no_duplicate() {
     let plain = ack(&world, 0);
     for round in 0..6u16 {
         // Data, a changed window, and an acknowledgement with nothing outstanding do not count.
-        world.receive(&TestSegment { payload: b"data".to_vec(), seq: world.hot(1).rcv_nxt.load(Relaxed) as u32, ..plain.clone() });
-        world.receive(&TestSegment { seq: world.hot(1).rcv_nxt.load(Relaxed) as u32, window: 50_000 - round, ..plain.clone() });
+        world.receive(&TestSegment {
+            payload: b"data".to_vec(),
+            seq: world.hot(1).rcv_nxt.load(Relaxed) as u32,
+            ..plain.clone()
+        });
+        world.receive(&TestSegment {
+            seq: world.hot(1).rcv_nxt.load(Relaxed) as u32,
+            window: 50_000 - round,
+            ..plain.clone()
+        });
     }
     assert_eq!(world.counter(Counter::FastRetransmits), 0);
     let mut world = World::connected();
@@ -94,14 +117,20 @@ fn a_timeout_goes_back_and_starts_small() {
     assert_eq!(world.counter(Counter::TimeoutRetransmits), 1);
     assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 10 * MSS);
     // The window grows again: everything is sent again from there, then new data.
-    world.tables.cold[1].cwnd_bytes.store(4 * MSS as u32, Relaxed);
+    world.tables.cold[1]
+        .cwnd_bytes
+        .store(4 * MSS as u32, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
     let sent = world.receive(&ack(&world, 1));
     assert_eq!(seqs(&sent), [4], "segments 1 to 3 went out with UPDATE");
     // The peer had everything.
     let sent = world.receive(&ack(&world, 10));
     assert_eq!(seqs(&sent), [10, 11, 12, 13]);
-    assert_eq!(world.hot(1).rtt_sample.load(Relaxed) >> 24, 0, "no RTT from what was sent twice (Karn)");
+    assert_eq!(
+        world.hot(1).rtt_sample.load(Relaxed) >> 24,
+        0,
+        "no RTT from what was sent twice (Karn)"
+    );
     // Duplicates of before the timeout do not cause a fast retransmit (RFC 6582 §4).
     let mut world = in_flight();
     world.ask(to_fast::RETRANSMIT, 1, MSS);
@@ -120,13 +149,19 @@ fn a_lost_fin_is_sent_again() {
     data.ack -= 1;
     world.receive(&data);
     let sent = world.ask(to_fast::RETRANSMIT, 1, MSS);
-    assert_eq!((sent.len(), sent[0].flags, sent[0].seq), (1, ACK | FIN, SND_START as u32 + 4));
+    assert_eq!(
+        (sent.len(), sent[0].flags, sent[0].seq),
+        (1, ACK | FIN, SND_START as u32 + 4)
+    );
     // Data and FIN both lost: one segment again.
     let mut world = World::connected();
     world.write(1, b"data");
     world.finish(1);
     let sent = world.ask(to_fast::RETRANSMIT, 1, MSS);
-    assert_eq!((sent.len(), sent[0].flags, sent[0].payload.len()), (1, ACK | FIN | PSH, 4));
+    assert_eq!(
+        (sent.len(), sent[0].flags, sent[0].payload.len()),
+        (1, ACK | FIN | PSH, 4)
+    );
     assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 5);
 }
 
@@ -135,4 +170,12 @@ fn a_timeout_with_nothing_outstanding_does_nothing() {
     let mut world = World::connected();
     assert!(world.ask(to_fast::RETRANSMIT, 1, MSS).is_empty());
     assert_eq!(world.counter(Counter::TimeoutRetransmits), 0);
+}
+
+#[test]
+fn acknowledgements_after_a_timeout_carry_an_acceptable_sequence_number() {
+    let mut world = in_flight();
+    world.ask(to_fast::RETRANSMIT, 1, MSS);
+    let sent = world.ask(to_fast::ACKNOWLEDGE, 1, 0);
+    assert_eq!(sent[0].seq, (SND_START + 10 * MSS) as u32);
 }
