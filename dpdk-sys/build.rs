@@ -14,8 +14,26 @@ const OLDEST_DPDK: &str = "22.11";
 
 /// Libraries that must exist. Order does not matter: whole archives.
 const LIBRARIES: &[&str] = &[
-    "cmdline", "cryptodev", "dmadev", "eal", "ethdev", "gso", "hash", "ip_frag", "kvargs", "mbuf",
-    "mempool", "meter", "net", "pci", "rcu", "ring", "security", "telemetry", "timer", "vhost",
+    "cmdline",
+    "cryptodev",
+    "dmadev",
+    "eal",
+    "ethdev",
+    "gso",
+    "hash",
+    "ip_frag",
+    "kvargs",
+    "mbuf",
+    "mempool",
+    "meter",
+    "net",
+    "pci",
+    "rcu",
+    "ring",
+    "security",
+    "telemetry",
+    "timer",
+    "vhost",
 ];
 
 /// Libraries only some releases have.
@@ -24,9 +42,26 @@ const OPTIONAL_LIBRARIES: &[&str] = &["argparse", "log", "lpm", "rib"];
 /// Drivers that need nothing outside the distribution's DPDK. A driver that a
 /// release does not have is left out.
 const DRIVERS: &[&str] = &[
-    "bus_auxiliary", "bus_pci", "bus_vdev", "bus_vmbus", "common_iavf", "mempool_ring",
-    "net_af_packet", "net_e1000", "net_ena", "net_i40e", "net_iavf", "net_ice", "net_igc",
-    "net_ixgbe", "net_netvsc", "net_null", "net_ring", "net_tap", "net_vhost", "net_virtio",
+    "bus_auxiliary",
+    "bus_pci",
+    "bus_vdev",
+    "bus_vmbus",
+    "common_iavf",
+    "mempool_ring",
+    "net_af_packet",
+    "net_e1000",
+    "net_ena",
+    "net_i40e",
+    "net_iavf",
+    "net_ice",
+    "net_igc",
+    "net_ixgbe",
+    "net_netvsc",
+    "net_null",
+    "net_ring",
+    "net_tap",
+    "net_vhost",
+    "net_virtio",
     "net_vmxnet3",
 ];
 
@@ -159,7 +194,10 @@ fn link_static(dpdk: &pkg_config::Library) {
          (Debian: libdpdk-dev) or build with DPDK_LINK=dynamic",
         dpdk.version
     );
-    let optional = OPTIONAL_LIBRARIES.iter().chain(DRIVERS).filter(|name| has(name));
+    let optional = OPTIONAL_LIBRARIES
+        .iter()
+        .chain(DRIVERS)
+        .filter(|name| has(name));
     for name in LIBRARIES.iter().chain(optional) {
         // Drivers register in constructors, which nothing refers to: whole
         // archives. -bundle: linked at the end, not copied into our rlib.
@@ -171,7 +209,10 @@ fn link_static(dpdk: &pkg_config::Library) {
         .probe("libdpdk")
         .map(|library| library.libs)
         .unwrap_or_default();
-    for name in OUTSIDE.iter().filter(|name| named.iter().any(|lib| lib == *name)) {
+    for name in OUTSIDE
+        .iter()
+        .filter(|name| named.iter().any(|lib| lib == *name))
+    {
         println!("cargo:rustc-link-lib=dylib={name}");
     }
 }
@@ -180,9 +221,14 @@ fn link_dynamic() {
     println!("cargo:rustc-link-search=native={}", variable("libdir"));
     // The ring driver's own interface is called directly; the rest are loaded
     // by EAL from the distribution's plug-in directory.
-    for name in ["ethdev", "mempool", "mbuf", "ring", "eal", "net_ring", "bus_vdev", "log"] {
+    for name in [
+        "ethdev", "mempool", "mbuf", "ring", "eal", "net_ring", "bus_vdev", "log",
+    ] {
         let libdir = variable("libdir");
-        if Path::new(&libdir).join(format!("librte_{name}.so")).exists() {
+        if Path::new(&libdir)
+            .join(format!("librte_{name}.so"))
+            .exists()
+        {
             println!("cargo:rustc-link-lib=dylib=rte_{name}");
         }
     }

@@ -37,11 +37,15 @@ mod features {
 pub(super) fn open(options: &Options) -> Result<Arc<dyn ControlChannel>> {
     Ok(match options.backend {
         Backend::Kernel => {
-            let path = CString::new(options.device.as_os_str().as_bytes()).context("--device contains a zero byte")?;
+            let path = CString::new(options.device.as_os_str().as_bytes())
+                .context("--device contains a zero byte")?;
             Arc::new(KernelChannel::open_at(&path)?)
         }
         Backend::Daemon => {
-            let path = options.socket.clone().unwrap_or_else(|| socket_path(&options.instance));
+            let path = options
+                .socket
+                .clone()
+                .unwrap_or_else(|| socket_path(&options.instance));
             Arc::new(DaemonChannel::open(&path)?)
         }
     })
@@ -51,7 +55,11 @@ pub(super) fn open(options: &Options) -> Result<Arc<dyn ControlChannel>> {
 ///
 /// # Errors
 /// Another fast path is there, permission is missing, or the versions differ.
-pub(super) fn attach_fast(channel: &dyn ControlChannel, options: &Options, device: &Device) -> Result<AttachFast> {
+pub(super) fn attach_fast(
+    channel: &dyn ControlChannel,
+    options: &Options,
+    device: &Device,
+) -> Result<AttachFast> {
     let request = request(options, device);
     attach::fast(channel, &options.instance, &request).map_err(|error| {
         let refused = errno(&error) == libc::EINVAL;
@@ -109,7 +117,8 @@ pub(super) fn flow_slots(options: &Options) -> u32 {
 
 /// A MAC address as the messages have it: first byte on the wire highest.
 fn mac_bits(mac: [u8; 6]) -> u64 {
-    mac.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    mac.iter()
+        .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 /// Tells the slow path the routes.
@@ -125,8 +134,15 @@ pub(super) fn add_routes(channel: &dyn ControlChannel, options: &Options) -> Res
             ..Route::default()
         };
         let mut message = Message::with(Op::AddRoute, 0, &body);
-        let what = || format!("route {}/{}", route.destination.address, route.destination.prefix);
-        channel.call(Target::Instance, &mut message, None).with_context(what)?;
+        let what = || {
+            format!(
+                "route {}/{}",
+                route.destination.address, route.destination.prefix
+            )
+        };
+        channel
+            .call(Target::Instance, &mut message, None)
+            .with_context(what)?;
     }
     Ok(())
 }
@@ -138,7 +154,9 @@ pub(super) fn add_routes(channel: &dyn ControlChannel, options: &Options) -> Res
 pub(super) fn register_wakes(channel: &dyn ControlChannel, wakes: &[CoreWake]) -> Result<()> {
     for (core, wake) in wakes.iter().enumerate() {
         let mut message = Message::new(Op::CoreEventfd, core as u32);
-        channel.call(Target::Instance, &mut message, Some(wake.fd())).with_context(|| format!("wake-up of core {core}"))?;
+        channel
+            .call(Target::Instance, &mut message, Some(wake.fd()))
+            .with_context(|| format!("wake-up of core {core}"))?;
     }
     Ok(())
 }
@@ -148,7 +166,9 @@ pub(super) fn register_wakes(channel: &dyn ControlChannel, wakes: &[CoreWake]) -
 /// # Errors
 /// The slow path is gone.
 pub(super) fn ready(channel: &dyn ControlChannel) -> Result<()> {
-    channel.call(Target::Instance, &mut Message::new(Op::Ready, 0), None).context("READY")?;
+    channel
+        .call(Target::Instance, &mut Message::new(Op::Ready, 0), None)
+        .context("READY")?;
     Ok(())
 }
 
@@ -158,6 +178,9 @@ mod tests {
 
     #[test]
     fn mac_is_in_wire_order() {
-        assert_eq!(mac_bits([0x52, 0x54, 0, 0x12, 0x34, 0x56]), 0x5254_0012_3456);
+        assert_eq!(
+            mac_bits([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
+            0x5254_0012_3456
+        );
     }
 }

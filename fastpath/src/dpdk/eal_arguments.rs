@@ -22,15 +22,24 @@ pub(super) struct EalArguments {
 ///
 /// # Errors
 /// Arguments that cannot work on this host, with what to type instead.
-pub(super) fn complete(given: &[String], no_hugepages: bool, host: &dyn Host) -> Result<EalArguments, String> {
+pub(super) fn complete(
+    given: &[String],
+    no_hugepages: bool,
+    host: &dyn Host,
+) -> Result<EalArguments, String> {
     let given = Given(given);
     let mut words = given.0.to_vec();
     let mut notes = Vec::new();
     let devices = pci_devices(&given, host)?;
-    let physical = devices.iter().any(|device| device.binding.needs_physical_addresses());
+    let physical = devices
+        .iter()
+        .any(|device| device.binding.needs_physical_addresses());
 
     if !given.has(&["--iova-mode"]) {
-        words.push(format!("--iova-mode={}", if physical { "pa" } else { "va" }));
+        words.push(format!(
+            "--iova-mode={}",
+            if physical { "pa" } else { "va" }
+        ));
     }
     if physical {
         notes.push(
@@ -61,7 +70,14 @@ fn add_memory(
     words: &mut Vec<String>,
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
-    let chosen = ["--no-huge", "--in-memory", "--huge-dir", "--legacy-mem", "--single-file-segments", "--file-prefix"];
+    let chosen = [
+        "--no-huge",
+        "--in-memory",
+        "--huge-dir",
+        "--legacy-mem",
+        "--single-file-segments",
+        "--file-prefix",
+    ];
     let asked_none = no_hugepages || given.has(&["--no-huge"]);
     let free_mib = host.free_hugepage_mib();
     if physical && (asked_none || free_mib < HUGE_MIB_MIN) {
@@ -71,7 +87,8 @@ fn add_memory(
             HUGE_MIB_MIN
         ));
     }
-    let vhost = given.value_contains("--vdev", "net_vhost") || given.value_contains("--vdev", "virtio_user");
+    let vhost = given.value_contains("--vdev", "net_vhost")
+        || given.value_contains("--vdev", "virtio_user");
     if !asked_none && given.has(&chosen) {
         return Ok(());
     }
@@ -126,7 +143,11 @@ fn pci_devices(given: &Given<'_>, host: &dyn Host) -> Result<Vec<PciDevice>, Str
     }
     let by_scan = devices.is_empty() && !given.has(&["--vdev", "--no-pci", "-a", "--allow"]);
     if by_scan {
-        devices.extend(host.userspace_pci().into_iter().map(|binding| PciDevice { binding }));
+        devices.extend(
+            host.userspace_pci()
+                .into_iter()
+                .map(|binding| PciDevice { binding }),
+        );
         if devices.is_empty() {
             return Err("no port: no PCI device is bound to vfio-pci or uio_pci_generic, and no --vdev was given. \
                  Type: dpdk-devbind.py --status, then dpdk-devbind.py --bind=vfio-pci DEVICE; or, to try TAS \
@@ -166,9 +187,13 @@ fn check_vdev(value: &str, host: &dyn Host) -> Result<(), String> {
         }
         _ => None,
     };
-    let Some(interface) = interface else { return Ok(()) };
+    let Some(interface) = interface else {
+        return Ok(());
+    };
     if !host.interface_exists(interface) {
-        return Err(format!("{name}: there is no interface {interface}. Type: ip link"));
+        return Err(format!(
+            "{name}: there is no interface {interface}. Type: ip link"
+        ));
     }
     if name.starts_with("net_tap") && host.only_way_in(interface) {
         return Err(format!(
@@ -186,7 +211,11 @@ fn is_pci_address(name: &str) -> bool {
 }
 
 fn full_pci_address(name: &str) -> String {
-    if name.matches(':').count() == 1 { format!("0000:{name}") } else { name.to_owned() }
+    if name.matches(':').count() == 1 {
+        format!("0000:{name}")
+    } else {
+        name.to_owned()
+    }
 }
 
 /// The arguments as the operator gave them. EAL takes `--name=value`, `--name value`, `-n value`
@@ -203,14 +232,18 @@ impl Given<'_> {
     }
 
     fn has(&self, names: &[&str]) -> bool {
-        self.0.iter().any(|word| names.iter().any(|name| Self::matches(word, name)))
+        self.0
+            .iter()
+            .any(|word| names.iter().any(|name| Self::matches(word, name)))
     }
 
     fn values(&self, names: &[&str]) -> Vec<&str> {
         let mut found = Vec::new();
         let mut words = self.0.iter();
         while let Some(word) = words.next() {
-            let Some(name) = names.iter().find(|name| Self::matches(word, name)) else { continue };
+            let Some(name) = names.iter().find(|name| Self::matches(word, name)) else {
+                continue;
+            };
             let rest = word.strip_prefix(name).unwrap_or_default();
             let rest = rest.strip_prefix('=').unwrap_or(rest);
             if !rest.is_empty() {
@@ -223,7 +256,9 @@ impl Given<'_> {
     }
 
     fn value_contains(&self, name: &str, part: &str) -> bool {
-        self.values(&[name]).iter().any(|value| value.contains(part))
+        self.values(&[name])
+            .iter()
+            .any(|value| value.contains(part))
     }
 }
 

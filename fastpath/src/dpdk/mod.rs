@@ -10,6 +10,7 @@ mod eal_arguments;
 mod host;
 mod ipv4;
 mod notices;
+mod option_values;
 mod options;
 mod port;
 mod regions;

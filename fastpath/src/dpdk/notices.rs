@@ -63,7 +63,9 @@ impl Change {
         Ok(match taken.kind {
             notice::CONTEXT_ADDED => Self::AddContext(context()?, application()?),
             notice::CONTEXT_REMOVED => Self::RemoveContext(context()?),
-            notice::POOL_SEGMENT => Self::AddPoolSegment(application()?, segment(POOL_SEGMENTS_MAX)?),
+            notice::POOL_SEGMENT => {
+                Self::AddPoolSegment(application()?, segment(POOL_SEGMENTS_MAX)?)
+            }
             notice::MAP_SEGMENT => Self::AddMapSegment(application()?, segment(MAP_SEGMENTS_MAX)?),
             notice::APPLICATION_REMOVED => Self::RemoveApplication(application()?),
             kind => anyhow::bail!("notice of unknown kind {kind}"),
@@ -121,7 +123,9 @@ impl FirstNotices {
                 adopted.pool_segments = adopted.pool_segments.max(segment + 1);
             }
             Change::AddMapSegment(application, _) => {
-                if let Some(Command::AddMapSegment { words, .. }) = commands.first().and_then(|list| list.first()) {
+                if let Some(Command::AddMapSegment { words, .. }) =
+                    commands.first().and_then(|list| list.first())
+                {
                     let words: &'static [AtomicU32] = words;
                     self.application(application).maps.push(words);
                 }
@@ -138,11 +142,13 @@ impl FirstNotices {
     }
 
     fn application(&mut self, application: u16) -> &mut Adopted<'static> {
-        self.applications.entry(application).or_insert_with(|| Adopted {
-            application,
-            pool_segments: 0,
-            maps: Vec::new(),
-        })
+        self.applications
+            .entry(application)
+            .or_insert_with(|| Adopted {
+                application,
+                pool_segments: 0,
+                maps: Vec::new(),
+            })
     }
 
     /// The applications, for [`Shared::adopt`].
@@ -164,22 +170,39 @@ impl FirstNotices {
 }
 
 /// Maps what a change adds; the commands for each core.
-fn add(tenants: &mut TenantMemory, channel: &dyn ControlChannel, change: Change, cores: usize) -> Result<PerCore> {
+fn add(
+    tenants: &mut TenantMemory,
+    channel: &dyn ControlChannel,
+    change: Change,
+    cores: usize,
+) -> Result<PerCore> {
     Ok(match change {
         Change::AddContext(context, application) => {
             let commands = tenants.add_context(channel, context, application, cores as u32)?;
             commands.into_iter().map(|command| vec![command]).collect()
         }
-        Change::RemoveContext(context) => for_each_core(cores, || Command::RemoveContext { context }),
+        Change::RemoveContext(context) => {
+            for_each_core(cores, || Command::RemoveContext { context })
+        }
         Change::AddPoolSegment(application, segment) => {
             let bytes = tenants.add_pool_segment(channel, application, segment)?;
-            for_each_core(cores, || Command::AddPoolSegment { application, segment, bytes })
+            for_each_core(cores, || Command::AddPoolSegment {
+                application,
+                segment,
+                bytes,
+            })
         }
         Change::AddMapSegment(application, segment) => {
             let words = tenants.add_map_segment(channel, application, segment)?;
-            for_each_core(cores, || Command::AddMapSegment { application, segment, words })
+            for_each_core(cores, || Command::AddMapSegment {
+                application,
+                segment,
+                words,
+            })
         }
-        Change::RemoveApplication(application) => for_each_core(cores, || Command::RemoveApplication { application }),
+        Change::RemoveApplication(application) => {
+            for_each_core(cores, || Command::RemoveApplication { application })
+        }
     })
 }
 
@@ -211,7 +234,11 @@ pub(super) fn serve(
 
 /// Returns when every core has carried out its commands.
 fn send_to_all(cores: &[CoreHandle], commands: PerCore) -> Result<()> {
-    let pending: Vec<_> = cores.iter().zip(commands).map(|(core, commands)| core.send(commands)).collect();
+    let pending: Vec<_> = cores
+        .iter()
+        .zip(commands)
+        .map(|(core, commands)| core.send(commands))
+        .collect();
     for answer in pending {
         answer.wait()?;
     }
@@ -221,7 +248,9 @@ fn send_to_all(cores: &[CoreHandle], commands: PerCore) -> Result<()> {
 /// What follows once no core holds a reference any more, or every core has one.
 fn finish(tenants: &mut TenantMemory, shared: &Arc<Shared>, change: Change) {
     match change {
-        Change::AddPoolSegment(application, segment) => shared.add_pool_segment(application, segment),
+        Change::AddPoolSegment(application, segment) => {
+            shared.add_pool_segment(application, segment)
+        }
         Change::RemoveContext(context) => tenants.remove_context(context),
         Change::RemoveApplication(application) => {
             shared.remove_application(application);
@@ -236,14 +265,26 @@ mod tests {
     use super::*;
 
     fn taken(kind: u32, application: u32, index: u32) -> Notice {
-        Notice { kind, application, index, ..Notice::default() }
+        Notice {
+            kind,
+            application,
+            index,
+            ..Notice::default()
+        }
     }
 
     #[test]
     fn numbers_in_notices_are_checked() {
-        let ok = |kind, application, index| Change::from_notice(&taken(kind, application, index)).ok();
-        assert_eq!(ok(notice::CONTEXT_ADDED, 3, 4), Some(Change::AddContext(4, 3)));
-        assert_eq!(ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX - 1), Some(Change::AddPoolSegment(1, 511)));
+        let ok =
+            |kind, application, index| Change::from_notice(&taken(kind, application, index)).ok();
+        assert_eq!(
+            ok(notice::CONTEXT_ADDED, 3, 4),
+            Some(Change::AddContext(4, 3))
+        );
+        assert_eq!(
+            ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX - 1),
+            Some(Change::AddPoolSegment(1, 511))
+        );
         assert_eq!(ok(notice::CONTEXT_ADDED, 3, CONTEXTS_MAX), None);
         assert_eq!(ok(notice::CONTEXT_ADDED, APPLICATIONS_MAX, 0), None);
         assert_eq!(ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX), None);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+use super::super::option_values::*;
 use super::*;
 
 fn parse(words: &[&str]) -> Result<Options, String> {
@@ -33,14 +34,19 @@ fn defaults() {
 
 #[test]
 fn every_option_shows_its_default() {
-    let help = <Options as clap::CommandFactory>::command().render_long_help().to_string();
+    let help = <Options as clap::CommandFactory>::command()
+        .render_long_help()
+        .to_string();
     for option in <Options as clap::CommandFactory>::command().get_arguments() {
         let name = option.get_long().unwrap_or("EAL ARGUMENTS");
         assert!(help.contains(name), "--{name} is missing in --help");
         let optional = option.get_action().takes_values() && !option.is_required_set();
         let repeatable = matches!(option.get_action(), clap::ArgAction::Append);
         if optional && !repeatable && !["port", "ready-fd"].contains(&name) {
-            let text = option.get_help().map(ToString::to_string).unwrap_or_default();
+            let text = option
+                .get_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let shown = !option.get_default_values().is_empty() || text.contains("[default:");
             assert!(shown, "--{name} does not show its default");
         }
@@ -49,8 +55,17 @@ fn every_option_shows_its_default() {
 
 #[test]
 fn eal_arguments_pass_through() {
-    let options =
-        parse(&["--ip", "10.0.0.1/24", "--dpdk-extra", "--no-telemetry", "--", "--vdev=net_null0", "-l", "1"]).unwrap();
+    let options = parse(&[
+        "--ip",
+        "10.0.0.1/24",
+        "--dpdk-extra",
+        "--no-telemetry",
+        "--",
+        "--vdev=net_null0",
+        "-l",
+        "1",
+    ])
+    .unwrap();
     assert_eq!(options.eal, ["--vdev=net_null0", "-l", "1"]);
     assert_eq!(options.dpdk_extra, ["--no-telemetry"]);
 }
@@ -58,8 +73,14 @@ fn eal_arguments_pass_through() {
 #[test]
 fn names_of_the_original_still_work() {
     let options = parse(&[
-        "--ip-addr=10.0.0.1/24", "--ip-route=10.1.0.0/16,10.0.0.2", "--fp-cores-max=2", "--fp-no-ints",
-        "--fp-no-xsumoffload", "--fp-no-hugepages", "--fp-poll-interval-tas=5", "--cc=dctcp-rate",
+        "--ip-addr=10.0.0.1/24",
+        "--ip-route=10.1.0.0/16,10.0.0.2",
+        "--fp-cores-max=2",
+        "--fp-no-ints",
+        "--fp-no-xsumoffload",
+        "--fp-no-hugepages",
+        "--fp-poll-interval-tas=5",
+        "--cc=dctcp-rate",
     ])
     .unwrap();
     assert_eq!((options.cores, options.core.poll_interval), (2, 5));

@@ -78,7 +78,10 @@ pub(super) struct SteerFabric {
 impl SteerFabric {
     /// For `cores` cores.
     pub(super) fn new(cores: usize) -> Arc<Self> {
-        Arc::new(Self { cores, queues: (0..cores * cores).map(|_| Queue::new()).collect() })
+        Arc::new(Self {
+            cores,
+            queues: (0..cores * cores).map(|_| Queue::new()).collect(),
+        })
     }
 
     fn queue(&self, from: usize, to: usize) -> Option<&Queue> {
@@ -101,13 +104,20 @@ pub(super) struct CoreSteer {
 impl CoreSteer {
     /// For core `core`; `wakes` rouses the others.
     pub(super) fn new(fabric: Arc<SteerFabric>, core: usize, wakes: Arc<Vec<CoreWake>>) -> Self {
-        Self { fabric, core, wakes, next: 0 }
+        Self {
+            fabric,
+            core,
+            wakes,
+            next: 0,
+        }
     }
 }
 
 impl Steer<DpdkPacket> for CoreSteer {
     fn offer(&mut self, core: usize, packet: DpdkPacket) -> Result<(), DpdkPacket> {
-        let Some(queue) = self.fabric.queue(self.core, core) else { return Err(packet) };
+        let Some(queue) = self.fabric.queue(self.core, core) else {
+            return Err(packet);
+        };
         queue.push(packet)?;
         if let Some(wake) = self.wakes.get(core) {
             wake.after_push();
@@ -122,7 +132,9 @@ impl Steer<DpdkPacket> for CoreSteer {
         }
         let mut added = 0;
         for from in (self.next..cores).chain(0..self.next) {
-            let Some(queue) = self.fabric.queue(from, self.core) else { continue };
+            let Some(queue) = self.fabric.queue(from, self.core) else {
+                continue;
+            };
             while into.len() < limit && into.room() > 0 {
                 let Some(packet) = queue.pop() else { break };
                 if into.push(packet).is_ok() {
@@ -130,11 +142,19 @@ impl Steer<DpdkPacket> for CoreSteer {
                 }
             }
         }
-        self.next = if self.next + 1 < cores { self.next + 1 } else { 0 };
+        self.next = if self.next + 1 < cores {
+            self.next + 1
+        } else {
+            0
+        };
         added
     }
 
     fn is_ready(&self) -> bool {
-        (0..self.fabric.cores).any(|from| self.fabric.queue(from, self.core).is_some_and(|queue| !queue.is_empty()))
+        (0..self.fabric.cores).any(|from| {
+            self.fabric
+                .queue(from, self.core)
+                .is_some_and(|queue| !queue.is_empty())
+        })
     }
 }
