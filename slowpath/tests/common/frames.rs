@@ -74,7 +74,7 @@ impl Tcp {
         segment.extend(self.destination.to_be_bytes());
         segment.extend(self.seq.to_be_bytes());
         segment.extend(self.ack.to_be_bytes());
-        segment.push(((20 + self.options.len()) / 4 << 4) as u8);
+        segment.push((((20 + self.options.len()) / 4) << 4) as u8);
         segment.push(self.flags);
         segment.extend(self.window.to_be_bytes());
         segment.extend([0, 0, 0, 0]);

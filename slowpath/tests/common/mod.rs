@@ -126,14 +126,14 @@ impl World {
             }
             room -= 1;
             match action {
-                Action::ToFast { core, entry } => self.to_fast(core, entry, &frame),
+                Action::ToFast { core, entry } => self.carry_out(core, entry, &frame),
                 Action::Notify { context, event } => self.events.push((context, event)),
                 Action::ApplicationDrained { application } => self.drained.push(application),
             }
         }
     }
 
-    fn to_fast(&mut self, core: u32, entry: KernelEntry, frame: &[u8]) {
+    fn carry_out(&mut self, core: u32, entry: KernelEntry, frame: &[u8]) {
         let bytes = frame[..(entry.value as usize).min(2048)].to_vec();
         match entry.op {
             to_fast::TRANSMIT => {
