@@ -46,8 +46,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.advance(flow, segment, state, una, ack);
         } else if segment.payload_bytes == 0
             && segment.flags & flag::FIN == 0
-            && window == old_window
+            && (window == old_window || segment.sack)
         {
+            // With SACK the window may differ (RFC 6675 §2): a receiver that buffers out of order changes it.
             self.duplicate(flow, una);
         }
         let private = &mut self.private[flow.id as usize];

@@ -18,6 +18,7 @@ use abi::{
     pool::BUFFER_BYTES_MAX,
 };
 use ring::{Consumer, Producer, WakeFlag};
+use std::collections::VecDeque;
 
 /// Entries taken from a ring before they are processed, so that their flows' lines can be fetched meanwhile.
 const GROUP: usize = 8;
@@ -31,6 +32,8 @@ pub(crate) struct Context<'m> {
     waiting: WakeFlag<'m>,
     /// Something was pushed since the last flush.
     pub(crate) dirty: bool,
+    /// Flows whose event found the ring full.
+    parked: VecDeque<u32>,
 }
 
 /// The contexts a core polls.
@@ -44,6 +47,8 @@ pub(crate) struct Contexts<'m> {
     dirty: Vec<u16>,
     /// Contexts that must be woken.
     wakes: Vec<u16>,
+    /// Contexts with parked events.
+    blocked: Vec<u16>,
 }
 
 /// Why an entry had no effect.
@@ -63,42 +68,84 @@ impl<'m> Contexts<'m> {
             turn: 0,
             dirty: Vec::new(),
             wakes: Vec::new(),
+            blocked: Vec::new(),
         }
     }
 
-    /// Adds a context; one with the same id is replaced. False: an id or a length is out of range.
-    pub(crate) fn add(&mut self, id: u16, application: u16, memory: &ContextMemory<'m>) -> bool {
+    /// Attaches to a context's rings. `None`: the id or a length is out of range.
+    pub(crate) fn open(
+        id: u16,
+        application: u16,
+        memory: &ContextMemory<'m>,
+    ) -> Option<Context<'m>> {
         if u32::from(id) >= CONTEXTS_MAX {
-            return false;
+            return None;
         }
-        let from = Consumer::attach(memory.to_fast, memory.entries);
-        let to = Producer::attach(memory.to_application, memory.entries);
-        let (Some(from), Some(to)) = (from, to) else {
-            return false;
-        };
-        self.remove(id);
+        Some(Context {
+            owner: owner(application, id),
+            from: Consumer::attach(memory.to_fast, memory.entries)?,
+            to: Producer::attach(memory.to_application, memory.entries)?,
+            waiting: WakeFlag::new(memory.waiting),
+            dirty: false,
+            parked: VecDeque::new(),
+        })
+    }
+
+    /// Polls a context from now on; its id is not in use.
+    pub(crate) fn add(&mut self, id: u16, context: Context<'m>) {
         let index = usize::from(id);
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        self.slots[index] = Some(Context {
-            owner: owner(application, id),
-            from,
-            to,
-            waiting: WakeFlag::new(memory.waiting),
-            dirty: false,
-        });
+        self.slots[index] = Some(context);
         self.active.push(id);
-        true
     }
 
-    pub(crate) fn remove(&mut self, id: u16) {
-        if let Some(slot) = self.slots.get_mut(usize::from(id)) {
-            *slot = None;
-        }
+    /// Forgets a context. Returns the flows whose events were parked.
+    pub(crate) fn remove(&mut self, id: u16) -> VecDeque<u32> {
+        let context = self.slots.get_mut(usize::from(id)).and_then(Option::take);
         self.active.retain(|active| *active != id);
         self.dirty.retain(|dirty| *dirty != id);
         self.wakes.retain(|wake| *wake != id);
+        self.blocked.retain(|blocked| *blocked != id);
+        context.map(|context| context.parked).unwrap_or_default()
+    }
+
+    /// Parks the event of a flow with this owner until its ring has room.
+    pub(crate) fn park(&mut self, owner: u32, flow: u32) {
+        let Some(context) = self.of(owner) else {
+            return;
+        };
+        context.parked.push_back(flow);
+        if context.parked.len() == 1 {
+            self.blocked.push(owner as u16);
+        }
+    }
+
+    /// True if events are parked.
+    #[inline]
+    pub(crate) fn has_parked(&self) -> bool {
+        !self.blocked.is_empty()
+    }
+
+    /// A parked flow whose context's ring has room now. A context that does not read its ring costs
+    /// one look per poll, however many of its flows wait.
+    pub(crate) fn unpark(&mut self) -> Option<u32> {
+        for index in 0..self.blocked.len() {
+            let id = usize::from(*self.blocked.get(index)?);
+            let Some(Some(context)) = self.slots.get_mut(id) else {
+                continue;
+            };
+            if context.to.free() == 0 {
+                continue;
+            }
+            let flow = context.parked.pop_front();
+            if context.parked.is_empty() {
+                self.blocked.swap_remove(index);
+            }
+            return flow;
+        }
+        None
     }
 
     /// The context that owns a flow with this owner word.

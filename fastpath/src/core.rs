@@ -21,6 +21,9 @@ use abi::{core_status::Counter, flow::slot_state, limits::APPLICATIONS_MAX};
 use ring::WakeFlag;
 use std::sync::Arc;
 
+/// A sleeping core looks this often at the rings that were full, microseconds.
+const PARKED_RETRY_US: u64 = 1000;
+
 /// What one [`Core::poll`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
@@ -147,7 +150,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if !self.acks.is_empty() {
             self.send_delayed_acks();
         }
-        if !self.events.is_empty() {
+        if !self.events.is_empty() || self.contexts.has_parked() {
             self.push_events();
         }
         self.poll_contexts();
@@ -176,12 +179,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 application,
                 memory,
             } => {
-                if !self.contexts.add(context, application, &memory) {
-                    return Err(AttachError::TooShort("context rings"));
-                }
+                let opened = Contexts::open(context, application, &memory)
+                    .ok_or(AttachError::TooShort("context rings"))?;
+                self.remove_context(context);
+                self.contexts.add(context, opened);
                 self.announce_unannounced();
             }
-            Command::RemoveContext { context } => self.contexts.remove(context),
+            Command::RemoveContext { context } => self.remove_context(context),
             Command::AddPoolSegment {
                 application,
                 segment,
@@ -245,10 +249,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let waited = (self.now_us as u32).wrapping_sub(since);
             self.now_us + u64::from(self.config.delayed_ack_us.saturating_sub(waited))
         });
-        match (ack, self.wheel.deadline_us()) {
-            (Some(ack), Some(pace)) => Some(ack.min(pace)),
-            (ack, pace) => ack.or(pace),
-        }
+        // Whoever does not read its ring may never tell when it has.
+        let parked = self
+            .contexts
+            .has_parked()
+            .then(|| self.now_us + PARKED_RETRY_US);
+        [ack, parked, self.wheel.deadline_us()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Announces that the core is about to sleep, then looks at every ring once more. True: sleep, until

@@ -34,32 +34,62 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    /// Pushes the events owed. Those that find a full ring stay owed.
+    /// Pushes the events owed. Those that find a full ring are parked.
     pub(crate) fn push_events(&mut self) {
+        if self.contexts.has_parked() {
+            self.push_parked();
+        }
         for _ in 0..self.events.len() {
             let Some(id) = self.events.pop() else { break };
-            let private = &mut self.private[id as usize];
-            private.bits &= !bit::IN_EVENTS;
-            if !private.has(bit::OURS) {
-                continue;
-            }
-            let Some(hot) = self.tables.hot.get(id as usize) else {
-                continue;
-            };
-            let flow = Flow { id, hot };
-            match self.push_event(flow) {
-                Delivery::Done => {}
-                Delivery::Full => {
-                    if !flow.has(hot_flags::EVENT_PENDING) {
-                        flow.set(hot_flags::EVENT_PENDING);
-                        self.status.count(Counter::ContextRingFull);
-                    }
-                    self.announce(flow);
-                }
-                Delivery::Nobody => self.unannounced = true,
-            }
+            self.private[id as usize].bits &= !bit::IN_EVENTS;
+            self.deliver(id);
         }
         self.contexts.flush();
+    }
+
+    /// Pushes parked events for which there is room now.
+    #[cold]
+    fn push_parked(&mut self) {
+        while let Some(id) = self.contexts.unpark() {
+            if let Some(private) = self.private.get_mut(id as usize) {
+                private.bits &= !bit::PARKED;
+            }
+            self.deliver(id);
+        }
+    }
+
+    /// Pushes one flow's event.
+    #[inline]
+    fn deliver(&mut self, id: u32) {
+        let Some(flow) = self.ours(id) else { return };
+        match self.push_event(flow) {
+            Delivery::Done => {}
+            Delivery::Full => self.park(flow),
+            Delivery::Nobody => self.unannounced = true,
+        }
+    }
+
+    #[cold]
+    fn park(&mut self, flow: Flow<'m>) {
+        if !flow.has(hot_flags::EVENT_PENDING) {
+            flow.set(hot_flags::EVENT_PENDING);
+            self.status.count(Counter::ContextRingFull);
+        }
+        let private = &mut self.private[flow.id as usize];
+        if !private.has(bit::PARKED) {
+            private.bits |= bit::PARKED;
+            self.contexts.park(flow.hot.owner.get(), flow.id);
+        }
+    }
+
+    /// Stops polling a context; events parked there look for their flow's owner anew.
+    pub(crate) fn remove_context(&mut self, id: u16) {
+        for flow in self.contexts.remove(id) {
+            if let Some(flow) = self.ours(flow) {
+                self.private[flow.id as usize].bits &= !bit::PARKED;
+                self.announce(flow);
+            }
+        }
     }
 
     #[inline]

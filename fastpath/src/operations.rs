@@ -155,7 +155,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         };
         let owner = flow.hot.owner.get();
         self.read_cold(flow, cold);
-        if owner != flow.hot.owner.get() || flow.has(hot_flags::EVENT_PENDING) {
+        if owner != flow.hot.owner.get() {
+            // An event parked at the old context does not hold up the new one's.
+            self.private[flow.id as usize].bits &= !bit::PARKED;
             self.announce(flow);
         }
         if flow.has_work() {

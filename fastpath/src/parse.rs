@@ -70,6 +70,8 @@ pub(crate) struct Segment {
     pub(crate) ecn: u8,
     /// A timestamps option is there.
     pub(crate) timestamps: bool,
+    /// A SACK option is there (RFC 2018 §3).
+    pub(crate) sack: bool,
 }
 
 #[inline(always)]
@@ -122,6 +124,7 @@ pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) 
     segment.payload_offset = (TCP_OFFSET + tcp_bytes) as u16;
     segment.payload_bytes = (total - IPV4_BYTES - tcp_bytes) as u16;
     segment.timestamps = false;
+    segment.sack = false;
     if tcp_bytes > TCP_BYTES {
         if let Some(options) = frame.get(TCP_OFFSET + TCP_BYTES..TCP_OFFSET + tcp_bytes) {
             parse_options(options, segment);
@@ -182,6 +185,9 @@ fn parse_options(options: &[u8], segment: &mut Segment) {
     if let Some([1, 1, 8, 10, a, b, c, d, ..]) = options.first_chunk::<12>() {
         segment.timestamps = true;
         segment.ts_value = u32::from_be_bytes([*a, *b, *c, *d]);
+        if let Some(more) = options.get(12..).filter(|more| !more.is_empty()) {
+            parse_options_slowly(more, segment);
+        }
         return;
     }
     parse_options_slowly(options, segment);
@@ -203,6 +209,7 @@ fn parse_options_slowly(mut rest: &[u8], segment: &mut Segment) {
                 let Some((option, next)) = rest.split_at_checked(len) else {
                     return;
                 };
+                segment.sack |= *kind == 5;
                 if let [8, 10, a, b, c, d, _, _, _, _] = option {
                     segment.timestamps = true;
                     segment.ts_value = u32::from_be_bytes([*a, *b, *c, *d]);

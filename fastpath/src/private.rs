@@ -18,7 +18,7 @@ pub(crate) mod bit {
     /// In the queue of events for applications.
     pub(crate) const IN_EVENTS: u32 = 1 << 4;
     /// Bits that say in which queue the flow is.
-    pub(crate) const QUEUES: u32 = IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS;
+    pub(crate) const QUEUES: u32 = IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED;
     /// Send small segments at once (TCP_NODELAY).
     pub(crate) const NODELAY: u32 = 1 << 5;
     /// An RTT measurement is under way.
@@ -29,6 +29,8 @@ pub(crate) mod bit {
     pub(crate) const CWR_DUE: u32 = 1 << 8;
     /// Send even a small segment now: the flow was told to retransmit.
     pub(crate) const URGENT: u32 = 1 << 9;
+    /// An event is parked at the flow's context, whose ring is full.
+    pub(crate) const PARKED: u32 = 1 << 11;
     /// Rate zero: stopped by the slow path.
     pub(crate) const STOPPED: u32 = 1 << 10;
 }

@@ -53,7 +53,7 @@ pub fn core_memory() -> CoreMemory<'static> {
 }
 
 /// Memory of a context with one core.
-pub(super) fn context_memory() -> ContextMemory<'static> {
+pub fn context_memory() -> ContextMemory<'static> {
     let layout = ContextLayout {
         cores: 1,
         entries: CONTEXT_ENTRIES,

@@ -6,7 +6,7 @@ mod memory;
 mod port;
 mod segment;
 
-pub use memory::{core_memory, zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
+pub use memory::{context_memory, core_memory, zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
 pub use port::{MemoryPacket, MemoryPort};
 pub use segment::{TestSegment, ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 
@@ -88,7 +88,7 @@ impl World {
             .mac
             .store(mac | abi::adjacency::RESOLVED, Relaxed);
         let memory = core_memory();
-        let context = memory::context_memory();
+        let context = context_memory();
         let config = Config {
             mac: LOCAL_MAC,
             ..config

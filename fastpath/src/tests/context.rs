@@ -287,7 +287,12 @@ fn a_full_ring_keeps_events_pending_and_loses_none() {
         .filter(|flow| world.hot(*flow).flags.load(Relaxed) & hot_flags::EVENT_PENDING != 0)
         .count();
     assert_eq!(pending, 36);
-    assert!(!world.core.may_sleep());
+    assert!(
+        world.core.may_sleep(),
+        "a ring that nobody reads costs nothing"
+    );
+    world.after(100);
+    assert_eq!(world.core.next_deadline_us(), Some(world.now_us + 1000));
     let mut seen: Vec<u32> = world.events().iter().map(|event| event.flow).collect();
     assert_eq!(seen.len(), 64);
     world.poll();
@@ -404,4 +409,55 @@ fn commands_with_bad_ids_are_errors() {
         .core
         .command(Command::RemoveApplication { application: 1000 })
         .unwrap();
+}
+
+#[test]
+fn a_full_ring_does_not_hold_up_a_flow_that_moves_or_a_context_that_is_replaced() {
+    let mut world = World::with(128, crate::Config::default());
+    for flow in 1..=70 {
+        world.prepare(flow);
+        world.ask(to_fast::INSTALL, flow, 0);
+    }
+    let full = world.context;
+    // Flow 70's event is parked; it moves to another context.
+    let other = crate::testing::context_memory();
+    let mut from_other: ring::Consumer<'_, 4> =
+        ring::Consumer::attach(other.to_application, CONTEXT_ENTRIES).unwrap();
+    world
+        .core
+        .command(Command::AddContext {
+            context: CONTEXT + 1,
+            application: APPLICATION,
+            memory: other,
+        })
+        .unwrap();
+    world.tables.cold[70]
+        .owner
+        .store(owner(APPLICATION, CONTEXT + 1), Relaxed);
+    world.ask(to_fast::UPDATE, 70, 0);
+    let words = from_other.pop().expect("told at once");
+    assert_eq!(FlowEvent::decode(words).flow, 70);
+    // The full one goes and comes back: the rest is announced again.
+    world
+        .core
+        .command(Command::RemoveContext { context: CONTEXT })
+        .unwrap();
+    world.poll();
+    world.events();
+    world
+        .core
+        .command(Command::AddContext {
+            context: CONTEXT,
+            application: APPLICATION,
+            memory: full,
+        })
+        .unwrap();
+    world.poll();
+    let mut flows = world.events();
+    world.poll();
+    flows.extend(world.events());
+    let mut flows: Vec<u32> = flows.iter().map(|event| event.flow).collect();
+    flows.sort_unstable();
+    flows.dedup();
+    assert!((65..=69).all(|flow| flows.contains(&flow)), "{flows:?}");
 }

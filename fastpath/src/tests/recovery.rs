@@ -179,3 +179,21 @@ fn acknowledgements_after_a_timeout_carry_an_acceptable_sequence_number() {
     let sent = world.ask(to_fast::ACKNOWLEDGE, 1, 0);
     assert_eq!(sent[0].seq, (SND_START + 10 * MSS) as u32);
 }
+
+#[test]
+fn duplicates_with_sack_count_although_the_window_changes() {
+    for (sack, retransmits) in [(true, 1), (false, 0)] {
+        let mut world = in_flight();
+        for round in 0..4u16 {
+            let mut duplicate = ack(&world, 0);
+            duplicate.window = 50_000 - round;
+            if sack {
+                duplicate
+                    .options
+                    .extend([1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9]);
+            }
+            world.receive(&duplicate);
+        }
+        assert_eq!(world.counter(Counter::FastRetransmits), retransmits);
+    }
+}
