@@ -72,6 +72,7 @@ pub unsafe fn control(epfd: c_int, operation: c_int, fd: c_int, event: *mut epol
     let watched = match find(fd) {
         Some(Entry::Stream(token)) => Watched::Stream(token),
         Some(Entry::Epoll(token)) if instance.is_some() => Watched::Epoll(token),
+        Some(Entry::Foreign) if operation != libc::EPOLL_CTL_DEL => return super::inherited(),
         _ => {
             kernel()?;
             if let (Some(token), libc::EPOLL_CTL_ADD) = (instance, operation) {

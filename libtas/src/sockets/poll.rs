@@ -16,7 +16,7 @@ use std::{ptr, sync::Arc, time::Duration};
 
 /// Whether any descriptor of a poll set is ours; else the kernel's poll does.
 pub fn has_ours(set: &[pollfd]) -> bool {
-    set.iter().any(|entry| matches!(find(entry.fd), Some(Entry::Stream(_) | Entry::Epoll(_))))
+    set.iter().any(|entry| find(entry.fd).is_some())
 }
 
 /// One of ours in a set.
@@ -37,14 +37,14 @@ struct Ours {
 pub unsafe fn poll(set: &mut [pollfd], limit: Option<Duration>, mask: *const sigset_t) -> Result<c_int> {
     let process = process();
     let deadline = Deadline::after(limit);
-    let (ours, mut kernel) = split(set);
+    let (ours, mut kernel, broken) = split(set);
     let has_kernel = kernel.iter().any(|entry| entry.fd >= 0);
     let bell = bell::mine()?;
     let result = loop {
         process.pump();
         let enlist = !deadline.is_over();
-        let ready = look(process, set, &ours, enlist.then_some(&bell));
-        let done = ready > 0 || !enlist;
+        let ready = look(process, set, &ours, (enlist && !broken).then_some(&bell));
+        let done = ready > 0 || !enlist || broken;
         let slept = if !done {
             // SAFETY of the mask: the caller's promise.
             let sleep_on = Sleep { kernel: &mut kernel, deadline, mask, may_follow: false };
@@ -69,9 +69,11 @@ pub unsafe fn poll(set: &mut [pollfd], limit: Option<Duration>, mask: *const sig
     result
 }
 
-/// Ours, and a set for the kernel with the same places; epoll instances stand in both.
-fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>) {
+/// Ours, and a set for the kernel with the same places; epoll instances stand in both. True: there
+/// are sockets of the parent process, which are ready at once so that the next call on them says why.
+fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>, bool) {
     let mut ours = Vec::new();
+    let mut broken = false;
     // Two more for the thread's bell and the context.
     let mut kernel = Vec::with_capacity(set.len() + 2);
     for (place, entry) in set.iter_mut().enumerate() {
@@ -83,11 +85,16 @@ fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>) {
                 fd = -1;
             }
             Some(Entry::Epoll(token)) => ours.push(Ours { place, token, is_epoll: true }),
-            _ => {}
+            Some(Entry::Foreign) => {
+                entry.revents = libc::POLLERR | entry.events & (libc::POLLIN | libc::POLLOUT);
+                broken = true;
+                fd = -1;
+            }
+            None => {}
         }
         kernel.push(pollfd { fd, events: entry.events, revents: 0 });
     }
-    (ours, kernel)
+    (ours, kernel, broken)
 }
 
 /// Fills in the events of ours; where there are none, hangs the bell on each.
@@ -187,7 +194,7 @@ impl Sets {
     /// Whether any descriptor in the sets is ours.
     pub fn has_ours(&self) -> bool {
         (0..self.count).any(|fd| {
-            (0..3).any(|set| self.has(set, fd)) && matches!(find(fd as c_int), Some(Entry::Stream(_) | Entry::Epoll(_)))
+            (0..3).any(|set| self.has(set, fd)) && find(fd as c_int).is_some()
         })
     }
 
