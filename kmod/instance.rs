@@ -46,7 +46,7 @@ pub(crate) struct Instance {
     #[pin]
     worker: Mutex<Option<Worker>>,
     #[pin]
-    state: Mutex<State>,
+    state: Mutex<KBox<State>>,
     /// After `state`, which points into it.
     pub(crate) tables: Tables,
 }
@@ -88,7 +88,7 @@ impl Instance {
     }
 
     /// The instance's lock.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, KBox<State>> {
         self.state.lock()
     }
 

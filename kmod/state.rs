@@ -45,28 +45,51 @@ pub(crate) struct State {
     _private: KBox<PrivateTables>,
 }
 
+/// A stack in a box. It is large for the kernel's stack: nothing else may be in this frame.
+#[inline(never)]
+fn boxed_stack(now_us: u64, config: &Config, storage: Storage<'static>) -> Result<KBox<Stack<'static>>> {
+    let room = KBox::<Stack<'static>>::new_uninit(GFP_KERNEL)?;
+    match Stack::new(now_us, *config, storage) {
+        Ok(stack) => Ok(room.write(stack)),
+        Err(errno) => Err(from_stack(errno)),
+    }
+}
+
+/// A stack over `tables` and `private`, both of which must outlive it.
+#[inline(never)]
+fn stack_over(
+    now_us: u64,
+    config: &Config,
+    tables: &Tables,
+    private: &mut PrivateTables,
+) -> Result<KBox<Stack<'static>>> {
+    let flows = config.flows as usize;
+    // SAFETY: the instance drops its tables, and this value its private ones, after the stack.
+    let storage = unsafe {
+        Storage {
+            hot: tables.hot.table(0, flows)?,
+            cold: tables.cold.table(0, flows)?,
+            adjacencies: tables.adjacencies.table(0, abi::limits::ADJACENCIES_MAX as usize)?,
+            cores: tables.status_pages(config.cores)?,
+            private: private.private(),
+        }
+    };
+    boxed_stack(now_us, config, storage)
+}
+
 impl State {
     /// A stack over `tables`, which must outlive the result (the instance keeps both, in order).
-    pub(crate) fn new(config: &Config, tables: &Tables, now_us: u64) -> Result<Self> {
+    #[inline(never)]
+    pub(crate) fn new(config: &Config, tables: &Tables, now_us: u64) -> Result<KBox<Self>> {
         let sizes = Sizes::of(config);
-        let mut private = KBox::new(PrivateTables::new(&sizes)?, GFP_KERNEL)?;
+        let mut private = PrivateTables::new(&sizes)?;
         let mut cores = KVec::with_capacity(tables.rings.len(), GFP_KERNEL)?;
         for (core, ring) in tables.rings.iter().enumerate() {
             cores.push(CoreRings::new(core as u32, ring.clone(), tables.status.clone())?, GFP_KERNEL)?;
         }
-        let flows = config.flows as usize;
-        // SAFETY: the instance drops its tables, and this value its private ones, after the stack.
-        let storage = unsafe {
-            Storage {
-                hot: tables.hot.table(0, flows)?,
-                cold: tables.cold.table(0, flows)?,
-                adjacencies: tables.adjacencies.table(0, abi::limits::ADJACENCIES_MAX as usize)?,
-                cores: tables.status_pages(config.cores)?,
-                private: private.private(),
-            }
-        };
-        Ok(Self {
-            stack: KBox::new(Stack::new(now_us, *config, storage).map_err(from_stack)?, GFP_KERNEL)?,
+        let stack = stack_over(now_us, config, tables, &mut private)?;
+        let state = Self {
+            stack,
             cores,
             config: *config,
             applications: Table::new(1, APPLICATIONS_MAX)?,
@@ -80,7 +103,8 @@ impl State {
             out_frame: KBox::new([0; FRAME_BYTES], GFP_KERNEL)?,
             last_us: now_us,
             _private: private,
-        })
+        };
+        Ok(KBox::new(state, GFP_KERNEL)?)
     }
 
     /// TCP time, microseconds.

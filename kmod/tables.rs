@@ -95,8 +95,11 @@ macro_rules! owned_tables {
         pub(crate) struct PrivateTables { $($field: KVVec<$type>,)+ }
         impl PrivateTables {
             /// Allocates them. ENOMEM.
-            pub(crate) fn new(sizes: &Sizes) -> Result<Self> {
-                Ok(Self { $($field: filled::<$type>(sizes.$field)?,)+ })
+            #[inline(never)]
+            pub(crate) fn new(sizes: &Sizes) -> Result<KBox<Self>> {
+                let mut tables = KBox::new(Self { $($field: KVVec::new(),)+ }, GFP_KERNEL)?;
+                $(tables.$field = filled::<$type>(sizes.$field)?;)+
+                Ok(tables)
             }
             /// The tables as the stack takes them.
             ///
