@@ -112,7 +112,6 @@ impl Stack<'_> {
         self.enter(now_us);
         self.drop_frames();
         self.attached = false;
-        self.pid = 0;
         self.notify_contexts(context_event::FASTPATH_GONE, context_event::FASTPATH_BACK);
     }
 
