@@ -43,6 +43,8 @@ pub mod hot_flags {
     pub const RECOVERY: u32 = 1 << 13;
     /// The application no longer reads (shut down or dead): arriving data is answered by RST.
     pub const RECEIVE_CLOSED: u32 = 1 << 14;
+    /// The peer's FIN was received before a FIN of ours was asked for: no TIME-WAIT here.
+    pub const REMOTE_CLOSED_FIRST: u32 = 1 << 15;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 20;
 }

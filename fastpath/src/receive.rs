@@ -166,7 +166,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         if arrival.fin {
             next = next.wrapping_add(1);
-            flow.set(hot_flags::FIN_RECEIVED);
+            let first = state & hot_flags::FIN_QUEUED == 0;
+            flow.set(hot_flags::FIN_RECEIVED | if first { hot_flags::REMOTE_CLOSED_FIRST } else { 0 });
             self.kernel.report(KernelEntry {
                 op: to_slow::FIN_RECEIVED,
                 flow: flow.id,

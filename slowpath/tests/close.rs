@@ -405,6 +405,27 @@ fn the_administrator_resets_a_flow() {
     world.assert_clean();
 }
 
+/// Both FINs are there when the slow path looks for the first time: the core knows which was first.
+#[test]
+fn who_closed_first_is_the_cores_word() {
+    for (first, waits) in [(hot_flags::REMOTE_CLOSED_FIRST, 0), (0, 1)] {
+        let mut world = World::new();
+        let listener = world.listener(8080, 5);
+        let info = world.accepted(listener, 8080, 4000);
+        let hot = &world.hot[info.flow as usize];
+        let ends = hot_flags::FIN_QUEUED | hot_flags::FIN_SENT | hot_flags::FIN_RECEIVED | first;
+        hot.flags.fetch_or(ends, Relaxed);
+        hot.snd_max.fetch_add(1, Relaxed);
+        hot.rcv_nxt.fetch_add(1, Relaxed);
+        world.report(0, to_slow::FIN_RECEIVED, info.flow);
+        world.release(info.socket);
+        world.acknowledged(info.flow);
+        world.advance(PAUSE);
+        assert_eq!(world.status().time_wait, waits);
+        world.assert_clean();
+    }
+}
+
 #[test]
 fn the_librarys_own_fin_is_noticed() {
     let mut world = World::new();

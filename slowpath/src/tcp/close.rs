@@ -146,8 +146,9 @@ impl Stack<'_> {
         let view = self.view(flow);
         let asked = connection.is(flag::FIN_ASKED) || view.has(hot_flags::FIN_QUEUED);
         let received = view.has(hot_flags::FIN_RECEIVED);
-        // When both ends turn out closed at once, TIME-WAIT is the safe guess.
-        let remote_first = connection.is(flag::REMOTE_FIRST) || (received && !asked);
+        // The core knows which end was first, if both turn out closed at once.
+        let remote_first = connection.is(flag::REMOTE_FIRST)
+            || (received && (!asked || view.has(hot_flags::REMOTE_CLOSED_FIRST)));
         let state = State::from_ends(asked, view.has(hot_flags::FIN_ACKED), received, remote_first);
         let entry = self.connections.at_mut(flow);
         entry.set(flag::FIN_ASKED, asked);
