@@ -4,4 +4,5 @@
 mod data;
 mod fake;
 mod property;
+mod threads;
 mod waiting;
