@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The echo server whose cost is measured, over either interface.
 
-use crate::{wire::BenchPort, Api};
+use crate::{sockets::Sockets, wire::BenchPort, Api};
 use abi::message::Endpoint;
 use anyhow::{ensure, Context as _, Result};
 use sim::Host;
@@ -17,6 +17,8 @@ const LISTENER: u64 = u64::MAX;
 pub enum Server {
     /// Over `tas::lowlevel`.
     LowLevel(Box<LowLevel>),
+    /// Over `tas::sockets`.
+    Sockets(Box<Sockets>),
 }
 
 /// Over `tas::lowlevel`.
@@ -31,10 +33,9 @@ pub struct LowLevel {
 impl Server {
     /// Listens on `port`; requests and replies have `bytes` bytes.
     pub fn new(api: Api, host: &mut Host<BenchPort>, port: u16, bytes: usize) -> Result<Self> {
-        ensure!(
-            api == Api::LowLevel,
-            "the sockets interface is measured by the interposer's run"
-        );
+        if api == Api::Sockets {
+            return Ok(Self::Sockets(Box::new(Sockets::new(host, port, bytes)?)));
+        }
         let application: Arc<Application> = host.application()?;
         let context = Context::new(&application)?;
         host.carry_out_notices()?;
@@ -56,6 +57,7 @@ impl Server {
     pub fn connections(&self) -> usize {
         match self {
             Self::LowLevel(server) => server.connections.len(),
+            Self::Sockets(server) => server.connections(),
         }
     }
 
@@ -63,6 +65,7 @@ impl Server {
     pub fn accept(&mut self, host: &mut Host<BenchPort>) -> Result<()> {
         match self {
             Self::LowLevel(server) => server.accept(host),
+            Self::Sockets(server) => server.accept(host),
         }
     }
 
@@ -71,6 +74,7 @@ impl Server {
     pub fn serve(&mut self) -> Result<usize> {
         match self {
             Self::LowLevel(server) => server.serve(),
+            Self::Sockets(server) => server.serve(),
         }
     }
 }

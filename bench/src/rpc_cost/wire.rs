@@ -6,19 +6,20 @@ use dpdk_sys::{
     burst::{RxBurst, TxBurst},
     mbuf,
     pool::PoolCache,
-    rte_eth_from_rings, rte_mbuf, rte_ring_create, RING_F_SC_DEQ, RING_F_SP_ENQ,
+    rte_eth_conf, rte_eth_dev_configure, rte_eth_dev_start, rte_eth_from_rings, rte_eth_rx_queue_setup,
+    rte_eth_tx_queue_setup, rte_mbuf, rte_pktmbuf_pool_create, rte_ring_create, tas_pktmbuf_free, RING_F_SC_DEQ,
+    RING_F_SP_ENQ,
 };
 use fastpath::{
-    dpdk::{
-        device::{Device, DeviceRequest},
-        port::{DpdkPacket, DpdkPort},
-    },
+    dpdk::{Device, DeviceRequest, DpdkPacket, DpdkPort},
     Batch, Capabilities, Packet, Port, RxChecksum,
 };
 use std::{ffi::CString, ptr::null_mut};
 
-/// Frames a ring holds: more than the flows of one round.
-const RING_FRAMES: u32 = 1 << 16;
+/// Frames a ring holds: more than the flows of one slice of a round.
+const RING_FRAMES: u32 = 1 << 12;
+/// Packets of the clients.
+const POOL_PACKETS: u32 = (1 << 13) - 1;
 
 fn request(name: &str) -> DeviceRequest {
     DeviceRequest {
@@ -33,30 +34,23 @@ fn request(name: &str) -> DeviceRequest {
     }
 }
 
-/// Both ends' devices: TAS's, the clients'.
-pub fn devices() -> Result<[Device; 2]> {
+/// The wire between TAS's device and the clients' end.
+pub fn make() -> Result<(Device, Wire)> {
     // SAFETY: EAL runs; the rings live as long as the process.
-    unsafe {
+    let peer = unsafe {
         let mut rings = [null_mut(), null_mut()];
         for (ring, name) in rings.iter_mut().zip(["to-tas", "from-tas"]) {
             let name = CString::new(name)?;
-            *ring = rte_ring_create(
-                name.as_ptr(),
-                RING_FRAMES,
-                -1,
-                RING_F_SP_ENQ | RING_F_SC_DEQ,
-            );
-            ensure!(!ring.is_null(), "no memory for a ring: raise -m");
+            *ring = rte_ring_create(name.as_ptr(), RING_FRAMES, -1, RING_F_SP_ENQ | RING_F_SC_DEQ);
+            ensure!(!ring.is_null(), "no memory for a ring");
         }
         let [mut to_tas, mut from_tas] = rings;
         let tas = rte_eth_from_rings(c"tas".as_ptr(), &mut to_tas, 1, &mut from_tas, 1, 0);
         let peer = rte_eth_from_rings(c"peer".as_ptr(), &mut from_tas, 1, &mut to_tas, 1, 0);
         ensure!(tas >= 0 && peer >= 0, "no port over the rings");
-    }
-    Ok([
-        Device::start(&request("net_ring_tas"))?,
-        Device::start(&request("net_ring_peer"))?,
-    ])
+        peer as u16
+    };
+    Ok((Device::start(&request("net_ring_tas"))?, Wire::new(peer)?))
 }
 
 /// The clients' end.
@@ -67,14 +61,21 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Over the clients' device.
-    pub fn new(device: &Device) -> Result<Self> {
-        // SAFETY: the device is started and lives as long as the process; this thread is EAL's.
+    fn new(port: u16) -> Result<Self> {
+        // SAFETY: EAL runs, this thread is its main lcore; the port was just made and lives as long as the process.
         unsafe {
+            let pool = rte_pktmbuf_pool_create(c"clients".as_ptr(), POOL_PACKETS, 64, 0, 2048 + 128, -1);
+            ensure!(!pool.is_null(), "no memory for the clients' packets");
+            let configuration: rte_eth_conf = std::mem::zeroed();
+            let ok = rte_eth_dev_configure(port, 1, 1, &configuration) == 0
+                && rte_eth_rx_queue_setup(port, 0, 256, 0, std::ptr::null(), pool) == 0
+                && rte_eth_tx_queue_setup(port, 0, 256, 0, std::ptr::null()) == 0
+                && rte_eth_dev_start(port) == 0;
+            ensure!(ok, "the clients' port does not start");
             Ok(Self {
-                rx: RxBurst::new(device.port, 0).context("no receive function")?,
-                tx: TxBurst::new(device.port, 0).context("no transmit function")?,
-                cache: PoolCache::of_this_thread(device.pool).context("no mempool cache")?,
+                rx: RxBurst::new(port, 0).context("no receive function")?,
+                tx: TxBurst::new(port, 0).context("no transmit function")?,
+                cache: PoolCache::of_this_thread(pool).context("no mempool cache")?,
             })
         }
     }
@@ -99,10 +100,10 @@ impl Wire {
             if self.rx.receive(&mut packet, 1) == 0 {
                 return Ok(false);
             }
-            let bytes =
-                std::slice::from_raw_parts(mbuf::data(packet), usize::from(mbuf::data_len(packet)));
+            let bytes = std::slice::from_raw_parts(mbuf::data(packet), usize::from(mbuf::data_len(packet)));
             let result = read(bytes);
-            self.cache.free(packet);
+            // It is of TAS's pool.
+            tas_pktmbuf_free(packet);
             result.map(|()| true)
         }
     }

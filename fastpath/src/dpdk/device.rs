@@ -26,51 +26,51 @@ const ANY_SOCKET: i32 = -1;
 
 /// How the port is to be set up.
 #[derive(Debug, Clone)]
-pub(super) struct DeviceRequest {
+pub struct DeviceRequest {
     /// Name of the port; `None` takes the only one.
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
     /// Queue pairs, one per core.
-    pub(super) queues: u16,
+    pub queues: u16,
     /// MTU asked for; `None` takes the port's, at most `mtu_max_bytes`.
-    pub(super) mtu_bytes: Option<u16>,
+    pub mtu_bytes: Option<u16>,
     /// Largest MTU the rest of TAS handles.
-    pub(super) mtu_max_bytes: u16,
+    pub mtu_max_bytes: u16,
     /// Let the port compute transmit checksums.
-    pub(super) tx_checksums: bool,
+    pub tx_checksums: bool,
     /// Let the port verify receive checksums.
-    pub(super) rx_checksums: bool,
+    pub rx_checksums: bool,
     /// Let the port strip VLAN tags.
-    pub(super) vlan_strip: bool,
+    pub vlan_strip: bool,
     /// Ask for receive interrupts.
-    pub(super) interrupts: bool,
+    pub interrupts: bool,
 }
 
 /// A started port. Dropped, it is stopped and closed.
-pub(super) struct Device {
+pub struct Device {
     /// DPDK's number of the port.
-    pub(super) port: u16,
+    pub port: u16,
     /// Its name.
-    pub(super) name: String,
+    pub name: String,
     /// Its driver, as `net_virtio`.
     pub(super) driver: String,
     /// MAC address.
     pub(super) mac: [u8; 6],
     /// MTU in use, bytes.
-    pub(super) mtu_bytes: u16,
+    pub mtu_bytes: u16,
     /// Queue pairs in use.
-    pub(super) queues: u16,
+    pub queues: u16,
     /// The port computes TCP checksums of packets to send.
     pub(super) tx_tcp_checksum: bool,
     /// The port computes IPv4 header checksums of packets to send.
     pub(super) tx_ip_checksum: bool,
     /// The port verifies TCP checksums of received packets, where it can.
-    pub(super) rx_checksums: bool,
+    pub rx_checksums: bool,
     /// The port spreads flows over its queues itself.
     pub(super) rss: bool,
     /// Every receive queue has an interrupt.
-    pub(super) interrupts: bool,
+    pub interrupts: bool,
     /// The pool all queues take their buffers from.
-    pub(super) pool: *mut rte_mempool,
+    pub pool: *mut rte_mempool,
 }
 
 impl Device {
@@ -78,7 +78,7 @@ impl Device {
     ///
     /// # Errors
     /// No such port, too few queues, or what the driver reports.
-    pub(super) fn start(request: &DeviceRequest) -> Result<Self> {
+    pub fn start(request: &DeviceRequest) -> Result<Self> {
         let port = find(request.name.as_deref())?;
         let name = port_name(port)?;
         Self::configure(port, &name, request).with_context(|| format!("port {name}"))

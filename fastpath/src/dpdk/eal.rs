@@ -9,7 +9,7 @@ use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
 use nix::unistd::Pid;
 
 /// EAL, started once per process. Dropped, it gives back what it holds.
-pub(super) struct Eal {
+pub struct Eal {
     // EAL's strings: getopt and the drivers keep pointers into them.
     _arguments: Vec<CString>,
 }
@@ -35,7 +35,7 @@ impl Eal {
     ///
     /// # Errors
     /// EAL's own, with the arguments it got.
-    pub(super) fn start(arguments: &[String]) -> Result<Self> {
+    pub fn start(arguments: &[String]) -> Result<Self> {
         let affinity = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
         let program = ["tas-fastpath".to_owned()];
         let owned: Vec<CString> = program
@@ -73,14 +73,14 @@ impl Drop for Eal {
 
 /// The calling thread's membership in EAL: an lcore id, and with it mempool caches. Stays in the
 /// thread.
-pub(super) struct RegisteredThread(PhantomData<*const ()>);
+pub struct RegisteredThread(PhantomData<*const ()>);
 
 impl RegisteredThread {
     /// Registers the calling thread.
     ///
     /// # Errors
     /// DPDK has no lcore id left.
-    pub(super) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         // SAFETY: EAL is running; the thread leaves on drop.
         if unsafe { dpdk_sys::rte_thread_register() } != 0 {
             // SAFETY: reads the calling thread's rte_errno.

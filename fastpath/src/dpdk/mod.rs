@@ -21,5 +21,10 @@ mod wake;
 #[cfg(test)]
 mod live_tests;
 
+// For harnesses that bring their own shell (benchmarks).
+pub use device::{Device, DeviceRequest};
+pub use eal::Eal;
+pub use port::{DpdkPacket, DpdkPort};
+
 pub use options::Options;
 pub use service::run;

@@ -25,7 +25,7 @@ thread_local! {
 
 /// One frame in one mbuf.
 #[repr(transparent)]
-pub(super) struct DpdkPacket(NonNull<rte_mbuf>);
+pub struct DpdkPacket(NonNull<rte_mbuf>);
 
 // SAFETY: an mbuf belongs to whoever holds the pointer; mempools serve many threads.
 unsafe impl Send for DpdkPacket {}
@@ -163,7 +163,7 @@ impl Packet for DpdkPacket {
 }
 
 /// One queue pair. Stays in the thread that made it.
-pub(super) struct DpdkPort {
+pub struct DpdkPort {
     rx: RxBurst,
     tx: TxBurst,
     cache: PoolCache,
@@ -183,7 +183,7 @@ impl DpdkPort {
     ///
     /// # Errors
     /// The thread is not registered, or the driver has no burst functions.
-    pub(super) fn new(device: &Device, queue: u16) -> Result<Self> {
+    pub fn new(device: &Device, queue: u16) -> Result<Self> {
         // SAFETY: the device is started and outlives its cores' ports (the shell joins them first);
         // the pool is the device's.
         unsafe {
