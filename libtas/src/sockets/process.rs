@@ -158,13 +158,27 @@ impl Process {
     }
 }
 
+/// Uses an application that was attached by other means (a simulator, a benchmark) instead of what
+/// the environment names. Call it before the first socket.
+///
+/// # Errors
+/// EALREADY: the process is attached. What creating a context reports.
+pub fn attach_to(application: &Arc<Application>) -> std::io::Result<()> {
+    let network = network_of(application)?;
+    let attached = process().network.set(Some(network));
+    attached.map_err(|_| std::io::Error::from_raw_os_error(libc::EALREADY))
+}
+
 fn connect() -> std::io::Result<Network> {
     let instance = control::instance_from_environment();
     let channel = control::open(control::Backend::from_environment()?, &instance)?;
     let options = lowlevel::Options { instance, command: control::attach::command_name() };
-    let application = Application::attach(channel, &options)?;
-    let context = Context::new(&application)?;
+    network_of(&Application::attach(channel, &options)?)
+}
+
+fn network_of(application: &Arc<Application>) -> std::io::Result<Network> {
+    let context = Context::new(application)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let spin_us = if processors < SPIN_PROCESSORS_MIN { 0 } else { application.poll_interval_us().min(SPIN_MAX_US) };
-    Ok(Network { application, context, spin_us })
+    Ok(Network { application: application.clone(), context, spin_us })
 }
