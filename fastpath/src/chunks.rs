@@ -91,7 +91,7 @@ impl<'m> Application<'m> {
     }
 
     /// Copies bytes to send, from `position` on. False if a map entry is empty or wrong.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&self, record: Record<'m>, mut position: u64, mut into: &mut [u8]) -> bool {
         while !into.is_empty() {
             let word = record[MAP_ENTRIES as usize + entry(position)].get();
@@ -110,7 +110,7 @@ impl<'m> Application<'m> {
 
     /// Copies received bytes to `position`, taking chunks where the map has none. False if the pool
     /// is empty or an entry is wrong; what was copied so far does no harm.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(
         &mut self,
         shared: &Shared,

@@ -97,6 +97,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// One frame outside a burst, from the slow path.
+    #[cold]
     pub(crate) fn receive_frame(&mut self, packet: P::Packet, checksum: RxChecksum) {
         let mut frame = Frame::default();
         frame.verdict = parse(packet.data(), checksum, &mut frame.segment);
@@ -112,7 +113,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// To the flow, or to whom it concerns.
-    #[inline]
+    #[inline(always)]
     fn dispatch(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
         if frame.verdict != Verdict::Tcp {
             return self.no_segment(&packet, frame.verdict);
@@ -141,7 +142,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 .is_some_and(|hot| matches(hot, segment))
         });
         if let Some(flow) = found.and_then(|id| self.ours(id)) {
-            return self.receive(flow, segment, packet);
+            return self.receive_slowly(flow, segment, packet);
         }
         if self.config.cores > 1 && !steered {
             let by_hash = ((frame.hash >> 32) * u64::from(self.config.cores) >> 32) as usize;

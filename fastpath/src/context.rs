@@ -301,10 +301,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }
+        let fin = event.flags & event_flags::FIN != 0;
         if event.flags & event_flags::TX != 0 {
-            self.application_wrote(flow, event.tx)?;
+            self.application_wrote(flow, event.tx, fin)?;
         }
-        if event.flags & event_flags::FIN != 0 {
+        if fin {
             self.queue_fin(flow);
         }
         Ok(())
@@ -350,9 +351,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Ok(())
     }
 
-    /// The application has written up to `position`.
+    /// The application has written up to `position`, and ends the stream there if `fin`.
     #[inline(always)]
-    fn application_wrote(&mut self, flow: Flow<'m>, position: u64) -> Result<(), Refused> {
+    fn application_wrote(
+        &mut self,
+        flow: Flow<'m>,
+        position: u64,
+        fin: bool,
+    ) -> Result<(), Refused> {
         let hot = flow.hot;
         if position <= hot.snd_end.get() {
             return Ok(());
@@ -362,7 +368,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return Err(Refused::Fault);
         }
         hot.snd_end.set(position);
-        self.activate(flow);
+        if fin {
+            // Before the data leaves, so that it takes the FIN along.
+            flow.set(hot_flags::FIN_QUEUED);
+        }
+        self.report_active(flow);
+        self.transmit_written(flow, position);
         Ok(())
     }
 

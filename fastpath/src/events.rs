@@ -59,7 +59,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Pushes one flow's event.
-    #[inline]
+    #[inline(always)]
     fn deliver(&mut self, id: u32) {
         let Some(flow) = self.ours(id) else { return };
         match self.push_event(flow) {

@@ -23,7 +23,7 @@ const SACK_BLOCKS: usize = 3;
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Queues a finished frame.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit(&mut self, packet: P::Packet) {
         let bytes = packet.data().len() as u64;
         match self.tx.push(packet) {
@@ -73,7 +73,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Sets the frame's length and writes the headers of a segment of `flow`. The payload follows
     /// at the returned offset. `None`: the next hop is unknown.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_headers(
         &mut self,
         flow: Flow<'m>,
@@ -139,7 +139,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Sees to the checksums of a finished segment and queues it. `l4_bytes`: length of its TCP header.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn emit_segment(&mut self, mut packet: P::Packet, l4_bytes: usize) {
         if self.offload {
             packet.request_tx_checksum(ETHERNET_BYTES as u8, IPV4_BYTES as u8, l4_bytes as u8);
@@ -158,6 +158,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Sends a segment without data at `sequence`.
+    #[inline(never)]
     pub(crate) fn send_empty(&mut self, flow: Flow<'m>, packet: Option<P::Packet>, sequence: u64) {
         let Some(mut packet) = packet.or_else(|| self.allocate()) else {
             return;

@@ -84,7 +84,7 @@ fn be32(bytes: &[u8; 54], at: usize) -> u32 {
 }
 
 /// Parses `frame` into `segment`, which is complete only if the verdict is [`Verdict::Tcp`].
-#[inline]
+#[inline(always)]
 pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) -> Verdict {
     let Some(h) = frame.first_chunk::<54>() else {
         return parse_short(frame);
@@ -180,17 +180,15 @@ fn verify(frame: &[u8], total: usize) -> bool {
 
 /// Finds the timestamps option (RFC 7323 §3.2). A length below two or past the end (RFC 9293
 /// MUST-7) ends the search.
-#[inline]
+#[inline(always)]
 fn parse_options(options: &[u8], segment: &mut Segment) {
-    if let Some([1, 1, 8, 10, a, b, c, d, ..]) = options.first_chunk::<12>() {
-        segment.timestamps = true;
-        segment.ts_value = u32::from_be_bytes([*a, *b, *c, *d]);
-        if let Some(more) = options.get(12..).filter(|more| !more.is_empty()) {
-            parse_options_slowly(more, segment);
+    match options {
+        [1, 1, 8, 10, a, b, c, d, _, _, _, _] => {
+            segment.timestamps = true;
+            segment.ts_value = u32::from_be_bytes([*a, *b, *c, *d]);
         }
-        return;
+        _ => parse_options_slowly(options, segment),
     }
-    parse_options_slowly(options, segment);
 }
 
 #[cold]

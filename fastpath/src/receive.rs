@@ -39,7 +39,7 @@ pub(crate) struct Arrival {
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Processes one segment. The packet is turned around into the acknowledgement if one leaves at once.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn receive(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
         let hot = flow.hot;
         self.status.count(Counter::RxSegments);
@@ -85,6 +85,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         } else if arrival.urgent {
             self.acknowledge_now(flow, Some(packet));
         }
+    }
+
+    /// [`Self::receive`] away from the hot path.
+    #[cold]
+    pub(crate) fn receive_slowly(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        self.receive(flow, segment, packet);
     }
 
     /// A flag that the fast path leaves alone, or no ACK (dropped, RFC 9293 §3.10.7.4 fifth step).
@@ -167,7 +173,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if arrival.fin {
             next = next.wrapping_add(1);
             let first = state & hot_flags::FIN_QUEUED == 0;
-            flow.set(hot_flags::FIN_RECEIVED | if first { hot_flags::REMOTE_CLOSED_FIRST } else { 0 });
+            flow.set(
+                hot_flags::FIN_RECEIVED
+                    | if first {
+                        hot_flags::REMOTE_CLOSED_FIRST
+                    } else {
+                        0
+                    },
+            );
             self.kernel.report(KernelEntry {
                 op: to_slow::FIN_RECEIVED,
                 flow: flow.id,

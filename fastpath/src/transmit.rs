@@ -62,6 +62,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// samples the flow until it has nothing outstanding (also if the window or the rate is zero).
     #[inline]
     pub(crate) fn activate(&mut self, flow: Flow<'m>) {
+        self.report_active(flow);
+        self.schedule(flow);
+    }
+
+    /// Tells the slow path that the flow has something to send, unless it knows.
+    #[inline(always)]
+    pub(crate) fn report_active(&mut self, flow: Flow<'m>) {
         let state = flow.hot.flags.get();
         if state & hot_flags::ACTIVE == 0 {
             flow.hot.flags.set(state | hot_flags::ACTIVE);
@@ -71,7 +78,6 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 ..KernelEntry::default()
             });
         }
-        self.schedule(flow);
     }
 
     /// Lets the flows in the scheduler send, each in turn, up to the poll's budget.
@@ -106,13 +112,32 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 continue;
             };
             let flow = Flow { id, hot };
-            match self.transmit_flow(flow, &mut budget) {
-                Next::Done => {}
-                Next::Again => self.schedule(flow),
-                Next::At(at_us) => {
-                    self.private[id as usize].bits |= bit::IN_WHEEL;
-                    self.wheel.insert(&mut self.private, id, at_us);
-                }
+            let next = self.transmit_flow(flow, &mut budget);
+            self.reschedule(flow, next);
+        }
+    }
+
+    /// The application has written. A lone small segment leaves at once if nobody waits for a turn; everything
+    /// else takes its turn.
+    #[inline(always)]
+    pub(crate) fn transmit_written(&mut self, flow: Flow<'m>, end: u64) {
+        let lone = end.wrapping_sub(flow.hot.snd_nxt.get()) <= u64::from(flow.mss());
+        let queued = bit::IN_WHEEL | bit::STOPPED;
+        if !lone || !self.ready.is_empty() || self.private[flow.id as usize].has(queued) {
+            return self.schedule(flow);
+        }
+        let next = self.transmit_flow(flow, &mut 1);
+        self.reschedule(flow, next);
+    }
+
+    #[inline(always)]
+    fn reschedule(&mut self, flow: Flow<'m>, next: Next) {
+        match next {
+            Next::Done => {}
+            Next::Again => self.schedule(flow),
+            Next::At(at_us) => {
+                self.private[flow.id as usize].bits |= bit::IN_WHEEL;
+                self.wheel.insert(&mut self.private, flow.id, at_us);
             }
         }
     }
