@@ -165,16 +165,59 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) const EMPTY: Self = Self {
-        flags: 0, state: State::Closed, backoff: 0, peer_shift: 0, our_shift: 0, pending: 0,
-        congestion: 0, mss_bytes: 0, local_ip: 0, remote_ip: 0, ports: 0, core: 0, application: NONE,
-        context: NONE, socket: NONE, record: NONE, neighbor: NONE, generation: 0, next: NONE,
-        accept_next: NONE, iss: 0, irs: 0, peer_window: 0, ts_recent: 0, ts_offset: 0,
-        rcv_buffer_bytes: 0, srtt_us: 0, rttvar_us: 0, timeouts: 0, user_timeout_ms: 0,
-        retransmit_window: 0, soft_error: 0, challenge_second: 0, challenges: 0, injects: 0,
-        inject_window: 0, drain_loops: 0, backoff_drain: 0, drain_end: 0, limit_us: 0, started_us: 0,
+        flags: 0,
+        state: State::Closed,
+        backoff: 0,
+        peer_shift: 0,
+        our_shift: 0,
+        pending: 0,
+        congestion: 0,
+        mss_bytes: 0,
+        local_ip: 0,
+        remote_ip: 0,
+        ports: 0,
+        core: 0,
+        application: NONE,
+        context: NONE,
+        socket: NONE,
+        record: NONE,
+        neighbor: NONE,
+        generation: 0,
+        next: NONE,
+        accept_next: NONE,
+        iss: 0,
+        irs: 0,
+        peer_window: 0,
+        ts_recent: 0,
+        ts_offset: 0,
+        rcv_buffer_bytes: 0,
+        srtt_us: 0,
+        rttvar_us: 0,
+        timeouts: 0,
+        user_timeout_ms: 0,
+        retransmit_window: 0,
+        soft_error: 0,
+        challenge_second: 0,
+        challenges: 0,
+        injects: 0,
+        inject_window: 0,
+        drain_loops: 0,
+        backoff_drain: 0,
+        drain_end: 0,
+        limit_us: 0,
+        started_us: 0,
         sampling: Sampling {
-            at_us: 0, snd_una: 0, timer_run_us: 0, progress_run_us: 0, ts_recent: 0, acked_bytes: 0,
-            ecn_bytes: 0, fast_retransmits: 0, rtt_count: 0, quiet_samples: 0, probes: 0,
+            at_us: 0,
+            snd_una: 0,
+            timer_run_us: 0,
+            progress_run_us: 0,
+            ts_recent: 0,
+            acked_bytes: 0,
+            ecn_bytes: 0,
+            fast_retransmits: 0,
+            rtt_count: 0,
+            quiet_samples: 0,
+            probes: 0,
         },
         controller: Controller::None,
     };
@@ -184,7 +227,11 @@ impl Connection {
     }
     #[inline]
     pub(crate) fn set(&mut self, flags: u32, on: bool) {
-        if on { self.flags |= flags } else { self.flags &= !flags }
+        if on {
+            self.flags |= flags
+        } else {
+            self.flags &= !flags
+        }
     }
     /// Local port.
     #[inline]

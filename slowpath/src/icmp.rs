@@ -8,13 +8,7 @@ use crate::{
     queues::FRAME_BYTES,
     stack::Stack,
     tcp::state::State,
-    wire::{
-        checksum, ethernet,
-        ethernet::Ethernet,
-        get_u16, get_u32, ipv4,
-        ipv4::Ipv4,
-        put,
-    },
+    wire::{checksum, ethernet, ethernet::Ethernet, get_u16, get_u32, ipv4, ipv4::Ipv4, put},
 };
 use abi::{flow::NONE, kernel_ring::to_fast};
 
@@ -65,7 +59,11 @@ impl Stack<'_> {
         let (mac, local) = (self.config.mac, self.config.ipv4);
         let Some(id) = self.new_frame() else { return };
         let reply = &mut self.frames.at_mut(id).bytes;
-        let ethernet = Ethernet { destination: header.source, source: mac, ethertype: ethernet::IPV4 };
+        let ethernet = Ethernet {
+            destination: header.source,
+            source: mac,
+            ethertype: ethernet::IPV4,
+        };
         ethernet.write(reply);
         put(reply, start, message);
         if let Some(body) = reply.get_mut(start..length) {
@@ -82,14 +80,20 @@ impl Stack<'_> {
     /// An error about a datagram of ours. It counts only if it quotes a SYN that is under way (RFC
     /// 5927 §4): established connections ignore it and let their own timeouts decide.
     fn unreachable(&mut self, code: u8, message: &[u8]) {
-        let Some((tuple, sequence)) = message.get(ERROR_BYTES..).and_then(quoted) else { return };
-        let Found::Connection(flow) = self.lookup.find(&tuple) else { return };
+        let Some((tuple, sequence)) = message.get(ERROR_BYTES..).and_then(quoted) else {
+            return;
+        };
+        let Found::Connection(flow) = self.lookup.find(&tuple) else {
+            return;
+        };
         let connection = self.connections.at(flow);
         let state = connection.state;
         if state != State::SynSent || sequence != connection.iss {
             return;
         }
-        let Some((error, hard)) = error_of(code) else { return };
+        let Some((error, hard)) = error_of(code) else {
+            return;
+        };
         self.counters.add(Counter::IcmpErrors);
         if hard {
             self.fail_handshake(flow, error);
@@ -110,6 +114,11 @@ fn quoted(datagram: &[u8]) -> Option<(Tuple, u32)> {
     }
     let (source, destination) = (get_u32(datagram, 12)?, get_u32(datagram, 16)?);
     let segment = datagram.get(header_bytes..)?;
-    let tuple = Tuple::new(source, get_u16(segment, 0)?, destination, get_u16(segment, 2)?);
+    let tuple = Tuple::new(
+        source,
+        get_u16(segment, 0)?,
+        destination,
+        get_u16(segment, 2)?,
+    );
     Some((tuple, get_u32(segment, 4)?))
 }

@@ -44,6 +44,7 @@ mod lookup;
 mod ports;
 mod queues;
 mod random;
+mod records;
 mod request;
 mod routes;
 mod socket;

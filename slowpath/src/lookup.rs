@@ -15,8 +15,17 @@ pub(crate) struct Tuple {
 }
 
 impl Tuple {
-    pub(crate) const fn new(local_ip: u32, local_port: u16, remote_ip: u32, remote_port: u16) -> Self {
-        Self { local_ip, remote_ip, ports: (local_port as u32) << 16 | remote_port as u32 }
+    pub(crate) const fn new(
+        local_ip: u32,
+        local_port: u16,
+        remote_ip: u32,
+        remote_port: u16,
+    ) -> Self {
+        Self {
+            local_ip,
+            remote_ip,
+            ports: (local_port as u32) << 16 | remote_port as u32,
+        }
     }
     pub(crate) const fn local_port(&self) -> u16 {
         (self.ports >> 16) as u16
@@ -44,7 +53,15 @@ pub struct Node {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { tuple: Tuple { local_ip: 0, remote_ip: 0, ports: 0 }, next: NONE, wait_next: NONE }
+        Self {
+            tuple: Tuple {
+                local_ip: 0,
+                remote_ip: 0,
+                ports: 0,
+            },
+            next: NONE,
+            wait_next: NONE,
+        }
     }
 }
 
@@ -76,7 +93,13 @@ impl<'m> Lookup<'m> {
     ) -> Option<Self> {
         buckets.fill(NONE);
         let (buckets, nodes) = (Table::new(buckets)?, Table::new(nodes)?);
-        Some(Self { buckets, nodes, connections, half_open, key })
+        Some(Self {
+            buckets,
+            nodes,
+            connections,
+            half_open,
+            key,
+        })
     }
 
     /// Node of an object.
@@ -84,7 +107,10 @@ impl<'m> Lookup<'m> {
         match object {
             Found::Connection(id) => id,
             Found::HalfOpen(id) => self.connections.wrapping_add(id),
-            Found::TimeWait(id) => self.connections.wrapping_add(self.half_open).wrapping_add(id),
+            Found::TimeWait(id) => self
+                .connections
+                .wrapping_add(self.half_open)
+                .wrapping_add(id),
             Found::Nothing => NONE,
         }
     }
@@ -98,7 +124,11 @@ impl<'m> Lookup<'m> {
         if rest < self.half_open {
             return Found::HalfOpen(rest);
         }
-        if self.nodes.has(node) { Found::TimeWait(rest.wrapping_sub(self.half_open)) } else { Found::Nothing }
+        if self.nodes.has(node) {
+            Found::TimeWait(rest.wrapping_sub(self.half_open))
+        } else {
+            Found::Nothing
+        }
     }
 
     fn bucket(&self, tuple: &Tuple) -> u32 {
@@ -128,7 +158,11 @@ impl<'m> Lookup<'m> {
             return;
         }
         let head = *self.buckets.at(bucket);
-        *self.nodes.at_mut(node) = Node { tuple, next: head, wait_next: NONE };
+        *self.nodes.at_mut(node) = Node {
+            tuple,
+            next: head,
+            wait_next: NONE,
+        };
         *self.buckets.at_mut(bucket) = node;
     }
 

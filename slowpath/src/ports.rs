@@ -10,9 +10,9 @@ use abi::flow::NONE;
 /// First ephemeral port, as Linux's `ip_local_port_range`.
 pub(crate) const EPHEMERAL_FIRST: u16 = 32_768;
 /// Last ephemeral port.
-pub(crate) const EPHEMERAL_LAST: u16 = 60_999;
+const EPHEMERAL_LAST: u16 = 60_999;
 /// Ephemeral ports.
-pub(crate) const EPHEMERAL_COUNT: u32 = 28_232;
+pub(crate) const EPHEMERAL_COUNT: u32 = (EPHEMERAL_LAST - EPHEMERAL_FIRST) as u32 + 1;
 /// First port that needs no capability.
 pub(crate) const UNPRIVILEGED_FIRST: u16 = 1024;
 /// Listeners that share one port with SO_REUSEPORT: bounds the walk at every SYN.
@@ -41,7 +41,12 @@ pub struct Port {
 impl Default for Port {
     fn default() -> Self {
         Self {
-            users: 0, exclusive: 0, unshared: 0, ephemeral: 0, uid: 0, listeners: NONE,
+            users: 0,
+            exclusive: 0,
+            unshared: 0,
+            ephemeral: 0,
+            uid: 0,
+            listeners: NONE,
             listener_count: 0,
         }
     }
@@ -65,7 +70,9 @@ pub(crate) struct Ports<'m> {
 
 impl<'m> Ports<'m> {
     pub(crate) fn new(table: &'m mut [Port]) -> Option<Self> {
-        Some(Self { table: Table::new(table)? })
+        Some(Self {
+            table: Table::new(table)?,
+        })
     }
     pub(crate) fn at(&self, port: u16) -> &Port {
         self.table.at(port as u32)
@@ -84,7 +91,11 @@ impl<'m> Ports<'m> {
         let reusable = how.reuse_address && entry.exclusive == 0 && entry.listener_count == 0;
         let same_user = entry.uid == uid || entry.uid == NO_USER;
         let shared = how.reuse_port && entry.unshared == 0 && same_user;
-        if free || reusable || shared { Ok(()) } else { Err(Errno::EADDRINUSE) }
+        if free || reusable || shared {
+            Ok(())
+        } else {
+            Err(Errno::EADDRINUSE)
+        }
     }
 
     /// Whether a socket bound to `port` may begin to listen.
@@ -99,7 +110,11 @@ impl<'m> Ports<'m> {
         if !(how.reuse_port && entry.unshared == 0) {
             return Err(Errno::EADDRINUSE);
         }
-        if entry.listener_count >= LISTENERS_PER_PORT { Err(Errno::ENOBUFS) } else { Ok(()) }
+        if entry.listener_count >= LISTENERS_PER_PORT {
+            Err(Errno::ENOBUFS)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether nobody but other ephemeral users has `port`.
@@ -152,20 +167,36 @@ impl<'m> Ports<'m> {
 
     /// A port that nobody uses, searched from `start` (below `EPHEMERAL_COUNT`).
     pub(crate) fn unused(&self, start: u32) -> Option<u16> {
-        (0..EPHEMERAL_COUNT).map(|step| Self::ephemeral(start, step)).find(|&port| self.at(port).users == 0)
+        (0..EPHEMERAL_COUNT)
+            .map(|step| Self::ephemeral(start, step))
+            .find(|&port| self.at(port).users == 0)
     }
 }
-
-const _: () = assert!(EPHEMERAL_LAST as u32 - EPHEMERAL_FIRST as u32 + 1 == EPHEMERAL_COUNT);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PLAIN: Use = Use { reuse_address: false, reuse_port: false, ephemeral: false };
-    const ADDRESS: Use = Use { reuse_address: true, reuse_port: false, ephemeral: false };
-    const PORT: Use = Use { reuse_address: false, reuse_port: true, ephemeral: false };
-    const AUTO: Use = Use { reuse_address: false, reuse_port: false, ephemeral: true };
+    const PLAIN: Use = Use {
+        reuse_address: false,
+        reuse_port: false,
+        ephemeral: false,
+    };
+    const ADDRESS: Use = Use {
+        reuse_address: true,
+        reuse_port: false,
+        ephemeral: false,
+    };
+    const PORT: Use = Use {
+        reuse_address: false,
+        reuse_port: true,
+        ephemeral: false,
+    };
+    const AUTO: Use = Use {
+        reuse_address: false,
+        reuse_port: false,
+        ephemeral: true,
+    };
 
     #[test]
     fn bind_rules_are_linuxs() {
@@ -177,18 +208,33 @@ mod tests {
         ports.add(80, ADDRESS, 1);
         assert_eq!(ports.may_bind(80, PLAIN, 1), Err(Errno::EADDRINUSE));
         assert_eq!(ports.may_bind(80, PORT, 1), Err(Errno::EADDRINUSE));
-        assert_eq!(ports.may_bind(80, ADDRESS, 2), Ok(()), "reuse with nobody listening");
+        assert_eq!(
+            ports.may_bind(80, ADDRESS, 2),
+            Ok(()),
+            "reuse with nobody listening"
+        );
         ports.at_mut(80).listener_count = 1;
-        assert_eq!(ports.may_bind(80, ADDRESS, 1), Err(Errno::EADDRINUSE), "a listener is there");
+        assert_eq!(
+            ports.may_bind(80, ADDRESS, 1),
+            Err(Errno::EADDRINUSE),
+            "a listener is there"
+        );
         ports.at_mut(80).listener_count = 0;
         ports.remove(80, ADDRESS);
         ports.add(80, PORT, 7);
         assert_eq!(ports.may_bind(80, PORT, 7), Ok(()));
-        assert_eq!(ports.may_bind(80, PORT, 8), Err(Errno::EADDRINUSE), "another user's group");
+        assert_eq!(
+            ports.may_bind(80, PORT, 8),
+            Err(Errno::EADDRINUSE),
+            "another user's group"
+        );
         assert!(!ports.may_connect_from(80));
         ports.remove(80, PORT);
         ports.add(80, AUTO, 0);
-        assert!(ports.may_connect_from(80), "one ephemeral port serves many peers");
+        assert!(
+            ports.may_connect_from(80),
+            "one ephemeral port serves many peers"
+        );
         assert_eq!(ports.may_bind(80, ADDRESS, 0), Err(Errno::EADDRINUSE));
     }
 

@@ -31,7 +31,9 @@ pub(crate) struct Routes<'m> {
 
 impl<'m> Routes<'m> {
     pub(crate) fn new(table: &'m mut [RouteEntry]) -> Option<Self> {
-        Some(Self { table: Table::new(table)? })
+        Some(Self {
+            table: Table::new(table)?,
+        })
     }
 
     /// Forgets all routes.
@@ -43,7 +45,12 @@ impl<'m> Routes<'m> {
     ///
     /// # Errors
     /// EINVAL: prefix above 32. ENOBUFS: the table is full.
-    pub(crate) fn add(&mut self, destination: u32, prefix: u32, next_hop: u32) -> Result<(), Errno> {
+    pub(crate) fn add(
+        &mut self,
+        destination: u32,
+        prefix: u32,
+        next_hop: u32,
+    ) -> Result<(), Errno> {
         if prefix > 32 {
             return Err(Errno::EINVAL);
         }
@@ -59,8 +66,15 @@ impl<'m> Routes<'m> {
                 place = Some(id);
             }
         }
-        let Some(id) = place else { return Err(Errno::ENOBUFS) };
-        *self.table.at_mut(id) = RouteEntry { used: true, destination, prefix, next_hop };
+        let Some(id) = place else {
+            return Err(Errno::ENOBUFS);
+        };
+        *self.table.at_mut(id) = RouteEntry {
+            used: true,
+            destination,
+            prefix,
+            next_hop,
+        };
         Ok(())
     }
 
@@ -84,7 +98,12 @@ mod tests {
 
     #[test]
     fn longest_prefix_wins_in_any_order() {
-        let routes = [(0x0a00_0000, 8, 1), (0, 0, 2), (0x0a01_0000, 16, 3), (0x0a01_0203, 32, 4)];
+        let routes = [
+            (0x0a00_0000, 8, 1),
+            (0, 0, 2),
+            (0x0a01_0000, 16, 3),
+            (0x0a01_0203, 32, 4),
+        ];
         for rotation in 0..routes.len() {
             let mut table = std::vec![RouteEntry::default(); 9];
             let mut all = Routes::new(&mut table).unwrap();

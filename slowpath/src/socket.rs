@@ -79,11 +79,30 @@ pub struct Socket {
 
 impl Socket {
     pub(crate) const EMPTY: Self = Self {
-        kind: Kind::Free, pending: 0, flags: 0, port: 0, application: NONE, context: NONE,
-        local_ip: 0, flow: NONE, opaque: 0, error: 0, linger_s: 0, user_timeout_ms: 0,
-        rcv_buffer_bytes: 0, congestion: 0, accept_count: 0, accept_head: NONE, accept_tail: NONE,
-        backlog: 0, half_open: 0, listener_next: NONE, app_next: NONE, app_prev: NONE,
-        event_next: NONE, generation: 0,
+        kind: Kind::Free,
+        pending: 0,
+        flags: 0,
+        port: 0,
+        application: NONE,
+        context: NONE,
+        local_ip: 0,
+        flow: NONE,
+        opaque: 0,
+        error: 0,
+        linger_s: 0,
+        user_timeout_ms: 0,
+        rcv_buffer_bytes: 0,
+        congestion: 0,
+        accept_count: 0,
+        accept_head: NONE,
+        accept_tail: NONE,
+        backlog: 0,
+        half_open: 0,
+        listener_next: NONE,
+        app_next: NONE,
+        app_prev: NONE,
+        event_next: NONE,
+        generation: 0,
     };
     #[inline]
     pub(crate) fn is(&self, flags: u16) -> bool {
@@ -91,7 +110,11 @@ impl Socket {
     }
     #[inline]
     pub(crate) fn set(&mut self, flags: u16, on: bool) {
-        if on { self.flags |= flags } else { self.flags &= !flags }
+        if on {
+            self.flags |= flags
+        } else {
+            self.flags &= !flags
+        }
     }
 }
 

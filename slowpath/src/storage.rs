@@ -24,13 +24,14 @@
 //! ```
 
 use crate::{
-    applications::{Application, Context, RecordSegment},
+    applications::{Application, Context},
     arp::Neighbor,
     config::Config,
     connection::Connection,
     lookup::Node,
     ports::Port,
     queues::{CoreQueue, Frame},
+    records::RecordSegment,
     routes::RouteEntry,
     socket::Socket,
     tcp::{half_open::HalfOpen, time_wait::TimeWait},
@@ -71,12 +72,13 @@ macro_rules! private_tables {
 /// Element types of the private tables: opaque to shells, `Copy` and `Default`.
 pub mod types {
     pub use crate::{
-        applications::{Application, Context, RecordSegment},
+        applications::{Application, Context},
         arp::Neighbor,
         connection::Connection,
         lookup::Node,
         ports::Port,
         queues::{CoreQueue, Frame},
+        records::RecordSegment,
         routes::RouteEntry,
         socket::Socket,
         tcp::{half_open::HalfOpen, time_wait::TimeWait},
@@ -132,8 +134,16 @@ impl Sizes {
     /// Sizes for a configuration.
     pub const fn of(config: &Config) -> Self {
         let flows = config.flows;
-        let half_open = if flows > HALF_OPEN_MAX { HALF_OPEN_MAX } else { flows };
-        let time_wait = if flows > TIME_WAIT_MAX { TIME_WAIT_MAX } else { flows };
+        let half_open = if flows > HALF_OPEN_MAX {
+            HALF_OPEN_MAX
+        } else {
+            flows
+        };
+        let time_wait = if flows > TIME_WAIT_MAX {
+            TIME_WAIT_MAX
+        } else {
+            flows
+        };
         let nodes = flows.wrapping_add(half_open).wrapping_add(time_wait);
         // Every application has one segment of records at least; the rest is for those with more
         // than 4096 flows, with room for uneven sharing.

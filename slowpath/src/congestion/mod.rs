@@ -100,6 +100,8 @@ pub(crate) trait CongestionControl {
     fn on_loss(&mut self, _interval: &Interval, _parameters: &Parameters) {}
     /// The retransmission timeout fired with `in_flight_bytes` outstanding.
     fn on_timeout(&mut self, _in_flight_bytes: u32, _parameters: &Parameters) {}
+    /// The flow was idle for longer than its retransmission timeout, and sends again.
+    fn on_idle(&mut self, _parameters: &Parameters) {}
     /// What the flow may send.
     fn allowance(&self, parameters: &Parameters) -> Allowance;
 }
@@ -116,12 +118,18 @@ pub(crate) enum Controller {
 
 /// Whether `algorithm` is one of [`congestion`].
 pub(crate) const fn is_known(algorithm: u32) -> bool {
-    matches!(algorithm, congestion::DCTCP_RATE | congestion::NEWRENO | congestion::CONST_RATE)
+    matches!(
+        algorithm,
+        congestion::DCTCP_RATE | congestion::NEWRENO | congestion::CONST_RATE
+    )
 }
 
 /// `bytes` in `us` microseconds as kilobits per second.
 pub(crate) fn kbps(bytes: u64, us: u64) -> u32 {
-    let scaled = bytes.saturating_mul(8000).checked_div(us).unwrap_or(u64::MAX);
+    let scaled = bytes
+        .saturating_mul(8000)
+        .checked_div(us)
+        .unwrap_or(u64::MAX);
     scaled.min(RATE_UNLIMITED.wrapping_sub(1) as u64) as u32
 }
 
@@ -162,13 +170,26 @@ impl Controller {
         self.with(|control| control.on_timeout(in_flight_bytes, parameters));
     }
 
+    /// The flow was idle for longer than its retransmission timeout, and sends again.
+    pub(crate) fn on_idle(&mut self, parameters: &Parameters) {
+        self.with(|control| control.on_idle(parameters));
+    }
+
     /// What the flow may send.
     pub(crate) fn allowance(&mut self, parameters: &Parameters) -> Allowance {
-        let initial = Allowance { rate_kbps: RATE_UNLIMITED, cwnd_bytes: parameters.initial_window() };
-        let allowance = self.with(|control| control.allowance(parameters)).unwrap_or(initial);
+        let initial = Allowance {
+            rate_kbps: RATE_UNLIMITED,
+            cwnd_bytes: parameters.initial_window(),
+        };
+        let allowance = self
+            .with(|control| control.allowance(parameters))
+            .unwrap_or(initial);
         Allowance {
             rate_kbps: allowance.rate_kbps.max(1),
-            cwnd_bytes: allowance.cwnd_bytes.clamp(parameters.mss_bytes, WINDOW_MAX_BYTES.max(parameters.mss_bytes)),
+            cwnd_bytes: allowance.cwnd_bytes.clamp(
+                parameters.mss_bytes,
+                WINDOW_MAX_BYTES.max(parameters.mss_bytes),
+            ),
         }
     }
 

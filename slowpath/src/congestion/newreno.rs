@@ -15,7 +15,10 @@ pub(crate) struct NewReno {
 
 impl NewReno {
     pub(crate) fn new(parameters: &Parameters) -> Self {
-        Self { cwnd_bytes: parameters.initial_window(), ssthresh_bytes: u32::MAX }
+        Self {
+            cwnd_bytes: parameters.initial_window(),
+            ssthresh_bytes: u32::MAX,
+        }
     }
 
     /// RFC 5681 equation (4), with the window standing for the flight size: the flight size at the
@@ -38,7 +41,9 @@ impl CongestionControl for NewReno {
         let grown = if self.cwnd_bytes < self.ssthresh_bytes {
             cwnd.saturating_add(acked).min(self.ssthresh_bytes as u64)
         } else {
-            let step = (parameters.mss_bytes as u64).saturating_mul(acked).checked_div(cwnd);
+            let step = (parameters.mss_bytes as u64)
+                .saturating_mul(acked)
+                .checked_div(cwnd);
             cwnd.saturating_add(step.unwrap_or(0))
         };
         self.cwnd_bytes = grown.min(WINDOW_MAX_BYTES as u64) as u32;
@@ -57,8 +62,16 @@ impl CongestionControl for NewReno {
         self.cwnd_bytes = parameters.mss_bytes;
     }
 
+    /// RFC 5681 §4.1: what was learned about the path is old when the flow sends again.
+    fn on_idle(&mut self, parameters: &Parameters) {
+        self.cwnd_bytes = self.cwnd_bytes.min(parameters.initial_window());
+    }
+
     fn allowance(&self, _parameters: &Parameters) -> Allowance {
-        Allowance { rate_kbps: RATE_UNLIMITED, cwnd_bytes: self.cwnd_bytes }
+        Allowance {
+            rate_kbps: RATE_UNLIMITED,
+            cwnd_bytes: self.cwnd_bytes,
+        }
     }
 }
 
@@ -70,7 +83,12 @@ mod tests {
 
     fn interval(acked_bytes: u32, in_flight_bytes: u32) -> Interval {
         Interval {
-            acked_bytes, ecn_bytes: 0, losses: 0, length_us: 1000, srtt_us: 500, in_flight_bytes,
+            acked_bytes,
+            ecn_bytes: 0,
+            losses: 0,
+            length_us: 1000,
+            srtt_us: 500,
+            in_flight_bytes,
             limit: Limit::Window,
         }
     }
@@ -96,7 +114,10 @@ mod tests {
                 .min(WINDOW_MAX_BYTES as f64);
             }
             let ours = control.allowance(&parameters).cwnd_bytes as f64;
-            assert!((ours - cwnd).abs() <= 2.0 + cwnd / 100.0, "step {step}: {ours} {cwnd}");
+            assert!(
+                (ours - cwnd).abs() <= 2.0 + cwnd / 100.0,
+                "step {step}: {ours} {cwnd}"
+            );
         }
     }
 
@@ -115,7 +136,23 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(control.cwnd_bytes, 25_000, "slow start ends at half the flight");
+        assert_eq!(
+            control.cwnd_bytes, 25_000,
+            "slow start ends at half the flight"
+        );
+    }
+
+    #[test]
+    fn begins_anew_after_idleness() {
+        let parameters = Parameters::new(&Config::default(), 1000);
+        let mut control = NewReno::new(&parameters);
+        control.on_ack(&interval(90_000, 10_000), &parameters);
+        assert_eq!(control.cwnd_bytes, 100_000);
+        control.on_idle(&parameters);
+        assert_eq!(control.allowance(&parameters).cwnd_bytes, 10_000);
+        control.on_timeout(0, &parameters);
+        control.on_idle(&parameters);
+        assert_eq!(control.cwnd_bytes, 1000, "a smaller window stays");
     }
 
     #[test]

@@ -32,7 +32,9 @@ impl Stack<'_> {
         message: &mut Message,
     ) -> Outcome {
         self.enter(now_us);
-        let Some(op) = Op::from_u32(message.op) else { return Outcome::NotForStack };
+        let Some(op) = Op::from_u32(message.op) else {
+            return Outcome::NotForStack;
+        };
         let result = match op {
             Op::Socket => self.request_socket(caller, message),
             Op::Status => self.request_status(message),
@@ -70,7 +72,9 @@ impl Stack<'_> {
         socket: Option<u32>,
         message: &mut Message,
     ) -> Result<Outcome, Errno> {
-        let id = socket.filter(|id| self.is_socket(*id)).ok_or(Errno::EBADF)?;
+        let id = socket
+            .filter(|id| self.is_socket(*id))
+            .ok_or(Errno::EBADF)?;
         match op {
             Op::Bind => self.request_bind(caller, id, message)?,
             Op::Listen => self.request_listen(id, message)?,
@@ -95,7 +99,8 @@ impl Stack<'_> {
 
     /// Application that owns a socket, for the daemon's owner check.
     pub fn socket_application(&self, socket: u32) -> Option<u32> {
-        self.is_socket(socket).then(|| self.sockets.at(socket).application)
+        self.is_socket(socket)
+            .then(|| self.sockets.at(socket).application)
     }
 
     /// A context named in a request, which must belong to `application`.

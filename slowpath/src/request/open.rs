@@ -32,7 +32,11 @@ impl Stack<'_> {
             self.counters.add(crate::counters::Counter::Exhausted);
             return Err(Errno::ENOBUFS);
         }
-        let Socket { app_next, generation, .. } = *self.sockets.at(id);
+        let Socket {
+            app_next,
+            generation,
+            ..
+        } = *self.sockets.at(id);
         self.socket_free = app_next;
         *self.sockets.at_mut(id) = Socket {
             kind: Kind::Idle,
@@ -136,7 +140,11 @@ impl Stack<'_> {
         match socket.kind {
             Kind::Listening => {}
             Kind::Idle => {
-                let port = if socket.is(flag::BOUND) { socket.port } else { self.bind(id, 0)? };
+                let port = if socket.is(flag::BOUND) {
+                    socket.port
+                } else {
+                    self.bind(id, 0)?
+                };
                 self.ports.may_listen(port, Self::socket_use(&socket))?;
                 let entry = self.ports.at_mut(port);
                 entry.listener_count = entry.listener_count.saturating_add(1);

@@ -15,7 +15,11 @@ use abi::{
 
 impl Stack<'_> {
     /// SET_OPTION.
-    pub(super) fn request_set_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
+    pub(super) fn request_set_option(
+        &mut self,
+        id: u32,
+        message: &mut Message,
+    ) -> Result<(), Errno> {
         let body: Option_ = message.get();
         let on = body.value != 0;
         match body.option {
@@ -109,7 +113,11 @@ impl Stack<'_> {
     }
 
     /// GET_OPTION.
-    pub(super) fn request_get_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
+    pub(super) fn request_get_option(
+        &mut self,
+        id: u32,
+        message: &mut Message,
+    ) -> Result<(), Errno> {
         let mut body: Option_ = message.get();
         let socket: Socket = *self.sockets.at(id);
         body.reserved = [0; 5];

@@ -123,13 +123,18 @@ impl Stack<'_> {
     /// The core holds no reference to the flow any more.
     pub(crate) fn removed(&mut self, flow: u32) {
         let connection = *self.connections.at(flow);
-        if !connection.is(fact::USED) || !connection.is(fact::REMOVING) || connection.pending & pending::REMOVE != 0 {
+        if !connection.is(fact::USED)
+            || !connection.is(fact::REMOVING)
+            || connection.pending & pending::REMOVE != 0
+        {
             return;
         }
         if connection.is(fact::RESET_AT_REMOVED) {
             self.send_reset(flow);
         }
-        let time_wait = connection.is(fact::TIME_WAIT_AT_REMOVED).then(|| self.time_wait_of(flow));
+        let time_wait = connection
+            .is(fact::TIME_WAIT_AT_REMOVED)
+            .then(|| self.time_wait_of(flow));
         let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
         self.free_connection(flow);
         if let Some(entry) = time_wait {

@@ -35,9 +35,24 @@ pub struct HalfOpen {
 impl Default for HalfOpen {
     fn default() -> Self {
         Self {
-            used: false, timestamps: false, window_scale: false, sack: false, ecn: false,
-            waits_for_arp: false, peer_shift: 0, sent: 0, peer_mss: 0, iss: 0, irs: 0, ts_recent: 0,
-            listener: NONE, generation: 0, neighbor: NONE, core: 0, sent_us: 0, next: NONE,
+            used: false,
+            timestamps: false,
+            window_scale: false,
+            sack: false,
+            ecn: false,
+            waits_for_arp: false,
+            peer_shift: 0,
+            sent: 0,
+            peer_mss: 0,
+            iss: 0,
+            irs: 0,
+            ts_recent: 0,
+            listener: NONE,
+            generation: 0,
+            neighbor: NONE,
+            core: 0,
+            sent_us: 0,
+            next: NONE,
         }
     }
 }

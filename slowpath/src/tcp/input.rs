@@ -49,7 +49,10 @@ impl Stack<'_> {
             return;
         };
         let for_us = ip.destination == self.config.ipv4;
-        if !for_us || !crate::config::is_unicast(ip.source) || header.destination == ethernet::BROADCAST {
+        if !for_us
+            || !crate::config::is_unicast(ip.source)
+            || header.destination == ethernet::BROADCAST
+        {
             self.counters.add(Counter::Malformed);
             return;
         }
@@ -58,7 +61,9 @@ impl Stack<'_> {
             return;
         }
         let end = ethernet::HEADER_BYTES.saturating_add(ip.total_bytes);
-        let Some(frame) = frame.get_mut(..end) else { return };
+        let Some(frame) = frame.get_mut(..end) else {
+            return;
+        };
         match ip.protocol {
             ipv4::TCP => self.tcp_input(core, header, &ip, frame),
             ipv4::ICMP => self.icmp_input(core, header, &ip, frame),
@@ -97,7 +102,14 @@ impl Stack<'_> {
         }
     }
 
-    fn connection_input(&mut self, core: u32, flow: u32, ip: &Ipv4, segment: &Segment, frame: &mut [u8]) {
+    fn connection_input(
+        &mut self,
+        core: u32,
+        flow: u32,
+        ip: &Ipv4,
+        segment: &Segment,
+        frame: &mut [u8],
+    ) {
         match self.connections.at(flow).state {
             State::SynSent => self.syn_sent_input(core, flow, segment, frame),
             State::SynReceived => self.syn_received_input(core, flow, segment, frame),
@@ -148,12 +160,15 @@ fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
         let payload = end.saturating_sub(start);
         ipv4::write(frame, ip.source, ip.destination, ipv4::TCP, payload);
     }
-    let Some(packet) = frame.get_mut(start..end) else { return 0 };
+    let Some(packet) = frame.get_mut(start..end) else {
+        return 0;
+    };
     let flags = packet.get(FLAGS_OFFSET).copied().unwrap_or(0);
     if flags & flag::URG != 0 {
         put(packet, FLAGS_OFFSET, &[flags & !flag::URG]);
         put(packet, CHECKSUM_OFFSET, &[0, 0, 0, 0]);
-        let sum = checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
+        let sum =
+            checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
         let sum = checksum::finish(checksum::add(sum, packet));
         put(packet, CHECKSUM_OFFSET, &sum.to_be_bytes());
     }

@@ -54,7 +54,11 @@ impl Stack<'_> {
             (self.timestamp_offset(&tuple), self.now_us)
         };
         let connection = self.connections.at_mut(flow);
-        let taken = if connection.is(flag::TIMESTAMPS) { TIMESTAMP_BYTES } else { 0 };
+        let taken = if connection.is(flag::TIMESTAMPS) {
+            TIMESTAMP_BYTES
+        } else {
+            0
+        };
         connection.mss_bytes = opening.peer_mss.min(announced).saturating_sub(taken).max(1);
         connection.ts_offset = tuple_offset;
         connection.peer_shift = opening.peer_shift;
@@ -74,7 +78,11 @@ impl Stack<'_> {
         }
         let parameters = self.parameters(flow);
         // A handshake faster than the assumed RTT is no ground to begin faster still.
-        let srtt_us = self.connections.at(flow).srtt_us.max(self.config.rtt_init_us);
+        let srtt_us = self
+            .connections
+            .at(flow)
+            .srtt_us
+            .max(self.config.rtt_init_us);
         let algorithm = match self.connections.at(flow).congestion {
             0 => self.config.congestion,
             chosen => chosen as u32,
@@ -92,9 +100,15 @@ impl Stack<'_> {
     /// the cold one.
     fn write_hot(&mut self, flow: u32) {
         let parameters = self.parameters(flow);
-        let allowance = self.connections.at_mut(flow).controller.allowance(&parameters);
+        let allowance = self
+            .connections
+            .at_mut(flow)
+            .controller
+            .allowance(&parameters);
         let connection = *self.connections.at(flow);
-        let (Some(hot), Some(cold)) = (self.hot(flow), self.cold(flow)) else { return };
+        let (Some(hot), Some(cold)) = (self.hot(flow), self.cold(flow)) else {
+            return;
+        };
         let send = start_position(connection.iss.wrapping_add(1));
         let receive = start_position(connection.irs.wrapping_add(1));
         let mut flags = hot_flags::INSTALLED;
@@ -121,8 +135,13 @@ impl Stack<'_> {
         hot.snd_end.store(send, Relaxed);
         hot.snd_max.store(send, Relaxed);
         let window = Self::syn_window(connection.rcv_buffer_bytes) as u32;
-        hot.rcv_adv.store((receive as u32).wrapping_add(window), Relaxed);
-        let scale = mss_scale(connection.mss_bytes, connection.peer_shift, connection.our_shift);
+        hot.rcv_adv
+            .store((receive as u32).wrapping_add(window), Relaxed);
+        let scale = mss_scale(
+            connection.mss_bytes,
+            connection.peer_shift,
+            connection.our_shift,
+        );
         hot.mss_scale.store(scale, Relaxed);
         hot.rate_kbps.store(allowance.rate_kbps, Relaxed);
         hot.cwnd_bytes.store(allowance.cwnd_bytes, Relaxed);
@@ -132,7 +151,8 @@ impl Stack<'_> {
         hot.ecn_bytes.store(0, Relaxed);
         hot.rtt_sample.store(0, Relaxed);
         hot.loss_counts.store(0, Relaxed);
-        hot.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
+        hot.rcv_buffer_bytes
+            .store(connection.rcv_buffer_bytes, Relaxed);
         hot.generation.store(connection.generation, Relaxed);
         cold.rate_kbps.store(allowance.rate_kbps, Relaxed);
         cold.cwnd_bytes.store(allowance.cwnd_bytes, Relaxed);

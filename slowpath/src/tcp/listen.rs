@@ -59,13 +59,22 @@ impl Stack<'_> {
     }
 
     /// A SYN for a listener.
-    pub(crate) fn listen_input(&mut self, core: u32, listener: u32, segment: &Segment, least_iss: Option<u32>) {
+    pub(crate) fn listen_input(
+        &mut self,
+        core: u32,
+        listener: u32,
+        segment: &Segment,
+        least_iss: Option<u32>,
+    ) {
         self.counters.add(Counter::Syns);
         let socket = *self.sockets.at(listener);
         let crowded = socket.accept_count > socket.backlog
             || socket.half_open >= socket.backlog.max(HALF_OPEN_MIN);
         let id = self.half_open_free;
-        let neighbor = self.next_hop(segment.tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
+        let neighbor = self
+            .next_hop(segment.tuple.remote_ip)
+            .ok()
+            .and_then(|hop| self.resolve(hop));
         let (Some(neighbor), false, true) = (neighbor, crowded, self.half_open.has(id)) else {
             self.counters.add(Counter::SynsDropped);
             return;
@@ -85,7 +94,8 @@ impl Stack<'_> {
             timestamps: options.timestamps.is_some(),
             window_scale: options.window_shift.is_some(),
             sack: options.sack_permitted,
-            ecn: self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
+            ecn: self.config.ecn
+                && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
             peer_shift: options.window_shift.unwrap_or(0),
             peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
             iss,
@@ -140,7 +150,10 @@ impl Stack<'_> {
             self.half_open.at_mut(id).sent = tries.saturating_add(1);
         }
         let shift = (tries as u32).min(16);
-        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
+        let timeout = self
+            .config
+            .handshake_timeout_us
+            .saturating_mul(1u64.wrapping_shl(shift));
         self.set_timer(Timer::SynAck(id), timeout);
     }
 
@@ -157,7 +170,10 @@ impl Stack<'_> {
             let socket = self.sockets.at_mut(listener);
             socket.half_open = socket.half_open.saturating_sub(1);
         }
-        *self.half_open.at_mut(id) = HalfOpen { next: self.half_open_free, ..HalfOpen::default() };
+        *self.half_open.at_mut(id) = HalfOpen {
+            next: self.half_open_free,
+            ..HalfOpen::default()
+        };
         self.half_open_free = id;
         self.half_open_used = self.half_open_used.saturating_sub(1);
     }
@@ -236,11 +252,14 @@ impl Stack<'_> {
             return;
         };
         self.free_half_open(id);
-        self.count_port(flow, Use {
-            reuse_address: socket.is(option::REUSE_ADDRESS),
-            reuse_port: socket.is(option::REUSE_PORT),
-            ephemeral: false,
-        });
+        self.count_port(
+            flow,
+            Use {
+                reuse_address: socket.is(option::REUSE_ADDRESS),
+                reuse_port: socket.is(option::REUSE_PORT),
+                ephemeral: false,
+            },
+        );
         let buffer = self.listener_buffer(listener);
         self.inherit_options(flow, &socket);
         let connection = self.connections.at_mut(flow);
@@ -258,13 +277,20 @@ impl Stack<'_> {
             Some((value, _)) if half.timestamps => value,
             _ => half.ts_recent,
         };
-        let shift = if half.window_scale { half.peer_shift } else { 0 };
-        self.install(flow, &Opening {
-            peer_mss: half.peer_mss,
-            peer_shift: shift,
-            peer_window: (segment.window as u32).wrapping_shl(shift as u32),
-            rtt_us,
-        });
+        let shift = if half.window_scale {
+            half.peer_shift
+        } else {
+            0
+        };
+        self.install(
+            flow,
+            &Opening {
+                peer_mss: half.peer_mss,
+                peer_shift: shift,
+                peer_window: (segment.window as u32).wrapping_shl(shift as u32),
+                rtt_us,
+            },
+        );
         self.queue_for_accept(listener, flow);
         if segment.payload_bytes > 0 || segment.has(flag::FIN) {
             self.inject(flow, frame);

@@ -48,6 +48,7 @@ impl Stack<'_> {
         connection.pending &= !pending::IDLE;
         let first = connection.sampling.at_us == 0;
         let sampling = &mut connection.sampling;
+        let idle_us = now_us.saturating_sub(sampling.at_us);
         sampling.at_us = now_us.max(1);
         sampling.timer_run_us = run_us;
         sampling.progress_run_us = run_us;
@@ -63,6 +64,13 @@ impl Stack<'_> {
             sampling.rtt_count = rtt_count;
         }
         connection.backoff = 0;
+        if !first && idle_us > self.retransmission_timeout(flow) {
+            // RFC 5681 §4.1. The first burst after the pause has left with the old window.
+            let parameters = self.parameters(flow);
+            let connection = self.connections.at_mut(flow);
+            connection.controller.on_idle(&parameters);
+            self.apply_allowance(flow);
+        }
         self.sampled = self.sampled.saturating_add(1);
         self.schedule_sample(flow);
     }
@@ -87,11 +95,17 @@ impl Stack<'_> {
     /// often enough to see the retransmission timeout within a quarter of itself.
     pub(crate) fn schedule_sample(&mut self, flow: u32) {
         let connection = self.connections.at(flow);
-        let srtt_us = if connection.srtt_us == 0 { self.config.rtt_init_us } else { connection.srtt_us };
+        let srtt_us = if connection.srtt_us == 0 {
+            self.config.rtt_init_us
+        } else {
+            connection.srtt_us
+        };
         let share = (self.sampled as u64).saturating_mul(SAMPLE_SHARE_US);
         let base = (srtt_us as u64).saturating_mul(self.config.control_interval_rtts as u64);
         let quiet = (connection.sampling.quiet_samples as u32).min(QUIET_SHIFT_MAX);
-        let stretched = base.max(INTERVAL_MIN_US).saturating_mul(1u64.wrapping_shl(quiet));
+        let stretched = base
+            .max(INTERVAL_MIN_US)
+            .saturating_mul(1u64.wrapping_shl(quiet));
         let watch = (self.retransmission_timeout(flow) / 4).clamp(INTERVAL_MIN_US, INTERVAL_MAX_US);
         self.set_timer(Timer::Sample(flow), stretched.min(watch).max(share));
     }

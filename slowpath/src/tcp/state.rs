@@ -49,8 +49,20 @@ impl State {
             (false, _, true) => Self::CloseWait,
             (true, false, false) => Self::FinWait1,
             (true, true, false) => Self::FinWait2,
-            (true, false, true) => if remote_first { Self::LastAck } else { Self::Closing },
-            (true, true, true) => if remote_first { Self::Closed } else { Self::TimeWait },
+            (true, false, true) => {
+                if remote_first {
+                    Self::LastAck
+                } else {
+                    Self::Closing
+                }
+            }
+            (true, true, true) => {
+                if remote_first {
+                    Self::Closed
+                } else {
+                    Self::TimeWait
+                }
+            }
         }
     }
 }

@@ -37,10 +37,15 @@ impl Arp {
 
     /// Writes the whole frame to `destination`; its length.
     pub(crate) fn write(&self, frame: &mut [u8], destination: u64) -> usize {
-        let ethernet =
-            ethernet::Ethernet { destination, source: self.sender_mac, ethertype: ethernet::ARP };
+        let ethernet = ethernet::Ethernet {
+            destination,
+            source: self.sender_mac,
+            ethertype: ethernet::ARP,
+        };
         ethernet.write(frame);
-        let Some(packet) = frame.get_mut(ethernet::HEADER_BYTES..) else { return 0 };
+        let Some(packet) = frame.get_mut(ethernet::HEADER_BYTES..) else {
+            return 0;
+        };
         put(packet, 0, &[0, 1, 8, 0, 6, 4]);
         put(packet, 6, &self.operation.to_be_bytes());
         put_mac(packet, 8, self.sender_mac);

@@ -25,7 +25,14 @@ pub(crate) fn finish(sum: u32) -> u16 {
 
 /// Sum of the pseudo header of TCP over IPv4.
 pub(crate) fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> u32 {
-    let parts = [source >> 16, source & 0xffff, destination >> 16, destination & 0xffff, protocol as u32, length as u32];
+    let parts = [
+        source >> 16,
+        source & 0xffff,
+        destination >> 16,
+        destination & 0xffff,
+        protocol as u32,
+        length as u32,
+    ];
     parts.iter().fold(0u32, |sum, part| sum.wrapping_add(*part))
 }
 

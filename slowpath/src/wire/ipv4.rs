@@ -55,8 +55,16 @@ impl Ipv4 {
 
 /// Writes a header without options for `payload_bytes` behind an Ethernet header. Identification is
 /// zero: the datagram may not be fragmented (RFC 6864).
-pub(crate) fn write(frame: &mut [u8], source: u32, destination: u32, protocol: u8, payload_bytes: usize) {
-    let Some(header) = frame.get_mut(ethernet::HEADER_BYTES..) else { return };
+pub(crate) fn write(
+    frame: &mut [u8],
+    source: u32,
+    destination: u32,
+    protocol: u8,
+    payload_bytes: usize,
+) {
+    let Some(header) = frame.get_mut(ethernet::HEADER_BYTES..) else {
+        return;
+    };
     let total = HEADER_BYTES.wrapping_add(payload_bytes) as u16;
     put(header, 0, &[0x45, 0]);
     put(header, 2, &total.to_be_bytes());
@@ -65,6 +73,9 @@ pub(crate) fn write(frame: &mut [u8], source: u32, destination: u32, protocol: u
     put(header, 8, &[TTL, protocol, 0, 0]);
     put(header, 12, &source.to_be_bytes());
     put(header, 16, &destination.to_be_bytes());
-    let sum = checksum::finish(checksum::add(0, header.get(..HEADER_BYTES).unwrap_or_default()));
+    let sum = checksum::finish(checksum::add(
+        0,
+        header.get(..HEADER_BYTES).unwrap_or_default(),
+    ));
     put(header, 10, &sum.to_be_bytes());
 }

@@ -37,7 +37,10 @@ pub fn linux_options(value: u32, echo: u32) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
+    bytes
+        .chunks(2)
+        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
+        .sum()
 }
 
 fn fold(mut value: u32) -> u16 {
@@ -50,15 +53,30 @@ fn fold(mut value: u32) -> u16 {
 impl Tcp {
     pub fn new(source: u16, destination: u16, seq: u32, ack: u32, flags: u8) -> Self {
         Self {
-            from: PEER, to: LOCAL, source, destination, seq, ack, flags, window: 1000,
-            options: vec![], payload: vec![], ip_options: vec![],
+            from: PEER,
+            to: LOCAL,
+            source,
+            destination,
+            seq,
+            ack,
+            flags,
+            window: 1000,
+            options: vec![],
+            payload: vec![],
+            ip_options: vec![],
         }
     }
     pub fn syn(source: u16, destination: u16, seq: u32) -> Self {
-        Self { options: linux_options(77, 0), ..Self::new(source, destination, seq, 0, SYN) }
+        Self {
+            options: linux_options(77, 0),
+            ..Self::new(source, destination, seq, 0, SYN)
+        }
     }
     pub fn syn_ack(source: u16, destination: u16, seq: u32, ack: u32) -> Self {
-        Self { options: linux_options(77, 0), ..Self::new(source, destination, seq, ack, SYN | ACK) }
+        Self {
+            options: linux_options(77, 0),
+            ..Self::new(source, destination, seq, ack, SYN | ACK)
+        }
     }
     pub fn ack(source: u16, destination: u16, seq: u32, ack: u32) -> Self {
         Self::new(source, destination, seq, ack, ACK)
