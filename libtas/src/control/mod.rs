@@ -16,8 +16,8 @@ mod seqpacket;
 pub use error::{errno, explained};
 pub use mapping::Mapping;
 pub use open::{
-    instance_from_environment, open, socket_path, Backend, BACKEND_VARIABLE, DEFAULT_INSTANCE, INSTANCE_VARIABLE,
-    SOCKET_VARIABLE,
+    instance_from_environment, open, socket_path, Backend, BACKEND_VARIABLE, DEFAULT_INSTANCE,
+    INSTANCE_VARIABLE, SOCKET_VARIABLE,
 };
 
 use abi::{message::Message, region::Region};
@@ -45,14 +45,25 @@ pub trait ControlChannel: Send + Sync {
     /// # Errors
     /// The reply's errno (see [`errno`]), or what the transport reports. ESTALE in a forked child,
     /// which needs a channel of its own (with the kernel, calls on socket files go on working).
-    fn call(&self, target: Target<'_>, message: &mut Message, pass: Option<BorrowedFd<'_>>) -> io::Result<Vec<OwnedFd>>;
+    fn call(
+        &self,
+        target: Target<'_>,
+        message: &mut Message,
+        pass: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Vec<OwnedFd>>;
 
     /// Maps `region` (`bytes` long). With `at`, exactly there, over a part of a range made by
     /// [`Mapping::reserve`] (segments of a pool).
     ///
     /// # Errors
     /// EACCES when the role may not map it so, ENOENT when there is no such region.
-    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping>;
+    fn map(
+        &self,
+        region: Region,
+        bytes: usize,
+        writable: bool,
+        at: Option<usize>,
+    ) -> io::Result<Mapping>;
 
     /// Readable while a notice waits (fast path only). Take notices until EAGAIN.
     fn notice_fd(&self) -> BorrowedFd<'_>;
@@ -88,5 +99,8 @@ fn reply_error(message: &Message) -> io::Result<()> {
 }
 
 fn foreign_process() -> io::Error {
-    explained(libc::ESTALE, "the control channel belongs to the parent process; a child opens its own")
+    explained(
+        libc::ESTALE,
+        "the control channel belongs to the parent process; a child opens its own",
+    )
 }

@@ -23,11 +23,11 @@ use abi::{
     message::{self, Message, Op},
     region::{Region, RegionKind},
 };
-use ring::{Consumer, Producer, WakeFlag};
+use ring::{Consumer, Producer};
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{atomic::Ordering::*, Arc},
 };
 
@@ -37,7 +37,7 @@ const SETTLED_PART: usize = 16;
 /// The rings between some threads of the application, the fast-path cores and the slow path.
 pub struct Context {
     inner: Lock<Inner>,
-    header: &'static ContextHeader,
+    pub(super) header: &'static ContextHeader,
     eventfd: OwnedFd,
     id: u32,
     application: Arc<Application>,
@@ -69,7 +69,7 @@ pub(super) struct Inner {
     /// errno of flows not yet known that failed, with their tokens.
     pub(super) early_failures: HashMap<u32, (u64, i32)>,
     /// Threads between `prepare_wait` and `finish_wait`.
-    waiters: u32,
+    pub(super) waiters: u32,
     /// The core whose ring is looked at first.
     pub(super) first_core: usize,
     /// Times since the last [`Self::reclaim_idle`] that a connection had all its data acknowledged,
@@ -91,7 +91,11 @@ impl Context {
         channel.call(Target::Instance, &mut message, Some(eventfd.as_fd()))?;
         let reply = message.get::<message::Context>();
         let region = map(application, &reply).inspect_err(|_| {
-            let _ = channel.call(Target::Instance, &mut Message::new(Op::DestroyContext, reply.context), None);
+            let _ = channel.call(
+                Target::Instance,
+                &mut Message::new(Op::DestroyContext, reply.context),
+                None,
+            );
         })?;
         // SAFETY: page-aligned, mapped for as long as the context, made of atomics.
         let header = unsafe { &ring::table(region.start(), 1)[0] };
@@ -121,58 +125,6 @@ impl Context {
     /// Readable after a wake-up. Never read it: [`Self::finish_wait`] does.
     pub fn eventfd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
-    }
-
-    /// Before sleeping: asks for a wake-up and looks at the rings once more. True: sleep on
-    /// [`Self::eventfd`] (poll or epoll for reading), then call [`Self::finish_wait`]. False:
-    /// there is something to poll, do not call it. Several threads may wait at once: a wake-up wakes
-    /// them all, and the eventfd stays readable until the last one left.
-    pub fn prepare_wait(&self) -> bool {
-        let mut guard = self.lock();
-        let inner = &mut *guard;
-        inner.announce_touched();
-        inner.lanes.retry(&mut inner.deferred);
-        let pushed = inner.lanes.take_pushed();
-        WakeFlag::new(&self.header.waiting).arm();
-        let sleep = !inner.has_work(&self.application);
-        if sleep {
-            inner.waiters += 1;
-        } else if inner.waiters == 0 {
-            WakeFlag::new(&self.header.waiting).disarm();
-        }
-        drop(guard);
-        self.wake_cores(pushed);
-        sleep
-    }
-
-    /// After [`Self::prepare_wait`] returned true, whatever ended the sleep.
-    pub fn finish_wait(&self) {
-        let mut inner = self.lock();
-        inner.waiters = inner.waiters.saturating_sub(1);
-        if inner.waiters == 0 {
-            WakeFlag::new(&self.header.waiting).disarm();
-            sys::eventfd_drain(self.eventfd());
-        }
-    }
-
-    /// Wakes all waiting threads, as an event would.
-    pub fn wake(&self) {
-        // It cannot fail: the eventfd is ours and a full counter counts as success.
-        let _ = sys::eventfd_signal(self.eventfd());
-    }
-
-    /// Sleeps until there is something to poll, or for `timeout_ms` (None: no limit).
-    ///
-    /// # Errors
-    /// EINTR.
-    pub fn wait(&self, timeout_ms: Option<u32>) -> io::Result<()> {
-        if !self.prepare_wait() {
-            return Ok(());
-        }
-        let mut entries = [libc::pollfd { fd: self.eventfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        let slept = sys::ppoll(&mut entries, timeout_ms);
-        self.finish_wait();
-        slept.map(drop)
     }
 
     /// Connections whose events come here, and ring entries that were refused as nonsense.
@@ -240,7 +192,10 @@ impl Drop for Context {
         self.flush_cache();
         let mut message = Message::new(Op::DestroyContext, self.id);
         // An error means that the slow path is gone, and the context with it.
-        let _ = self.application.channel().call(Target::Instance, &mut message, None);
+        let _ = self
+            .application
+            .channel()
+            .call(Target::Instance, &mut message, None);
     }
 }
 
@@ -253,12 +208,17 @@ impl Inner {
             Some(ring::words(region.at(offset, count * 8)?, count))
         };
         let (entries, cores) = (reply.entries, 0..reply.cores);
-        let producers =
-            cores.clone().map(|core| Producer::attach(words(layout.to_fast(core), entries)?, entries)).collect::<Option<_>>()?;
+        let producers = cores
+            .clone()
+            .map(|core| Producer::attach(words(layout.to_fast(core), entries)?, entries))
+            .collect::<Option<_>>()?;
         let incoming = cores
             .map(|core| Consumer::attach(words(layout.to_application(core), entries)?, entries))
             .collect::<Option<_>>()?;
-        let kernel = Consumer::attach(words(layout.from_kernel(), reply.kernel_entries)?, reply.kernel_entries)?;
+        let kernel = Consumer::attach(
+            words(layout.from_kernel(), reply.kernel_entries)?,
+            reply.kernel_entries,
+        )?;
         Some(Self {
             lanes: Lanes::new(producers),
             incoming,
@@ -281,16 +241,6 @@ impl Inner {
         })
     }
 
-    /// Whether a poll would find something. With no fast path, full rings are not worked on.
-    fn has_work(&self, application: &Application) -> bool {
-        !self.backlog.is_empty()
-            || !self.deferred.is_empty()
-            || (!self.starved.is_empty() && self.has_chunks(application))
-            || ((self.lanes.is_blocked() || !self.crowded.is_empty()) && application.has_fastpath())
-            || self.kernel.is_ready()
-            || self.incoming.iter().any(Consumer::is_ready)
-    }
-
     /// Whether a writer would find a chunk.
     pub(super) fn has_chunks(&self, application: &Application) -> bool {
         self.cache.len() + application.depot.len() > 0
@@ -309,7 +259,8 @@ impl Inner {
             // Its slot was given to another connection, so it ended; we were not told why.
             old.fail(libc::ECONNRESET);
             self.abandon(&old, application);
-            self.backlog.push_back(Event::failed(old.token, libc::ECONNRESET));
+            self.backlog
+                .push_back(Event::failed(old.token, libc::ECONNRESET));
         }
     }
 
@@ -326,7 +277,9 @@ impl Inner {
     #[inline]
     pub(super) fn announce_touched(&mut self) {
         while let Some(id) = self.touched.pop() {
-            let Some(flow) = self.table.get(id) else { continue };
+            let Some(flow) = self.table.get(id) else {
+                continue;
+            };
             // Pairs with `Readable::consume`: a reader that still saw true stored its position before.
             flow.touched.store(false, SeqCst);
             if flow.rcv_read.load(SeqCst) != flow.told_read.load(Relaxed) {
@@ -339,7 +292,9 @@ impl Inner {
     /// is to be told of room.
     #[cold]
     pub(super) fn acknowledged(&mut self, id: u32, application: &Application) -> bool {
-        let Some(flow) = self.table.get(id) else { return false };
+        let Some(flow) = self.table.get(id) else {
+            return false;
+        };
         match flow.acknowledged(&mut self.cache, &application.depot) {
             Progress::Quiet => false,
             Progress::Writable => true,
@@ -366,32 +321,51 @@ impl Inner {
         for flow in self.table.iter() {
             if let Some(mut transmit) = flow.transmit.try_lock() {
                 let (una, end) = (flow.snd_una.load(Relaxed), flow.snd_end.load(Relaxed));
-                transmit.map.release_idle(flow.record, una, end, &mut |chunk| self.cache.give(chunk, &application.depot));
+                transmit
+                    .map
+                    .release_idle(flow.record, una, end, &mut |chunk| {
+                        self.cache.give(chunk, &application.depot)
+                    });
             }
         }
     }
 }
 
 fn layout(reply: &message::Context) -> ContextLayout {
-    ContextLayout { cores: reply.cores, entries: reply.entries, kernel_entries: reply.kernel_entries }
+    ContextLayout {
+        cores: reply.cores,
+        entries: reply.entries,
+        kernel_entries: reply.kernel_entries,
+    }
 }
 
 fn map(application: &Application, reply: &message::Context) -> io::Result<Mapping> {
     let sane = |entries: u32| entries.is_power_of_two() && entries <= 1 << 20;
     let valid = reply.cores == application.info.cores && reply.cores <= CORES_MAX;
-    if !valid || !sane(reply.entries) || !sane(reply.kernel_entries) || reply.bytes != layout(reply).bytes() as u64 {
+    if !valid
+        || !sane(reply.entries)
+        || !sane(reply.kernel_entries)
+        || reply.bytes != layout(reply).bytes() as u64
+    {
         return Err(nonsense());
     }
     let region = Region::whole(RegionKind::Context, reply.context);
-    application.channel().map(region, reply.bytes as usize, true, None)
+    application
+        .channel()
+        .map(region, reply.bytes as usize, true, None)
 }
 
 fn nonsense() -> io::Error {
-    explained(libc::EPROTO, "the slow path described a context that cannot be")
+    explained(
+        libc::EPROTO,
+        "the slow path described a context that cannot be",
+    )
 }
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }

@@ -121,13 +121,20 @@ impl Flow {
     ///
     /// # Errors
     /// EPROTO when it makes no sense.
-    pub(super) fn new(context: &Arc<Context>, info: &FlowInfo, token: u64) -> io::Result<Arc<Self>> {
+    pub(super) fn new(
+        context: &Arc<Context>,
+        info: &FlowInfo,
+        token: u64,
+    ) -> io::Result<Arc<Self>> {
         let application = context.application();
         // SAFETY: the flow holds the application, which holds the mapping.
         let record = unsafe { application.memory.record(info.buffers) };
         let valid = info.flow < application.info.flows && info.core < application.info.cores;
         let (true, Some(record)) = (valid, record) else {
-            return Err(crate::control::explained(libc::EPROTO, "the slow path named a flow that cannot be"));
+            return Err(crate::control::explained(
+                libc::EPROTO,
+                "the slow path named a flow that cannot be",
+            ));
         };
         Ok(Arc::new(Self {
             record,
@@ -147,7 +154,9 @@ impl Flow {
             told_end: info.tx_start.into(),
             queued: false.into(),
             touched: false.into(),
-            receive: Lock::new(Receive { context: context.clone() }),
+            receive: Lock::new(Receive {
+                context: context.clone(),
+            }),
             transmit: Lock::new(Transmit {
                 context: context.clone(),
                 map: ChunkMap::new(info.tx_start),
@@ -179,7 +188,9 @@ impl Flow {
         if self.has(status::CLOSED) {
             return 0;
         }
-        self.rcv_nxt.load(Acquire).wrapping_sub(self.rcv_read.load(Acquire)) as usize
+        self.rcv_nxt
+            .load(Acquire)
+            .wrapping_sub(self.rcv_read.load(Acquire)) as usize
     }
 
     /// Bytes written and not acknowledged.
@@ -204,11 +215,17 @@ impl Flow {
     /// After `snd_una` moved past a chunk's end, or while somebody waits for room or the end: frees
     /// acknowledged chunks and says what is to be told.
     pub(super) fn acknowledged(&self, cache: &mut Cache, depot: &Depot) -> Progress {
-        let Some(mut transmit) = self.transmit.try_lock() else { return Progress::Busy };
+        let Some(mut transmit) = self.transmit.try_lock() else {
+            return Progress::Busy;
+        };
         let una = self.snd_una.load(Relaxed);
-        transmit.map.release(self.record, una, &mut |chunk| cache.give(chunk, depot));
+        transmit
+            .map
+            .release(self.record, una, &mut |chunk| cache.give(chunk, depot));
         if self.has(status::CLOSED) && una == self.snd_end.load(Relaxed) {
-            transmit.map.release_all(self.record, &mut |chunk| cache.give(chunk, depot));
+            transmit
+                .map
+                .release_all(self.record, &mut |chunk| cache.give(chunk, depot));
             transmit.keep_alive = None;
             return Progress::Over;
         }
@@ -244,7 +261,12 @@ impl Flow {
 impl ChunkMap {
     fn new(start: u64) -> Self {
         let step = start >> CHUNK_SHIFT;
-        Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step, is_kept: false }
+        Self {
+            chunks: [0; MAP_ENTRIES as usize],
+            first: step,
+            last: step,
+            is_kept: false,
+        }
     }
 
     /// Gives back the chunks before the one that holds `una`. That one stays, though all may be
@@ -258,7 +280,13 @@ impl ChunkMap {
     }
 
     /// Gives back everything of a connection that has nothing outstanding.
-    pub(super) fn release_idle(&mut self, record: &[AtomicU32], una: u64, end: u64, give: &mut impl FnMut(u32)) {
+    pub(super) fn release_idle(
+        &mut self,
+        record: &[AtomicU32],
+        una: u64,
+        end: u64,
+        give: &mut impl FnMut(u32),
+    ) {
         if una == end && !self.is_kept && self.first < self.last {
             self.release_all(record, give);
             self.first = end >> CHUNK_SHIFT;
@@ -312,10 +340,18 @@ impl ChunkMap {
 
     /// Sees to it that `position`'s chunk exists. False: no memory.
     #[inline]
-    pub(super) fn ensure(&mut self, record: &[AtomicU32], position: u64, cache: &mut Cache, depot: &Depot) -> bool {
+    pub(super) fn ensure(
+        &mut self,
+        record: &[AtomicU32],
+        position: u64,
+        cache: &mut Cache,
+        depot: &Depot,
+    ) -> bool {
         let index = map_index(position);
         if self.chunks[index] == 0 {
-            let Some(chunk) = cache.take(depot) else { return false };
+            let Some(chunk) = cache.take(depot) else {
+                return false;
+            };
             self.chunks[index] = chunk + 1;
             record[MAP_ENTRIES as usize + index].store(chunk + 1, Relaxed);
             self.last = self.last.max((position >> CHUNK_SHIFT) + 1);

@@ -20,13 +20,19 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(producers: Vec<Producer<'static, EVENT_WORDS>>) -> Self {
-        Self { producers, pending: VecDeque::new(), pushed: 0 }
+        Self {
+            producers,
+            pending: VecDeque::new(),
+            pushed: 0,
+        }
     }
 
     /// Whether an event to `core` would be taken now.
     #[inline]
     pub(super) fn has_room(&mut self, core: u32) -> bool {
-        self.producers.get_mut(core as usize).is_some_and(|producer| producer.free() != 0)
+        self.producers
+            .get_mut(core as usize)
+            .is_some_and(|producer| producer.free() != 0)
     }
 
     /// Tells the fast path what was read and written since it was last told. False when the ring
@@ -45,7 +51,9 @@ impl Lanes {
 
     #[inline]
     fn push(&mut self, flow: &Flow, event: FlowEvent) -> bool {
-        let Some(producer) = self.producers.get_mut(flow.core as usize) else { return true };
+        let Some(producer) = self.producers.get_mut(flow.core as usize) else {
+            return true;
+        };
         if !producer.push(event.encode()) {
             return false;
         }
@@ -62,7 +70,9 @@ impl Lanes {
     /// their last word.
     pub(super) fn retry(&mut self, closed: &mut Vec<u32>) {
         for _ in 0..self.pending.len() {
-            let Some(flow) = self.pending.pop_front() else { break };
+            let Some(flow) = self.pending.pop_front() else {
+                break;
+            };
             match news(&flow) {
                 Some(event) if !self.push(&flow, event) => self.pending.push_back(flow),
                 _ => {
@@ -90,7 +100,6 @@ impl Lanes {
     }
 
     /// Cores that were sent something since the last call, one bit each.
-
     #[inline]
     pub(super) fn take_pushed(&mut self) -> u32 {
         std::mem::take(&mut self.pushed)
@@ -116,5 +125,11 @@ fn news(flow: &Flow) -> Option<FlowEvent> {
     if flags == 0 || state & status::FAILED != 0 {
         return None;
     }
-    Some(FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx })
+    Some(FlowEvent {
+        flow: flow.id,
+        flags,
+        generation: flow.generation,
+        rx,
+        tx,
+    })
 }

@@ -26,6 +26,7 @@ mod memory;
 mod poll;
 mod quarantine;
 mod receive;
+mod sleep;
 mod socket;
 mod table;
 #[cfg(test)]

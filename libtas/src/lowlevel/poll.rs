@@ -145,7 +145,9 @@ impl Inner {
             }
             let mut popped = 0;
             while count < events.len() && popped < RING_BATCH {
-                let Some(words) = self.incoming[core].pop() else { break };
+                let Some(words) = self.incoming[core].pop() else {
+                    break;
+                };
                 popped += 1;
                 if self.flow_event(FlowEvent::decode(words), application, &mut events[count]) {
                     count += 1;
@@ -156,14 +158,26 @@ impl Inner {
             }
         }
         // Another core comes first next time, lest the last one starve.
-        self.first_core = if self.first_core + 1 < cores { self.first_core + 1 } else { 0 };
+        self.first_core = if self.first_core + 1 < cores {
+            self.first_core + 1
+        } else {
+            0
+        };
         count
     }
 
     /// One entry from the fast path. True: it made `event`.
     #[inline]
-    pub(super) fn flow_event(&mut self, entry: FlowEvent, application: &Application, event: &mut Event) -> bool {
-        let known = self.table.get(entry.flow).filter(|flow| flow.generation == entry.generation);
+    pub(super) fn flow_event(
+        &mut self,
+        entry: FlowEvent,
+        application: &Application,
+        event: &mut Event,
+    ) -> bool {
+        let known = self
+            .table
+            .get(entry.flow)
+            .filter(|flow| flow.generation == entry.generation);
         let Some(flow) = known else {
             self.unknown_flow(entry);
             return false;
@@ -186,7 +200,11 @@ impl Inner {
             let una = flow.snd_una.load(Relaxed);
             let end = flow.snd_end.load(Acquire);
             // The acknowledged FIN takes one position after the data.
-            let tx = if entry.tx == end.wrapping_add(1) { end } else { entry.tx };
+            let tx = if entry.tx == end.wrapping_add(1) {
+                end
+            } else {
+                entry.tx
+            };
             let acked = tx.wrapping_sub(una);
             if acked > end.wrapping_sub(una) {
                 // A repeated or late entry lies behind; what lies ahead of the data written is nonsense.
@@ -199,7 +217,8 @@ impl Inner {
                     flow.snd_una.store(tx, SeqCst);
                     self.settled = self.settled.wrapping_add(usize::from(tx == end));
                     // Pairs with `Flow::wait_for_room`.
-                    let waits = flow.status.load(SeqCst) & (status::WANTS_ROOM | status::CLOSED) != 0;
+                    let waits =
+                        flow.status.load(SeqCst) & (status::WANTS_ROOM | status::CLOSED) != 0;
                     let is_past_chunk = (una ^ tx) >> CHUNK_SHIFT != 0;
                     if (waits || is_past_chunk) && self.acknowledged(entry.flow, application) {
                         event.flags |= event::WRITABLE;
@@ -237,12 +256,20 @@ impl Inner {
     }
 
     #[cold]
-    fn kernel_events(&mut self, events: &mut [Event], application: &Application, chores: &mut Chores) -> usize {
+    fn kernel_events(
+        &mut self,
+        events: &mut [Event],
+        application: &Application,
+        chores: &mut Chores,
+    ) -> usize {
         let (mut count, mut popped) = (0, 0);
         while count < events.len() && popped < RING_BATCH {
-            let Some(words) = self.kernel.pop() else { break };
+            let Some(words) = self.kernel.pop() else {
+                break;
+            };
             popped += 1;
-            if let Some(event) = self.kernel_event(KernelEvent::decode(words), application, chores) {
+            if let Some(event) = self.kernel_event(KernelEvent::decode(words), application, chores)
+            {
                 events[count] = event;
                 count += 1;
             }
@@ -251,7 +278,12 @@ impl Inner {
         count
     }
 
-    fn kernel_event(&mut self, entry: KernelEvent, application: &Application, chores: &mut Chores) -> Option<Event> {
+    fn kernel_event(
+        &mut self,
+        entry: KernelEvent,
+        application: &Application,
+        chores: &mut Chores,
+    ) -> Option<Event> {
         let token = entry.opaque;
         match entry.kind {
             kernel_event::CONNECTED => Some(Event::new(token, event::CONNECTED)),
@@ -278,11 +310,19 @@ impl Inner {
     }
 
     fn failed(&mut self, entry: KernelEvent, application: &Application) -> Option<Event> {
-        let errno = i32::try_from(entry.error).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(libc::EIO);
-        let flow = self.table.get(entry.flow).filter(|flow| flow.token == entry.opaque).cloned();
+        let errno = i32::try_from(entry.error)
+            .ok()
+            .filter(|errno| (1..4096).contains(errno))
+            .unwrap_or(libc::EIO);
+        let flow = self
+            .table
+            .get(entry.flow)
+            .filter(|flow| flow.token == entry.opaque)
+            .cloned();
         let Some(flow) = flow else {
             if self.expecting > 0 {
-                self.early_failures.insert(entry.flow, (entry.opaque, errno));
+                self.early_failures
+                    .insert(entry.flow, (entry.opaque, errno));
             }
             return Some(Event::failed(entry.opaque, errno));
         };
@@ -300,7 +340,11 @@ impl Inner {
 #[cold]
 fn finish_acknowledged(flow: &Flow) -> u16 {
     let before = flow.status.fetch_or(status::FINISH_ACKED, AcqRel);
-    if before & status::FINISH_ACKED == 0 { event::FINISHED } else { 0 }
+    if before & status::FINISH_ACKED == 0 {
+        event::FINISHED
+    } else {
+        0
+    }
 }
 
 /// Takes in a receive position. None when it makes no sense.
@@ -313,7 +357,9 @@ fn received(flow: &Arc<Flow>, entry: FlowEvent) -> Option<u16> {
         return Some(0);
     }
     let finished = flow.status.load(Relaxed) & status::PEER_FINISHED != 0;
-    if entry.rx.wrapping_sub(flow.rcv_read.load(Relaxed)) > u64::from(BUFFER_BYTES_MAX) || (finished && fresh != 0) {
+    if entry.rx.wrapping_sub(flow.rcv_read.load(Relaxed)) > u64::from(BUFFER_BYTES_MAX)
+        || (finished && fresh != 0)
+    {
         return None;
     }
     let mut news = 0;

@@ -35,7 +35,12 @@ impl Connection {
     pub fn readable(&self) -> Readable<'_> {
         let receive = self.flow.receive();
         let len = self.flow.readable_bytes();
-        Readable { flow: &self.flow, start: self.flow.rcv_read.load(Relaxed), len, receive }
+        Readable {
+            flow: &self.flow,
+            start: self.flow.rcv_read.load(Relaxed),
+            len,
+            receive,
+        }
     }
 }
 
@@ -75,8 +80,12 @@ impl Readable<'_> {
         let position = self.start.wrapping_add(skip as u64);
         let bytes = (self.len - skip).min(chunk_rest(position));
         let entry = self.flow.record[map_index(position)].load(Relaxed);
-        let chunk = entry.checked_sub(1).and_then(|chunk| self.flow.application.memory.chunk(chunk));
-        let Some(chunk) = chunk else { return self.no_chunk() };
+        let chunk = entry
+            .checked_sub(1)
+            .and_then(|chunk| self.flow.application.memory.chunk(chunk));
+        let Some(chunk) = chunk else {
+            return self.no_chunk();
+        };
         // SAFETY: within a mapped chunk. The fast path wrote these bytes before it told of them, and
         // leaves them alone until it is told that they were read, which takes `&mut self`.
         unsafe { std::slice::from_raw_parts(chunk.as_ptr().add(chunk_offset(position)), bytes) }

@@ -22,12 +22,17 @@ impl Table {
     /// For flow ids below `flows`.
     pub(super) fn new(flows: u32) -> Self {
         let pages = flows.div_ceil(PAGE_ENTRIES as u32) as usize;
-        Self { pages: (0..pages).map(|_| None).collect(), flows, count: 0 }
+        Self {
+            pages: (0..pages).map(|_| None).collect(),
+            flows,
+            count: 0,
+        }
     }
 
     #[inline]
     pub(super) fn get(&self, id: u32) -> Option<&Arc<Flow>> {
-        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?[id as usize & (PAGE_ENTRIES - 1)].as_ref()
+        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?[id as usize & (PAGE_ENTRIES - 1)]
+            .as_ref()
     }
 
     /// Puts `flow` in its place; returns what was there: a connection that ended unnoticed.
@@ -36,7 +41,9 @@ impl Table {
         if id >= self.flows {
             return Err(flow);
         }
-        let Some(page) = self.pages.get_mut((id >> PAGE_SHIFT) as usize) else { return Err(flow) };
+        let Some(page) = self.pages.get_mut((id >> PAGE_SHIFT) as usize) else {
+            return Err(flow);
+        };
         let page = page.get_or_insert_with(|| Box::new([const { None }; PAGE_ENTRIES]));
         let old = page[id as usize & (PAGE_ENTRIES - 1)].replace(flow);
         self.count += usize::from(old.is_none());
@@ -45,7 +52,10 @@ impl Table {
 
     /// Takes `flow` out, if it is there.
     pub(super) fn remove(&mut self, flow: &Flow) -> Option<Arc<Flow>> {
-        let page = self.pages.get_mut((flow.id >> PAGE_SHIFT) as usize)?.as_mut()?;
+        let page = self
+            .pages
+            .get_mut((flow.id >> PAGE_SHIFT) as usize)?
+            .as_mut()?;
         let entry = &mut page[flow.id as usize & (PAGE_ENTRIES - 1)];
         if !std::ptr::eq(Arc::as_ptr(entry.as_ref()?), flow) {
             return None;
@@ -55,7 +65,10 @@ impl Table {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Flow>> {
-        self.pages.iter().flatten().flat_map(|page| page.iter().flatten())
+        self.pages
+            .iter()
+            .flatten()
+            .flat_map(|page| page.iter().flatten())
     }
 
     /// Connections in the table.

@@ -44,8 +44,13 @@ impl Connection {
         let start = flow.snd_end.load(Relaxed);
         // The common case: a small write into the chunk that the last one went to.
         let fits = from.len() <= chunk_rest(start).min(flow.room_bytes());
-        if fits && !from.is_empty() && flow.status.load(Relaxed) & SHUT == 0 && !transmit.map.lags(flow.snd_una.load(Relaxed)) {
-            let to = piece(flow, &transmit.map, start, from.len());
+        if fits
+            && !from.is_empty()
+            && flow.status.load(Relaxed) & SHUT == 0
+            && !transmit.map.lags(flow.snd_una.load(Relaxed))
+        {
+            // SAFETY: in a mapped chunk of this connection, and we hold the write lock.
+            let to = unsafe { &mut *piece(flow, &transmit.map, start, from.len()) };
             if to.len() == from.len() {
                 to.copy_from_slice(from);
                 let mut inner = transmit.context.lock();
@@ -56,7 +61,9 @@ impl Connection {
             }
         }
         drop(transmit);
-        self.write_pieces(from.len(), |skip, to| to.copy_from_slice(&from[skip..skip + to.len()]))
+        self.write_pieces(from.len(), |skip, to| {
+            to.copy_from_slice(&from[skip..skip + to.len()])
+        })
     }
 
     /// As [`Self::write`], of several pieces with one announcement.
@@ -87,7 +94,9 @@ impl Connection {
             let start = flow.snd_end.load(Relaxed);
             let want = (bytes - written).min(flow.room_bytes());
             let mut inner = context.lock();
-            let Some(got) = reserve(flow, map, &mut inner, start, want) else { break };
+            let Some(got) = reserve(flow, map, &mut inner, start, want) else {
+                break;
+            };
             if got <= LOCKED_COPY_MAX {
                 fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
             } else {
@@ -119,7 +128,12 @@ impl Connection {
                 break;
             }
         }
-        Writable { flow, start, len, transmit }
+        Writable {
+            flow,
+            start,
+            len,
+            transmit,
+        }
     }
 
     /// Sends the first `bytes` of what [`Writable::keep`] left, and gives up the rest. Returns how
@@ -130,17 +144,28 @@ impl Connection {
         let start = flow.snd_end.load(Relaxed);
         let mut len = 0;
         while len < bytes {
-            let piece = piece(flow, &transmit.map, start.wrapping_add(len as u64), bytes - len);
-            if piece.is_empty() {
+            let position = start.wrapping_add(len as u64);
+            let piece_bytes = piece(flow, &transmit.map, position, bytes - len).len();
+            if piece_bytes == 0 {
                 break;
             }
-            len += piece.len();
+            len += piece_bytes;
         }
         let is_open = !flow.has(SHUT);
-        let len = if is_open { len.min(flow.room_bytes()) } else { 0 };
+        let len = if is_open {
+            len.min(flow.room_bytes())
+        } else {
+            0
+        };
         transmit.map.keep(false);
         // Its drop gives back the chunks of a connection that has become idle.
-        Writable { flow, start, len, transmit }.commit(len);
+        Writable {
+            flow,
+            start,
+            len,
+            transmit,
+        }
+        .commit(len);
         len
     }
 
@@ -166,11 +191,19 @@ impl Connection {
 /// Gets chunks for up to `want` bytes from `start` on; returns for how many there are. None when
 /// the ring is full: what is written must be announced at once.
 #[inline]
-fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, want: usize) -> Option<usize> {
+fn reserve(
+    flow: &Arc<Flow>,
+    map: &mut ChunkMap,
+    inner: &mut Inner,
+    start: u64,
+    want: usize,
+) -> Option<usize> {
     let depot = &flow.application.depot;
     let una = flow.snd_una.load(Acquire);
     if map.lags(una) {
-        map.release(flow.record, una, &mut |chunk| inner.cache.give(chunk, depot));
+        map.release(flow.record, una, &mut |chunk| {
+            inner.cache.give(chunk, depot)
+        });
     }
     if want == 0 {
         return Some(0);
@@ -192,29 +225,38 @@ fn reserve(flow: &Arc<Flow>, map: &mut ChunkMap, inner: &mut Inner, start: u64, 
 
 /// Calls `fill` for each contiguous piece of the `bytes` from `start` on.
 #[inline]
-fn fill_chunks(flow: &Flow, map: &ChunkMap, start: u64, bytes: usize, mut fill: impl FnMut(usize, &mut [u8])) {
+fn fill_chunks(
+    flow: &Flow,
+    map: &ChunkMap,
+    start: u64,
+    bytes: usize,
+    mut fill: impl FnMut(usize, &mut [u8]),
+) {
     let mut done = 0;
     while done < bytes {
         let piece = piece(flow, map, start.wrapping_add(done as u64), bytes - done);
-        if piece.is_empty() {
+        if piece.len() == 0 {
             break;
         }
-        let piece_bytes = piece.len();
-        fill(done, piece);
-        done += piece_bytes;
+        // SAFETY: in a mapped chunk of this connection; the caller holds the write lock.
+        fill(done, unsafe { &mut *piece });
+        done += piece.len();
     }
 }
 
-/// The contiguous bytes at `position`, at most `bytes`, in a chunk that `map` holds.
+/// The contiguous bytes at `position`, at most `bytes`, in a chunk that `map` holds. From `snd_end` on
+/// they belong to the holder of the write lock alone: the fast path has not been told of them.
 #[inline]
-fn piece<'a>(flow: &'a Flow, map: &ChunkMap, position: u64, bytes: usize) -> &'a mut [u8] {
-    let Some(chunk) = map.chunk(position).and_then(|chunk| flow.application.memory.chunk(chunk)) else {
+fn piece(flow: &Flow, map: &ChunkMap, position: u64, bytes: usize) -> *mut [u8] {
+    let chunk = map
+        .chunk(position)
+        .and_then(|chunk| flow.application.memory.chunk(chunk));
+    let Some(chunk) = chunk else {
         return &mut [];
     };
     let bytes = bytes.min(chunk_rest(position));
-    // SAFETY: within a mapped chunk that only this connection holds. Bytes from `snd_end` on belong
-    // to the holder of the write lock; the fast path has not been told of them.
-    unsafe { std::slice::from_raw_parts_mut(chunk.as_ptr().add(chunk_offset(position)), bytes) }
+    let start = chunk.as_ptr().wrapping_add(chunk_offset(position));
+    std::ptr::slice_from_raw_parts_mut(start, bytes)
 }
 
 /// The next `bytes` are written: tells the fast path, and wakes its core if it sleeps.
@@ -272,18 +314,31 @@ impl Writable<'_> {
 
     /// The first two contiguous pieces; the second is empty when there is one piece only.
     pub fn slices(&mut self) -> [&mut [u8]; 2] {
-        let first = piece(self.flow, &self.transmit.map, self.start, self.len);
-        let rest = self.len - first.len();
-        let second = self.start.wrapping_add(first.len() as u64);
-        [first, if rest == 0 { &mut [] } else { piece(self.flow, &self.transmit.map, second, rest) }]
+        let first = self.raw_piece(0);
+        let second = self.raw_piece(first.len());
+        // SAFETY: in mapped chunks of this connection, apart from each other; `self` holds the write
+        // lock and is borrowed mutably.
+        unsafe { [&mut *first, &mut *second] }
     }
 
     /// The contiguous piece at `skip` bytes after the write position; empty at the end.
     pub fn piece(&mut self, skip: usize) -> &mut [u8] {
-        if skip >= self.len {
+        // SAFETY: in a mapped chunk of this connection; `self` holds the write lock and is borrowed
+        // mutably.
+        unsafe { &mut *self.raw_piece(skip) }
+    }
+
+    fn raw_piece(&self, skip: usize) -> *mut [u8] {
+        let rest = self.len.saturating_sub(skip);
+        if rest == 0 {
             return &mut [];
         }
-        piece(self.flow, &self.transmit.map, self.start.wrapping_add(skip as u64), self.len - skip)
+        piece(
+            self.flow,
+            &self.transmit.map,
+            self.start.wrapping_add(skip as u64),
+            rest,
+        )
     }
 
     /// Leaves the memory to the caller without the lock, to be sent by [`Connection::commit`]. Until
@@ -303,6 +358,10 @@ impl Drop for Writable<'_> {
     fn drop(&mut self) {
         let Transmit { context, map, .. } = &mut *self.transmit;
         let (depot, mut inner) = (&self.flow.application.depot, context.lock());
-        map.trim(self.flow.record, self.flow.snd_end.load(Relaxed), &mut |chunk| inner.cache.give(chunk, depot));
+        map.trim(
+            self.flow.record,
+            self.flow.snd_end.load(Relaxed),
+            &mut |chunk| inner.cache.give(chunk, depot),
+        );
     }
 }
