@@ -27,6 +27,8 @@ pub(crate) const NESTS_MAX: u32 = 4;
 pub(crate) struct Engine {
     pub(crate) streams: Slab<Stream>,
     pub(crate) epolls: Slab<Epoll>,
+    /// Room for what a pump takes.
+    pub(crate) events: Box<[Event]>,
     /// Listeners whose queue in the slow path may hold connections; see `accept::settle`.
     pub(crate) hinted: Vec<Token>,
     /// Threads asleep on the context's eventfd.
@@ -109,10 +111,10 @@ impl Engine {
         }
     }
 
-    /// Readiness of what an interest watches.
-    pub(crate) fn readiness(&mut self, watched: Watched) -> u32 {
+    /// Readiness of what an interest watches; at least the bits in `asked` are right.
+    pub(crate) fn readiness(&mut self, watched: Watched, asked: u32) -> u32 {
         match watched {
-            Watched::Stream(token) => self.streams.get(token).map_or(0, Stream::readiness),
+            Watched::Stream(token) => self.streams.get(token).map_or(0, |stream| stream.readiness(asked)),
             Watched::Epoll(token) => u32::from(self.is_epoll_ready(token, 0)) * IN,
         }
     }
@@ -125,8 +127,8 @@ impl Engine {
         // Taken out while its interests are asked, which may be epoll instances themselves.
         let Some(place) = self.epolls.get_mut(token) else { return false };
         let mut epoll = std::mem::take(place);
-        let ready = epoll.is_ready(|watched| match watched {
-            Watched::Stream(stream) => self.streams.get(stream).map_or(0, Stream::readiness),
+        let ready = epoll.is_ready(|watched, asked| match watched {
+            Watched::Stream(stream) => self.streams.get(stream).map_or(0, |stream| stream.readiness(asked)),
             Watched::Epoll(inner) => u32::from(self.is_epoll_ready(inner, depth + 1)) * IN,
         });
         if let Some(place) = self.epolls.get_mut(token) {
@@ -140,10 +142,10 @@ impl Engine {
         let Self { streams, epolls, .. } = self;
         let Some(epoll) = epolls.get_mut(token) else { return 0 };
         if !epoll.has_nested() {
-            return epoll.collect(room, |watched| stream_readiness(streams, watched), report);
+            return epoll.collect(room, |watched, asked| stream_readiness(streams, watched, asked), report);
         }
         let mut epoll = std::mem::take(epoll);
-        let count = epoll.collect(room, |watched| self.readiness(watched), report);
+        let count = epoll.collect(room, |watched, asked| self.readiness(watched, asked), report);
         if let Some(place) = self.epolls.get_mut(token) {
             *place = epoll;
         }
@@ -152,9 +154,9 @@ impl Engine {
 }
 
 #[inline]
-fn stream_readiness(streams: &Slab<Stream>, watched: Watched) -> u32 {
+fn stream_readiness(streams: &Slab<Stream>, watched: Watched, asked: u32) -> u32 {
     match watched {
-        Watched::Stream(token) => streams.get(token).map_or(0, Stream::readiness),
+        Watched::Stream(token) => streams.get(token).map_or(0, |stream| stream.readiness(asked)),
         Watched::Epoll(_) => 0,
     }
 }

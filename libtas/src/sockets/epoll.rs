@@ -167,7 +167,7 @@ impl Epoll {
     pub(crate) fn collect(
         &mut self,
         room: usize,
-        mut readiness: impl FnMut(Watched) -> u32,
+        mut readiness: impl FnMut(Watched, u32) -> u32,
         mut report: impl FnMut(u32, u64),
     ) -> usize {
         let mut reported = 0;
@@ -179,7 +179,8 @@ impl Epoll {
             let Some(index) = self.ready.pop_front() else { break };
             let Some(Some(interest)) = self.interests.get_mut(index as usize) else { continue };
             interest.queued = false;
-            let events = readiness(interest.watched) & interest.events & !CONTROL;
+            let asked = interest.events & !CONTROL;
+            let events = readiness(interest.watched, asked) & asked;
             if events == 0 {
                 continue;
             }
@@ -196,13 +197,14 @@ impl Epoll {
     }
 
     /// Whether something is ready, without taking it: what polling the epoll descriptor asks.
-    pub(crate) fn is_ready(&mut self, mut readiness: impl FnMut(Watched) -> u32) -> bool {
+    pub(crate) fn is_ready(&mut self, mut readiness: impl FnMut(Watched, u32) -> u32) -> bool {
         while let Some(index) = self.ready.front().copied() {
             let Some(Some(interest)) = self.interests.get_mut(index as usize) else {
                 self.ready.pop_front();
                 continue;
             };
-            if readiness(interest.watched) & interest.events & !CONTROL != 0 {
+            let asked = interest.events & !CONTROL;
+            if readiness(interest.watched, asked) & asked != 0 {
                 return true;
             }
             interest.queued = false;
@@ -226,7 +228,7 @@ mod tests {
 
     fn wait(epoll: &mut Epoll, ready: u32) -> Vec<(u32, u64)> {
         let mut seen = Vec::new();
-        epoll.collect(16, |_| ready, |events, data| seen.push((events, data)));
+        epoll.collect(16, |_, _| ready, |events, data| seen.push((events, data)));
         seen
     }
 
@@ -291,7 +293,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         for _ in 0..3 {
-            epoll.collect(1, |_| IN, |_, data| seen.push(data));
+            epoll.collect(1, |_, _| IN, |_, data| seen.push(data));
         }
         assert_eq!(seen, [0, 1, 2], "served in turn");
         epoll.remove(1);

@@ -123,8 +123,7 @@ fn change(
     watched: Watched,
     (events, data): (u32, u64),
 ) -> Result<()> {
-    process.pump();
-    let mut engine = process.engine();
+    let mut engine = process.pumped();
     accept::settle(process, &mut engine);
     let notes = match watched {
         Watched::Stream(stream) => &engine.stream(stream)?.watches,
@@ -160,7 +159,7 @@ fn change(
         }
         _ => return Err(Errno(libc::EINVAL)),
     };
-    let ready = engine.readiness(watched);
+    let ready = engine.readiness(watched, u32::MAX);
     if ready & (events | ALWAYS) != 0 {
         engine.signal_interest(token, interest, ready);
     }
@@ -317,7 +316,6 @@ unsafe fn wait_mixed(
     let mut own: Option<Arc<Bell>> = None;
     let mut kernel: Vec<pollfd> = Vec::new();
     let result = loop {
-        process.pump();
         match look(process, token, batch, own.as_ref()) {
             Ok(true) => {
                 // SAFETY: no mask.
@@ -353,10 +351,10 @@ unsafe fn wait_mixed(
     result
 }
 
-/// Takes what is ready of ours. True: the kernel's part is to be looked at, too. With nothing
+/// Takes what arrived, and what is ready of ours. True: the kernel's part is to be looked at, too. With nothing
 /// ready the bell, if given, is hung up.
 fn look(process: &Process, token: Token, batch: &mut Batch, bell: Option<&Arc<Bell>>) -> Result<bool> {
-    let mut engine = process.engine();
+    let mut engine = process.pumped();
     accept::settle(process, &mut engine);
     let room = batch.room;
     let found = engine.collect(token, room, |events, data| batch.push(epoll_event { events, u64: data }));

@@ -41,7 +41,6 @@ pub unsafe fn poll(set: &mut [pollfd], limit: Option<Duration>, mask: *const sig
     let has_kernel = kernel.iter().any(|entry| entry.fd >= 0);
     let bell = bell::mine()?;
     let result = loop {
-        process.pump();
         let enlist = !deadline.is_over();
         let ready = look(process, set, &ours, (enlist && !broken).then_some(&bell));
         let done = ready > 0 || !enlist || broken;
@@ -97,9 +96,9 @@ fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>, bool) {
     (ours, kernel, broken)
 }
 
-/// Fills in the events of ours; where there are none, hangs the bell on each.
+/// Takes what arrived and fills in the events of ours; where there are none, hangs the bell on each.
 fn look(process: &Process, set: &mut [pollfd], ours: &[Ours], bell: Option<&Arc<Bell>>) -> usize {
-    let mut engine = process.engine();
+    let mut engine = process.pumped();
     accept::settle(process, &mut engine);
     let mut ready = 0;
     for one in ours {
@@ -122,7 +121,7 @@ fn events(engine: &mut Engine, one: &Ours, asked: c_short) -> c_short {
     let found = match one.is_epoll {
         true => u32::from(engine.is_epoll_ready(one.token, 0)) * (libc::POLLIN | libc::POLLRDNORM) as u32,
         false => match engine.stream(one.token) {
-            Ok(stream) => stream.readiness(),
+            Ok(stream) => stream.readiness(asked as u16 as u32 | ALWAYS),
             // Closed by another thread meanwhile.
             Err(_) => return libc::POLLNVAL,
         },

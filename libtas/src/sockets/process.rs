@@ -17,7 +17,7 @@ use crate::{
 use std::{
     ptr,
     sync::{
-        atomic::{AtomicPtr, Ordering},
+        atomic::{AtomicPtr, AtomicU64, Ordering},
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
     },
 };
@@ -26,6 +26,9 @@ use std::{
 const REQUIRE_VARIABLE: &str = "TAS_REQUIRE";
 /// Events taken from the context at a time.
 const EVENT_BATCH: usize = 64;
+/// How long what a pump found counts as fresh: some 20 microseconds, well below what the network
+/// takes to tell anything.
+const FRESH_TICKS: u64 = 50_000;
 /// Longest time a thread polls before it sleeps; longer than a round trip it would only warm the
 /// room.
 const SPIN_MAX_US: u32 = 50;
@@ -45,6 +48,8 @@ pub(crate) struct Process {
     engine: Mutex<Engine>,
     network: OnceLock<Option<Network>>,
     required: bool,
+    /// Time stamp of the last pump.
+    pumped_at: AtomicU64,
 }
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
@@ -73,6 +78,7 @@ fn create() -> &'static Process {
     let process = Box::leak(Box::new(Process {
         engine: Mutex::new(Engine::default()),
         network: OnceLock::new(),
+        pumped_at: AtomicU64::new(0),
         required: std::env::var_os(REQUIRE_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0"),
     }));
     PROCESS.store(process, Ordering::Release);
@@ -142,20 +148,55 @@ impl Process {
     /// Takes what arrived and tells who waits for it.
     #[inline]
     pub(crate) fn pump(&self) {
-        let Some(network) = self.network() else { return };
-        let mut events = [Event::default(); EVENT_BATCH];
-        loop {
-            let count = network.context.poll(&mut events);
-            if count == 0 {
-                return;
-            }
-            let mut engine = self.engine();
-            events.iter().take(count).for_each(|event| engine.dispatch(event));
-            if count < EVENT_BATCH {
-                return;
-            }
+        if let Some(network) = self.network() {
+            self.pump_into(network, &mut self.engine());
         }
     }
+
+    /// Locks the engine after [`Self::pump`].
+    #[inline]
+    pub(crate) fn pumped(&self) -> MutexGuard<'_, Engine> {
+        let mut engine = self.engine();
+        if let Some(network) = self.network() {
+            self.pump_into(network, &mut engine);
+        }
+        engine
+    }
+
+    /// [`Self::pump`], unless it was done a moment ago: for calls that mostly follow one that did.
+    #[inline]
+    pub(crate) fn pump_if_stale(&self) {
+        let now = ticks();
+        if now == 0 || now.wrapping_sub(self.pumped_at.load(Ordering::Relaxed)) > FRESH_TICKS {
+            self.pump();
+        }
+    }
+
+    fn pump_into(&self, network: &Network, engine: &mut Engine) {
+        self.pumped_at.store(ticks(), Ordering::Relaxed);
+        let mut events = std::mem::take(&mut engine.events);
+        if events.is_empty() {
+            events = vec![Event::default(); EVENT_BATCH].into_boxed_slice();
+        }
+        loop {
+            let count = network.context.poll(&mut events);
+            events.iter().take(count).for_each(|event| engine.dispatch(event));
+            if count < events.len() {
+                break;
+            }
+        }
+        engine.events = events;
+    }
+}
+
+/// The processor's time-stamp counter; zero where reading it costs as much as looking at the rings.
+#[inline]
+fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has it.
+    return unsafe { std::arch::x86_64::_rdtsc() };
+    #[cfg(not(target_arch = "x86_64"))]
+    0
 }
 
 /// Uses an application that was attached by other means (a simulator, a benchmark) instead of what

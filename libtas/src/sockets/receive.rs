@@ -48,21 +48,23 @@ pub unsafe fn receive(token: Token, buffers: &[iovec], flags: i32) -> Result<usi
         peek: flags & libc::MSG_PEEK != 0,
         discard: flags & libc::MSG_TRUNC != 0,
     };
-    let (limit, nonblocking) = begin(process, token, &mut request, flags)?;
     if request.room == 0 {
         return Ok(0);
     }
     let mut copied = 0;
-    // The common case: data is there, or it is once the rings were looked at.
-    for fresh in [false, true] {
-        if fresh {
-            process.pump();
-        }
+    // The common case: data is there, one look is enough.
+    let (found, limit, nonblocking) = begin(process, token, &mut request, flags)?;
+    if let Readable::Data(connection) = found {
         // SAFETY: the caller's promise.
-        match unsafe { step(process, token, &request, &mut copied)? } {
-            Attempt::Done(count) => return Ok(count),
-            Attempt::Wait => {}
+        unsafe { take(&connection, &request, &mut copied) };
+        if copied >= request.need {
+            return Ok(copied);
         }
+    }
+    process.pump();
+    // SAFETY: the caller's promise.
+    if let Attempt::Done(count) = unsafe { step(process, token, &request, &mut copied)? } {
+        return Ok(count);
     }
     if nonblocking {
         return if copied > 0 { Ok(copied) } else { Err(Errno(libc::EAGAIN)) };
@@ -71,13 +73,28 @@ pub unsafe fn receive(token: Token, buffers: &[iovec], flags: i32) -> Result<usi
     unsafe { receive_blocking(process, token, &request, copied, limit) }
 }
 
-/// Reads the socket's settings: time limit, whether the call may block.
-fn begin(process: &Process, token: Token, request: &mut Request<'_>, flags: i32) -> Result<(Option<Duration>, bool)> {
+/// Reads the socket's settings (time limit, whether the call must not block) and takes a first look.
+#[inline]
+fn begin(
+    process: &Process,
+    token: Token,
+    request: &mut Request<'_>,
+    flags: i32,
+) -> Result<(Readable, Option<Duration>, bool)> {
     let mut engine = process.engine();
     let stream = engine.stream(token)?;
-    let low_water = stream.options.receive_low_water();
-    request.need = if flags & libc::MSG_WAITALL != 0 { request.room } else { low_water.min(request.room) };
-    Ok((stream.options.receive_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0))
+    request.need = match flags & libc::MSG_WAITALL {
+        0 => stream.options.receive_low_water().min(request.room),
+        _ => request.room,
+    };
+    let nonblocking = stream.nonblocking || flags & libc::MSG_DONTWAIT != 0;
+    let limit = stream.options.receive_timeout;
+    // An end or an error that is known already may hide data that is not taken yet: look again then.
+    let found = match stream.connection() {
+        Some(connection) if connection.readable_bytes() > 0 => Readable::Data(connection.clone()),
+        _ => Readable::Wait,
+    };
+    Ok((found, limit, nonblocking))
 }
 
 /// Takes what there is. Done when enough was copied, or when there will be no more.
@@ -114,6 +131,12 @@ unsafe fn take(connection: &Arc<Connection>, request: &Request<'_>, copied: &mut
         readable.consume(count);
         *copied += count;
         return count;
+    }
+    if let ([one], 0, false) = (request.buffers, *copied, request.peek) {
+        // SAFETY: the caller's promise.
+        let room = unsafe { slice::from_raw_parts_mut(one.iov_base.cast::<u8>(), one.iov_len) };
+        *copied = connection.read(room);
+        return *copied;
     }
     let before = if request.peek { 0 } else { *copied };
     let mut done = before;

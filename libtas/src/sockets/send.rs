@@ -8,6 +8,7 @@ use super::{
     table::Token,
     wait::{block, Attempt},
 };
+use crate::lowlevel::Connection;
 use libc::{iovec, off_t};
 use std::{io::IoSlice, slice};
 
@@ -44,7 +45,7 @@ unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i3
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
     let mut sent = 0;
     // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
-    process.pump();
+    process.pump_if_stale();
     if flags & libc::MSG_MORE != 0 {
         process.engine().stream(token)?.hurry();
     }
@@ -96,10 +97,8 @@ unsafe fn step(
         Err(error) => return Err(error),
     };
     while *sent < total {
-        let mut pieces = [IoSlice::new(&[]); PIECES];
         // SAFETY: the caller's promise.
-        let (count, offered) = unsafe { rest(buffers, *sent, &mut pieces) };
-        let written = connection.write_vectored(&pieces[..count]);
+        let (written, offered) = unsafe { write(&connection, buffers, *sent) };
         *sent += written;
         if written < offered {
             // Before the event that follows a short write can be told, the flag must stand; set
@@ -109,6 +108,23 @@ unsafe fn step(
         }
     }
     Ok(Attempt::Done(*sent))
+}
+
+/// Writes what follows the first `skip` bytes: how much was taken, how much was offered.
+///
+/// # Safety
+/// Every buffer is readable for its length.
+#[inline]
+unsafe fn write(connection: &Connection, buffers: &[iovec], skip: usize) -> (usize, usize) {
+    if let ([one], 0) = (buffers, skip) {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { slice::from_raw_parts(one.iov_base.cast::<u8>(), one.iov_len) };
+        return (connection.write(bytes), bytes.len());
+    }
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    // SAFETY: the caller's promise.
+    let (count, offered) = unsafe { rest(buffers, skip, &mut pieces) };
+    (connection.write_vectored(&pieces[..count]), offered)
 }
 
 /// The next pieces after the first `skip` bytes: how many, and their bytes.

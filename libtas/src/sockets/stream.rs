@@ -143,19 +143,21 @@ impl Stream {
         self.broken || connection.has_finished()
     }
 
-    /// Readiness bits as tcp_poll computes them.
-    pub(crate) fn readiness(&self) -> u32 {
+    /// Readiness bits as tcp_poll computes them; of those not in `asked` any may be missing.
+    #[inline]
+    pub(crate) fn readiness(&self, asked: u32) -> u32 {
         let events = match &self.phase {
             Phase::Listening { arrived, .. } => u32::from(!arrived.is_empty()) * IN,
             Phase::Fresh | Phase::Bound => OUT | HUP,
             Phase::Connecting => 0,
             Phase::Failed => IN | OUT | RDHUP | HUP,
-            Phase::Connected { connection, .. } => self.connected_readiness(connection),
+            Phase::Connected { connection, .. } => self.connected_readiness(connection, asked),
         };
         if self.error != 0 { events | ERR } else { events }
     }
 
-    fn connected_readiness(&self, connection: &Connection) -> u32 {
+    #[inline]
+    fn connected_readiness(&self, connection: &Connection, asked: u32) -> u32 {
         let receive_shut = self.is_receive_shut(connection);
         let send_shut = self.is_send_shut(connection);
         let mut events = 0;
@@ -167,7 +169,7 @@ impl Stream {
         } else if connection.readable_bytes() >= self.options.receive_low_water() {
             events |= IN;
         }
-        if send_shut || self.is_writable(connection) {
+        if asked & OUT != 0 && (send_shut || self.is_writable(connection)) {
             events |= OUT;
         }
         events
