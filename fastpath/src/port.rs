@@ -165,6 +165,21 @@ impl<K> Batch<K> {
     pub fn take(&mut self, index: usize) -> Option<K> {
         self.slots.get_mut(index)?.take()
     }
+    /// Moves the first `count` packets out, in order, and the rest to the front.
+    #[inline]
+    pub fn take_front(&mut self, count: usize, mut each: impl FnMut(K)) {
+        let Some(used) = self.slots.get_mut(..self.len) else {
+            return;
+        };
+        let count = count.min(used.len());
+        for packet in used.iter_mut().take(count).filter_map(Option::take) {
+            each(packet);
+        }
+        if count < used.len() {
+            used.rotate_left(count);
+        }
+        self.len -= count;
+    }
     /// Removes the first `count` places, dropping what is still in them, and moves the rest to the front.
     #[inline]
     pub fn remove_front(&mut self, count: usize) {
@@ -216,7 +231,11 @@ mod tests {
         assert_eq!(batch.take(0), Some(30));
         batch.remove_front(1);
         assert_eq!((batch.len(), batch.get(0)), (1, Some(&31)));
-        batch.clear();
-        assert!(batch.is_empty());
+        assert!(batch.push(32).is_ok());
+        let mut out = Vec::new();
+        batch.take_front(1, |packet| out.push(packet));
+        assert_eq!((out.as_slice(), batch.get(0)), (&[31][..], Some(&32)));
+        batch.take_front(9, |packet| out.push(packet));
+        assert!(batch.is_empty() && out == [31, 32]);
     }
 }

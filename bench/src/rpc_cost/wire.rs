@@ -183,12 +183,8 @@ impl Port for BenchPort {
     fn receive(&mut self, into: &mut Batch<BenchPacket>, limit: usize) -> usize {
         let limit = limit.saturating_sub(into.len()).min(into.room());
         let count = self.port.receive(&mut self.incoming, limit);
-        for index in 0..count {
-            if let Some(packet) = self.incoming.take(index) {
-                drop(into.push(BenchPacket(packet)));
-            }
-        }
-        self.incoming.remove_front(count);
+        self.incoming
+            .take_front(count, |packet| drop(into.push(BenchPacket(packet))));
         count
     }
     #[inline]
@@ -198,12 +194,8 @@ impl Port for BenchPort {
     #[inline]
     fn transmit(&mut self, batch: &mut Batch<BenchPacket>) -> usize {
         let count = batch.len();
-        for index in 0..count {
-            if let Some(BenchPacket(packet)) = batch.take(index) {
-                drop(self.outgoing.push(packet));
-            }
-        }
-        batch.remove_front(count);
+        let outgoing = &mut self.outgoing;
+        batch.take_front(count, |BenchPacket(packet)| drop(outgoing.push(packet)));
         self.port.transmit(&mut self.outgoing);
         count
     }

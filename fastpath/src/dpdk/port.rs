@@ -325,13 +325,8 @@ impl Port for DpdkPort {
             return self.refused(batch);
         }
         self.refusals = 0;
-        for index in 0..sent {
-            // The driver owns them now.
-            if let Some(packet) = batch.take(index) {
-                forget(packet);
-            }
-        }
-        batch.remove_front(sent);
+        // The driver owns them now.
+        batch.take_front(sent, forget);
         sent
     }
 
