@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
 };
 
 fn result(value: libc::c_long) -> io::Result<libc::c_long> {
@@ -227,6 +227,23 @@ pub fn duplicate(descriptor: RawFd, from: i32) -> io::Result<OwnedFd> {
     unsafe {
         let value = libc::syscall(libc::SYS_fcntl, descriptor, libc::F_DUPFD_CLOEXEC, from);
         Ok(OwnedFd::from_raw_fd(result(value)? as RawFd))
+    }
+}
+
+/// A descriptor of the library's own: closed on drop, but not through an interposed `close()`,
+/// which must not be entered while a lock of ours is held.
+#[derive(Debug)]
+pub struct PrivateFd(RawFd);
+
+impl From<OwnedFd> for PrivateFd {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(descriptor.into_raw_fd())
+    }
+}
+
+impl Drop for PrivateFd {
+    fn drop(&mut self) {
+        close(self.0);
     }
 }
 

@@ -134,8 +134,10 @@ impl Connection {
             .map(Socket::descriptor)
             .filter(|descriptor| *descriptor >= 0)
         {
-            // Without one (EMFILE) the memory is free when the slow path reports the flow's end.
-            transmit.keep_alive = sys::duplicate(descriptor, DUPLICATES_FROM).ok();
+            // Without one (EMFILE) the memory is free when the flow's slot is used again.
+            let duplicate = sys::duplicate(descriptor, DUPLICATES_FROM)
+                .or_else(|_| sys::duplicate(descriptor, 0));
+            transmit.keep_alive = duplicate.ok().map(sys::PrivateFd::from);
         }
     }
 }

@@ -9,13 +9,13 @@ use super::{
     lock::{Guard, Lock},
     memory::map_index,
 };
+use crate::sys::PrivateFd;
 use abi::{
     message::FlowInfo,
     pool::{BUFFER_BYTES_MAX, CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES},
 };
 use std::{
     io,
-    os::fd::OwnedFd,
     sync::{
         atomic::{fence, AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::*},
         Arc,
@@ -88,7 +88,7 @@ pub(super) struct Transmit {
     pub(super) context: Arc<Context>,
     pub(super) map: ChunkMap,
     /// Keeps the socket while the connection is closed and data is unacknowledged.
-    pub(super) keep_alive: Option<OwnedFd>,
+    pub(super) keep_alive: Option<PrivateFd>,
 }
 
 /// The chunks that a connection sends from.
