@@ -160,6 +160,13 @@ impl Stack<'_> {
     /// The context is gone: its sockets and flows have none until they are moved.
     pub fn remove_context(&mut self, now_us: u64, context: u32) {
         self.enter(now_us);
+        self.forget_context(context, true);
+    }
+
+    /// Removes a context. With `detach` its flows belong to no context from now on; those of a dead
+    /// application keep theirs until the core has drained its rings (`finish_orphan`), as it would
+    /// refuse the application's last words from anyone but the owner.
+    fn forget_context(&mut self, context: u32, detach: bool) {
         if !self.is_context(context) {
             return;
         }
@@ -175,7 +182,9 @@ impl Stack<'_> {
             if entry.context == context {
                 entry.context = NONE;
                 let flow = entry.flow;
-                self.set_flow_context(flow, NONE);
+                if detach {
+                    self.set_flow_context(flow, NONE);
+                }
             }
             socket = next;
         }
@@ -210,7 +219,7 @@ impl Stack<'_> {
         }
         while self.is_context(self.applications.at(application).context_head) {
             let context = self.applications.at(application).context_head;
-            self.remove_context(now_us, context);
+            self.forget_context(context, false);
         }
         self.applications.at_mut(application).dead = true;
         self.list_dead(application);

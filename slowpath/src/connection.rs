@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Private state of one connection, indexed by flow id.
 
-use crate::{congestion::Controller, tcp::state::State};
+use crate::{
+    congestion::Controller,
+    tcp::{keepalive::Keepalive, state::State},
+};
 use abi::flow::NONE;
 
 /// Commands owed to the fast path, in the order they are sent. One bit each, so that a command
@@ -159,6 +162,7 @@ pub struct Connection {
     pub(crate) limit_us: u64,
     /// When the current SYN or SYN-ACK was sent first; when it was established.
     pub(crate) started_us: u64,
+    pub(crate) keepalive: Keepalive,
     pub(crate) sampling: Sampling,
     pub(crate) controller: Controller,
 }
@@ -206,6 +210,7 @@ impl Connection {
         drain_end: 0,
         limit_us: 0,
         started_us: 0,
+        keepalive: Keepalive::DEFAULT,
         sampling: Sampling {
             at_us: 0,
             snd_una: 0,

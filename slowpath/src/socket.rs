@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Private state of one socket: what a descriptor stands for.
 
+use crate::tcp::keepalive::Keepalive;
 use abi::flow::NONE;
 
 /// What a socket is at the moment.
@@ -58,6 +59,7 @@ pub struct Socket {
     pub(crate) error: u32,
     pub(crate) linger_s: u32,
     pub(crate) user_timeout_ms: u32,
+    pub(crate) keepalive: Keepalive,
     pub(crate) rcv_buffer_bytes: u32,
     pub(crate) congestion: u32,
     /// Listener: connections waiting, first and last of them, limit, half-open connections.
@@ -91,6 +93,7 @@ impl Socket {
         error: 0,
         linger_s: 0,
         user_timeout_ms: 0,
+        keepalive: Keepalive::DEFAULT,
         rcv_buffer_bytes: 0,
         congestion: 0,
         accept_count: 0,

@@ -149,6 +149,41 @@ fn a_silent_peer_with_a_closed_window_is_given_up() {
 }
 
 #[test]
+fn keepalive_finds_a_dead_peer_and_spares_a_live_one() {
+    for (alive, error) in [(true, 0), (false, 110)] {
+        let (mut world, info) = established(config());
+        for (name, value) in [
+            (option::KEEPALIVE_IDLE, 60),
+            (option::KEEPALIVE_INTERVAL, 10),
+            (option::KEEPALIVE_COUNT, 3),
+            (option::KEEPALIVE, 1),
+        ] {
+            world.set_option(info.socket, name, value, 0).unwrap();
+        }
+        let hot = &world.hot[info.flow as usize];
+        world.advance(59_000_000);
+        assert!(!world.ops().contains(&to_fast::PROBE));
+        let mut probes = 0;
+        for _ in 0..200 {
+            world.advance(1_000_000);
+            if world.ops().contains(&to_fast::PROBE) {
+                probes += 1;
+                hot.ts_recent.fetch_add(u32::from(alive), Relaxed);
+            }
+        }
+        assert_eq!(probes, 3, "alive {alive}");
+        assert_eq!(world.get_option(info.socket, option::ERROR), Ok(error));
+    }
+    let (mut world, info) = established(config());
+    for value in [0, 32_768] {
+        let refused = world.set_option(info.socket, option::KEEPALIVE_IDLE, value, 0);
+        assert_eq!(refused, Err(22));
+    }
+    world.advance(20_000_000_000);
+    assert_eq!(world.stack.counter(Counter::Probes), 0, "off by default");
+}
+
+#[test]
 fn idle_flows_cost_nothing() {
     let (mut world, info) = established(config());
     world.write(info.flow, 100);

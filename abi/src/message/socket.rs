@@ -206,6 +206,12 @@ pub mod option {
     pub const USER_TIMEOUT: u32 = 8;
     /// TCP_CONGESTION: values of [`congestion`](super::congestion).
     pub const CONGESTION: u32 = 9;
+    /// TCP_KEEPIDLE, seconds.
+    pub const KEEPALIVE_IDLE: u32 = 10;
+    /// TCP_KEEPINTVL, seconds.
+    pub const KEEPALIVE_INTERVAL: u32 = 11;
+    /// TCP_KEEPCNT.
+    pub const KEEPALIVE_COUNT: u32 = 12;
 }
 
 body! {

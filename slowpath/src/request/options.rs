@@ -13,6 +13,20 @@ use abi::{
     pool::BUFFER_BYTES_MAX,
 };
 
+/// Linux's MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL.
+const KEEPALIVE_MAX_S: u32 = 32_767;
+/// Linux's MAX_TCP_KEEPCNT.
+const KEEPALIVE_COUNT_MAX: u32 = 127;
+
+/// `value`, if it is between 1 and `max`.
+fn in_range(value: u32, max: u32) -> Result<u32, Errno> {
+    if value == 0 || value > max {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(value)
+    }
+}
+
 impl Stack<'_> {
     /// SET_OPTION.
     pub(super) fn request_set_option(
@@ -30,7 +44,25 @@ impl Stack<'_> {
                 socket.set(flag::LINGER, on);
                 socket.linger_s = body.value2;
             }
-            option::KEEPALIVE => self.set_flag(id, flag::KEEPALIVE, fact::KEEPALIVE, on),
+            option::KEEPALIVE => {
+                self.set_flag(id, flag::KEEPALIVE, fact::KEEPALIVE, on);
+                self.set_keepalive(id);
+            }
+            option::KEEPALIVE_IDLE => {
+                let idle_s = in_range(body.value, KEEPALIVE_MAX_S)? as u16;
+                self.sockets.at_mut(id).keepalive.idle_s = idle_s;
+                self.set_keepalive(id);
+            }
+            option::KEEPALIVE_INTERVAL => {
+                let interval_s = in_range(body.value, KEEPALIVE_MAX_S)? as u16;
+                self.sockets.at_mut(id).keepalive.interval_s = interval_s;
+                self.set_keepalive(id);
+            }
+            option::KEEPALIVE_COUNT => {
+                let count = in_range(body.value, KEEPALIVE_COUNT_MAX)? as u8;
+                self.sockets.at_mut(id).keepalive.count = count;
+                self.set_keepalive(id);
+            }
             option::NODELAY => self.set_flag(id, flag::NODELAY, fact::NODELAY, on),
             option::RECEIVE_BUFFER => self.set_receive_buffer(id, body.value),
             option::USER_TIMEOUT => self.set_user_timeout(id, body.value)?,
@@ -39,6 +71,15 @@ impl Stack<'_> {
         }
         message.set(&Option_::default());
         Ok(())
+    }
+
+    /// A connection follows its socket's keepalive.
+    fn set_keepalive(&mut self, id: u32) {
+        let socket = *self.sockets.at(id);
+        if self.is_installed(socket.flow) {
+            self.connections.at_mut(socket.flow).keepalive = socket.keepalive;
+            self.arm_keepalive(socket.flow);
+        }
     }
 
     /// The port's counts follow a bound socket's options, as Linux reads them at every bind.
@@ -131,6 +172,9 @@ impl Stack<'_> {
                 is(flag::LINGER)
             }
             option::KEEPALIVE => is(flag::KEEPALIVE),
+            option::KEEPALIVE_IDLE => socket.keepalive.idle_s as u32,
+            option::KEEPALIVE_INTERVAL => socket.keepalive.interval_s as u32,
+            option::KEEPALIVE_COUNT => socket.keepalive.count as u32,
             option::NODELAY => is(flag::NODELAY),
             option::RECEIVE_BUFFER => self.receive_buffer(&socket),
             option::ERROR => core::mem::replace(&mut self.sockets.at_mut(id).error, 0),

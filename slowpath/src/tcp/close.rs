@@ -81,6 +81,7 @@ impl Stack<'_> {
             self.finish_orphan(flow);
         } else {
             self.ask_fin(flow);
+            self.arm_keepalive(flow);
         }
     }
 
@@ -208,7 +209,7 @@ impl Stack<'_> {
                 self.counters.add(Counter::OrphansEnded);
                 self.abort(flow);
             }
-            _ => {}
+            _ => self.keepalive_timer(flow),
         }
     }
 }

@@ -37,6 +37,7 @@ impl Stack<'_> {
         connection.set(flag::NODELAY, socket.is(option::NODELAY));
         connection.set(flag::KEEPALIVE, socket.is(option::KEEPALIVE));
         connection.user_timeout_ms = socket.user_timeout_ms;
+        connection.keepalive = socket.keepalive;
         connection.congestion = socket.congestion as u8;
     }
 
@@ -94,6 +95,7 @@ impl Stack<'_> {
         self.retain_neighbor(self.connections.at(flow).neighbor);
         self.connections.at_mut(flow).set(flag::USES_NEIGHBOR, true);
         self.command(flow, pending::INSTALL);
+        self.arm_keepalive(flow);
     }
 
     /// Fills the hot entry, which is ours until INSTALL, and the allowance and start positions in

@@ -8,6 +8,7 @@ mod flows;
 pub(crate) mod half_open;
 mod input;
 mod install;
+pub(crate) mod keepalive;
 mod listen;
 pub(crate) mod reply;
 mod rtt;
