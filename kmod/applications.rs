@@ -224,12 +224,13 @@ impl Instance {
             }
             _ => return,
         };
+        // Before its contexts go: the flows keep their owner until the core has drained the rings.
+        state.stack.application_died(now_us, id);
         for context in 0..state.contexts.limit() {
             if matches!(state.contexts.get(context), Some(c) if c.application == id) {
                 self.remove_context(&mut state, context);
             }
         }
-        state.stack.application_died(now_us, id);
         owner.end();
         self.settle(&mut state);
         drop(state);

@@ -245,6 +245,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
+    /// Takes everything that is in a context's rings: the last words of an application that has just
+    /// ended. Bounded by the ring, whatever the application writes meanwhile.
+    #[cold]
+    pub(crate) fn drain_context(&mut self, id: u16) {
+        let mut entries = [[0; EVENT_WORDS]; GROUP];
+        for _ in 0..=abi::limits::CONTEXT_RING_ENTRIES as usize / GROUP {
+            let (owner, count) = self.contexts.take(id, &mut entries);
+            for words in entries.iter().take(count) {
+                self.application_entry(owner, *words);
+            }
+            if count < GROUP {
+                break;
+            }
+        }
+    }
+
     #[inline(always)]
     fn application_entry(&mut self, owner: u32, words: [u64; EVENT_WORDS]) {
         if let Err(refused) = self.apply(owner, FlowEvent::decode(words)) {

@@ -84,6 +84,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Stops polling a context; events parked there look for their flow's owner anew.
     pub(crate) fn remove_context(&mut self, id: u16) {
+        self.drain_context(id);
         for flow in self.contexts.remove(id) {
             if let Some(flow) = self.ours(flow) {
                 self.private[flow.id as usize].bits &= !bit::PARKED;

@@ -239,11 +239,12 @@ impl Instance {
             .filter(|(_, context)| context.application == id)
             .map(|(context, _)| context)
             .collect();
-        for context in contexts {
-            self.remove_context(now_us, context);
-        }
+        // Before its contexts go: the flows keep their owner until the core has drained the rings.
         if let Some(plane) = &mut self.plane {
             plane.stack.application_died(now_us, id);
+        }
+        for context in contexts {
+            self.remove_context(now_us, context);
         }
     }
 

@@ -101,9 +101,9 @@ fn notices_are_answered_once() {
     let fast = FastPath::start(&roles::fast_request(), true).unwrap();
     let (_file, _) = roles::application();
     assert_eq!(sys::simple(&*fast.file, Op::NextNotice, 0).err(), Some(libc::EAGAIN));
-    let seen = fast.notices.lock().unwrap().clone();
-    assert!(seen.len() >= 2);
-    for notice in seen {
+    let answered = fast.answered.lock().unwrap().clone();
+    assert!(answered.len() >= 2);
+    for notice in answered {
         let mut message = Message::with(Op::NoticeDone, 0, &notice);
         assert_eq!(sys::call(&*fast.file, &mut message).err(), Some(libc::ENOENT), "{notice:?}");
     }
@@ -247,13 +247,13 @@ fn a_dead_fast_path_is_replaced() {
     assert_eq!(epoch(), 4);
     // It is told everything that is still there.
     eventually("all is told again", || {
-        let seen = fast.notices.lock().unwrap();
+        let seen = fast.answered.lock().unwrap();
         let of = |kind| seen.iter().filter(|n| n.kind == kind && n.application == reply.application).count() as u32;
         of(notice::POOL_SEGMENT) == reply.pool_segments
             && of(notice::MAP_SEGMENT) == reply.map_segments
             && of(notice::CONTEXT_ADDED) == 1
     });
-    assert!(fast.notices.lock().unwrap().iter().all(|notice| notice.application != other.application));
+    assert!(fast.seen.lock().unwrap().iter().all(|notice| notice.application != other.application));
     let hot = Map::new(&*fast.file, Region::whole(RegionKind::FlowHot, 0), 4096, libc::PROT_READ).unwrap();
     assert_eq!(hot.read(128), 77, "the tables were not kept");
     sys::simple(&*fast.file, Op::WakeContext, context.context).unwrap();

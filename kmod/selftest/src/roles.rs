@@ -114,13 +114,21 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Notices, as the thread that answers them finds them.
+type Notices = Arc<Mutex<Vec<Notice>>>;
+
+fn has(notices: &Notices, kind: u32, application: u32) -> bool {
+    notices.lock().unwrap().iter().any(|notice| notice.kind == kind && notice.application == application)
+}
+
 /// A process's worth of fast path: attached, ready, answering notices as it should.
 pub(crate) struct FastPath {
     pub(crate) file: Arc<OwnedFd>,
     pub(crate) reply: AttachFast,
     pub(crate) core_wakes: Vec<OwnedFd>,
-    /// Notices seen, in order.
-    pub(crate) notices: Arc<Mutex<Vec<Notice>>>,
+    /// Notices seen, and those answered as well, in order.
+    pub(crate) seen: Notices,
+    pub(crate) answered: Notices,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -139,22 +147,22 @@ impl FastPath {
         if ready {
             sys::simple(&*file, Op::Ready, 0)?;
         }
-        let (stop, notices) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (stop, seen, answered) = (Arc::new(AtomicBool::new(false)), Notices::default(), Notices::default());
         let thread = {
-            let (file, stop, notices) = (file.clone(), stop.clone(), notices.clone());
-            std::thread::spawn(move || answer_notices(&file, &stop, &notices))
+            let (file, stop, seen, answered) = (file.clone(), stop.clone(), seen.clone(), answered.clone());
+            std::thread::spawn(move || answer_notices(&file, &stop, &seen, &answered))
         };
-        Ok(Self { file, reply, core_wakes, notices, stop, thread: Some(thread) })
+        Ok(Self { file, reply, core_wakes, seen, answered, stop, thread: Some(thread) })
     }
 
-    /// True if a notice of this kind about `application` (and `index`, unless a removal) was seen.
+    /// True if a notice of this kind about `application` was seen.
     pub(crate) fn saw(&self, kind: u32, application: u32) -> bool {
-        self.notices.lock().unwrap().iter().any(|notice| notice.kind == kind && notice.application == application)
+        has(&self.seen, kind, application)
     }
 
-    /// Waits for the notice that an application is to be unmapped.
+    /// Waits until the notice that an application is to be unmapped was answered.
     pub(crate) fn wait_removed(&self, application: u32) {
-        eventually("APPLICATION_REMOVED", || self.saw(notice::APPLICATION_REMOVED, application));
+        eventually("APPLICATION_REMOVED", || has(&self.answered, notice::APPLICATION_REMOVED, application));
     }
 }
 
@@ -167,16 +175,17 @@ impl Drop for FastPath {
     }
 }
 
-fn answer_notices(file: &OwnedFd, stop: &AtomicBool, notices: &Mutex<Vec<Notice>>) {
+fn answer_notices(file: &OwnedFd, stop: &AtomicBool, seen: &Mutex<Vec<Notice>>, answered: &Mutex<Vec<Notice>>) {
     while !stop.load(Ordering::Relaxed) {
         if sys::poll(file, 20) & libc::POLLIN == 0 {
             continue;
         }
         while let Ok(message) = sys::simple(file, Op::NextNotice, 0) {
             let notice: Notice = message.get();
+            seen.lock().unwrap().push(notice);
             let mut answer = Message::with(Op::NoticeDone, 0, &notice);
             sys::call(file, &mut answer).expect("NOTICE_DONE of a notice just taken");
-            notices.lock().unwrap().push(notice);
+            answered.lock().unwrap().push(notice);
         }
     }
 }
