@@ -38,7 +38,12 @@ pub unsafe extern "C" fn epoll_create1(flags: c_int) -> c_int {
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int {
+pub unsafe extern "C" fn epoll_ctl(
+    epfd: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: *mut epoll_event,
+) -> c_int {
     if find(epfd).is_none() && find(fd).is_none() {
         // SAFETY: the caller's promise.
         return unsafe { real::epoll_ctl(epfd, operation, fd, event) };
@@ -52,13 +57,24 @@ pub unsafe extern "C" fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, eve
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn epoll_wait(epfd: c_int, events: *mut epoll_event, count: c_int, timeout_ms: c_int) -> c_int {
+pub unsafe extern "C" fn epoll_wait(
+    epfd: c_int,
+    events: *mut epoll_event,
+    count: c_int,
+    timeout_ms: c_int,
+) -> c_int {
     // SAFETY: the caller's promise.
     unsafe {
         match find(epfd) {
-            Some(Entry::Epoll(token)) => {
-                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), ptr::null()).answer()
-            }
+            Some(Entry::Epoll(token)) => epoll_calls::wait(
+                token,
+                epfd,
+                events,
+                count,
+                milliseconds(timeout_ms),
+                ptr::null(),
+            )
+            .answer(),
             _ => real::epoll_wait(epfd, events, count, timeout_ms),
         }
     }
@@ -80,7 +96,8 @@ pub unsafe extern "C" fn epoll_pwait(
     unsafe {
         match find(epfd) {
             Some(Entry::Epoll(token)) => {
-                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), mask).answer()
+                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), mask)
+                    .answer()
             }
             _ => real::epoll_pwait(epfd, events, count, timeout_ms, mask),
         }
@@ -102,9 +119,9 @@ pub unsafe extern "C" fn epoll_pwait2(
     // SAFETY: the caller's promise.
     unsafe {
         match find(epfd) {
-            Some(Entry::Epoll(token)) => {
-                time(timeout).and_then(|limit| epoll_calls::wait(token, epfd, events, count, limit, mask)).answer()
-            }
+            Some(Entry::Epoll(token)) => time(timeout)
+                .and_then(|limit| epoll_calls::wait(token, epfd, events, count, limit, mask))
+                .answer(),
             _ => real::epoll_pwait2(epfd, events, count, timeout, mask),
         }
     }

@@ -22,7 +22,12 @@ pub unsafe extern "C" fn socket(domain: c_int, kind: c_int, protocol: c_int) -> 
 ///
 /// # Safety
 /// As for accept4(2).
-unsafe fn take(token: tas::sockets::Token, name: *mut sockaddr, length: *mut socklen_t, flags: c_int) -> c_int {
+unsafe fn take(
+    token: tas::sockets::Token,
+    name: *mut sockaddr,
+    length: *mut socklen_t,
+    flags: c_int,
+) -> c_int {
     let accepted = accept::accept(token, flags).map(|(fd, peer, family)| {
         if !name.is_null() {
             // SAFETY: the caller's promise. A bad length loses the name, not the connection.

@@ -242,10 +242,16 @@ impl<P: Port> Host<P> {
         let (Some(cold), Some(hot)) = (instance.region(flows), instance.region(hot)) else {
             return Vec::new();
         };
-        let (Some(cold), Some(hot)) = (cold.table::<ColdFlow>(0, count), hot.table::<HotFlow>(0, count)) else {
+        let (Some(cold), Some(hot)) = (
+            cold.table::<ColdFlow>(0, count),
+            hot.table::<HotFlow>(0, count),
+        ) else {
             return Vec::new();
         };
-        let used = cold.iter().zip(hot).filter(|(cold, _)| cold.state.load(Relaxed) != 0);
+        let used = cold
+            .iter()
+            .zip(hot)
+            .filter(|(cold, _)| cold.state.load(Relaxed) != 0);
         used.map(|(cold, hot)| {
             format!(
                 "slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} end {:#x} rcv_nxt {:#x} read {:#x} timeouts {}",

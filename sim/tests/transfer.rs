@@ -115,7 +115,11 @@ fn run(plan: &Plan, seed: u64) {
         quiet.expect("step"),
         "seed {seed} {}: flows are left: {:?}",
         plan.name,
-        world.hosts.iter_mut().map(|host| host.describe_flows()).collect::<Vec<_>>()
+        world
+            .hosts
+            .iter_mut()
+            .map(|host| host.describe_flows())
+            .collect::<Vec<_>>()
     );
 }
 

@@ -2,7 +2,7 @@
 /*
  * posix_probe: does a TCP socket behave as Linux's does?
  *
- *   posix_probe                                  everything on 127.0.0.1, with a peer of its own
+ *   posix_probe [self [CASE...]]                 on 127.0.0.1, with a peer of its own
  *   posix_probe peer ADDRESS PORT                serve as the peer (on Linux)
  *   posix_probe run PEER PORT OWN [CASE...]      run the cases against that peer
  *   posix_probe list                             names of the cases
@@ -101,8 +101,8 @@ int main(int count, char **arguments)
         own_name = parse(arguments[4], 0);
         return run_all(arguments + 5, count - 5);
     }
-    if (count != 1) {
-        fprintf(stderr, "usage: posix_probe [list | peer ADDRESS PORT | run PEER PORT OWN [CASE...]]\n");
+    if (count != 1 && strcmp(arguments[1], "self")) {
+        fprintf(stderr, "usage: posix_probe [self [CASE...] | list | peer ADDRESS PORT | run PEER PORT OWN [CASE...]]\n");
         return 2;
     }
     peer_name = own_name = parse("127.0.0.1", 0);
@@ -111,7 +111,7 @@ int main(int count, char **arguments)
     if (server == 0)
         peer_serve(fd);
     close(fd);
-    int failed = run_all(NULL, 0);
+    int failed = count > 2 ? run_all(arguments + 2, count - 2) : run_all(NULL, 0);
     kill(server, SIGKILL);
     return failed;
 }

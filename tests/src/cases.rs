@@ -6,6 +6,7 @@ mod bulk;
 mod closing;
 mod misbehaviour;
 mod peers;
+mod posix;
 
 use crate::lab::Lab;
 use anyhow::Result;
@@ -42,5 +43,6 @@ pub const ALL: &[Case] = &[
     peers::NO_TIMESTAMPS,
     peers::NO_WINDOW_SCALING,
     peers::SMALL_MTU,
+    posix::POSIX_PROBE,
     misbehaviour::GARBAGE_APPLICATION,
 ];

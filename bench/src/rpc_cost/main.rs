@@ -248,10 +248,17 @@ impl Bench {
         let answered = dpdk_sys::rdtsc();
         stage_transmit(&mut self.host, now);
         let sent = dpdk_sys::rdtsc();
-        ensure!(served == last - first, "the application served {served} of {} requests", last - first);
+        ensure!(
+            served == last - first,
+            "the application served {served} of {} requests",
+            last - first
+        );
         let bytes = self.listen_to_wire()?;
         let wanted = (last - first) * self.payload.len();
-        ensure!(bytes == wanted, "{bytes} reply bytes came back, {wanted} were expected");
+        ensure!(
+            bytes == wanted,
+            "{bytes} reply bytes came back, {wanted} were expected"
+        );
         // The slow path takes what it was told, outside the measurement (the original's did, too).
         self.host.step()?;
         self.listen_to_wire()?;

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Thin wrappers: open, ioctl, mmap, poll, eventfd. Errors are errno values.
 
-use abi::{ioctl, message::{Message, Op}, region::Region};
+use abi::{
+    ioctl,
+    message::{Message, Op},
+    region::Region,
+};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// A positive errno.
@@ -16,7 +20,11 @@ pub(crate) fn open() -> OwnedFd {
     // SAFETY: a constant path; the descriptor is new.
     unsafe {
         let fd = libc::open(c"/dev/tas".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        assert!(fd >= 0, "open /dev/tas: errno {} (is tas.ko loaded?)", errno());
+        assert!(
+            fd >= 0,
+            "open /dev/tas: errno {} (is tas.ko loaded?)",
+            errno()
+        );
         OwnedFd::from_raw_fd(fd)
     }
 }
@@ -25,14 +33,22 @@ pub(crate) fn open() -> OwnedFd {
 pub(crate) fn raw_ioctl(fd: &impl AsRawFd, number: u32, argument: usize) -> Result<i32, Errno> {
     // SAFETY: the module copies 256 bytes from and to a valid address, or refuses.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), number as _, argument) };
-    if result < 0 { Err(errno()) } else { Ok(result) }
+    if result < 0 {
+        Err(errno())
+    } else {
+        Ok(result)
+    }
 }
 
 /// A call with its reply in `message`; the reply's errno is the error.
 pub(crate) fn call(fd: &impl AsRawFd, message: &mut Message) -> Result<(), Errno> {
     let op = Op::from_u32(message.op).expect("a known operation");
     raw_ioctl(fd, ioctl::number(op), std::ptr::from_mut(message) as usize)?;
-    if message.error == 0 { Ok(()) } else { Err(message.error as i32) }
+    if message.error == 0 {
+        Ok(())
+    } else {
+        Err(message.error as i32)
+    }
 }
 
 /// A call without a body.
@@ -48,15 +64,40 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    pub(crate) fn new(fd: &impl AsRawFd, region: Region, bytes: usize, protection: i32) -> Result<Self, Errno> {
+    pub(crate) fn new(
+        fd: &impl AsRawFd,
+        region: Region,
+        bytes: usize,
+        protection: i32,
+    ) -> Result<Self, Errno> {
         Self::at(fd, region.offset(), bytes, protection, libc::MAP_SHARED)
     }
-    pub(crate) fn at(fd: &impl AsRawFd, offset: u64, bytes: usize, protection: i32, flags: i32) -> Result<Self, Errno> {
+    pub(crate) fn at(
+        fd: &impl AsRawFd,
+        offset: u64,
+        bytes: usize,
+        protection: i32,
+        flags: i32,
+    ) -> Result<Self, Errno> {
         // SAFETY: a new mapping, not fixed.
         let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), bytes, protection, flags, fd.as_raw_fd(), offset as libc::off_t)
+            libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                protection,
+                flags,
+                fd.as_raw_fd(),
+                offset as libc::off_t,
+            )
         };
-        if start == libc::MAP_FAILED { Err(errno()) } else { Ok(Self { start: start.cast(), bytes }) }
+        if start == libc::MAP_FAILED {
+            Err(errno())
+        } else {
+            Ok(Self {
+                start: start.cast(),
+                bytes,
+            })
+        }
     }
     pub(crate) fn read(&self, offset: usize) -> u8 {
         assert!(offset < self.bytes);
@@ -70,7 +111,11 @@ impl Map {
     }
     pub(crate) fn protect(&self, protection: i32) -> Result<(), Errno> {
         // SAFETY: our own mapping.
-        if unsafe { libc::mprotect(self.start.cast(), self.bytes, protection) } == 0 { Ok(()) } else { Err(errno()) }
+        if unsafe { libc::mprotect(self.start.cast(), self.bytes, protection) } == 0 {
+            Ok(())
+        } else {
+            Err(errno())
+        }
     }
 }
 
@@ -93,7 +138,11 @@ pub(crate) fn eventfd() -> OwnedFd {
 
 /// Events of one descriptor within `timeout_ms`.
 pub(crate) fn poll(fd: &impl AsRawFd, timeout_ms: i32) -> i16 {
-    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | libc::POLLOUT, revents: 0 };
+    let mut entry = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN | libc::POLLOUT,
+        revents: 0,
+    };
     // SAFETY: one entry.
     unsafe { libc::poll(&mut entry, 1, timeout_ms) };
     entry.revents
@@ -135,8 +184,13 @@ pub(crate) fn faults(body: impl FnOnce()) -> bool {
 /// delete_module without waiting.
 pub(crate) fn rmmod() -> Result<(), Errno> {
     // SAFETY: a constant name.
-    let result = unsafe { libc::syscall(libc::SYS_delete_module, c"tas".as_ptr(), libc::O_NONBLOCK) };
-    if result == 0 { Ok(()) } else { Err(errno()) }
+    let result =
+        unsafe { libc::syscall(libc::SYS_delete_module, c"tas".as_ptr(), libc::O_NONBLOCK) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(errno())
+    }
 }
 
 /// Reading and writing end of a pipe.
@@ -145,6 +199,9 @@ pub(crate) fn pipe() -> (std::fs::File, std::fs::File) {
     // SAFETY: two new descriptors.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (std::fs::File::from_raw_fd(ends[0]), std::fs::File::from_raw_fd(ends[1]))
+        (
+            std::fs::File::from_raw_fd(ends[0]),
+            std::fs::File::from_raw_fd(ends[1]),
+        )
     }
 }

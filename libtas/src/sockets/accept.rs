@@ -32,13 +32,19 @@ pub fn listen(token: Token, backlog: c_int) -> Result<()> {
     let process = process();
     let mut engine = process.engine();
     let stream = engine.stream(token)?;
-    if !matches!(stream.phase, Phase::Fresh | Phase::Bound | Phase::Listening { .. }) {
+    if !matches!(
+        stream.phase,
+        Phase::Fresh | Phase::Bound | Phase::Listening { .. }
+    ) {
         return Err(Errno(libc::EINVAL));
     }
     // Linux compares as unsigned: a negative backlog is the largest.
     stream.socket.listen((backlog as u32).min(BACKLOG_MAX))?;
     if !matches!(stream.phase, Phase::Listening { .. }) {
-        stream.phase = Phase::Listening { hint: false, arrived: VecDeque::new() };
+        stream.phase = Phase::Listening {
+            hint: false,
+            arrived: VecDeque::new(),
+        };
     }
     Ok(())
 }
@@ -69,15 +75,24 @@ pub fn accept(token: Token, flags: c_int) -> Result<(c_int, Endpoint, Family)> {
         }
         stream.options.receive_timeout
     };
-    block(process, token, limit, |engine| attempt(engine, network, token, flags))
+    block(process, token, limit, |engine| {
+        attempt(engine, network, token, flags)
+    })
 }
 
 type Accepted = (c_int, Endpoint, Family);
 
-fn attempt(engine: &mut Engine, network: &Network, token: Token, flags: c_int) -> Result<Attempt<Accepted>> {
+fn attempt(
+    engine: &mut Engine,
+    network: &Network,
+    token: Token,
+    flags: c_int,
+) -> Result<Attempt<Accepted>> {
     loop {
         let stream = engine.stream(token)?;
-        let Phase::Listening { arrived, .. } = &mut stream.phase else { return Err(Errno(libc::EINVAL)) };
+        let Phase::Listening { arrived, .. } = &mut stream.phase else {
+            return Err(Errno(libc::EINVAL));
+        };
         let Some(arrived) = arrived.pop_front() else {
             if fetch(engine, network, token)? {
                 continue;
@@ -89,7 +104,11 @@ fn attempt(engine: &mut Engine, network: &Network, token: Token, flags: c_int) -
         if let Ok(new) = engine.stream(arrived.token) {
             new.nonblocking = flags & libc::SOCK_NONBLOCK != 0;
             set_flags(arrived.descriptor, flags);
-            return Ok(Attempt::Done((arrived.descriptor, new.remote.unwrap_or(Endpoint::ipv4(0, 0)), new.family)));
+            return Ok(Attempt::Done((
+                arrived.descriptor,
+                new.remote.unwrap_or(Endpoint::ipv4(0, 0)),
+                new.family,
+            )));
         }
     }
 }
@@ -110,7 +129,9 @@ fn set_flags(fd: c_int, flags: c_int) {
 /// Takes one connection from the slow path, if it hinted at any. False: none.
 fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool> {
     let stream = engine.stream(listener)?;
-    let Phase::Listening { hint, .. } = &mut stream.phase else { return Err(Errno(libc::EINVAL)) };
+    let Phase::Listening { hint, .. } = &mut stream.phase else {
+        return Err(Errno(libc::EINVAL));
+    };
     // Taken back before asking, so that a hint that comes meanwhile is not lost.
     if !std::mem::replace(hint, false) {
         return Ok(false);
@@ -118,7 +139,8 @@ fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool
     let (socket, family) = (stream.socket.clone(), stream.family);
     let inherited = stream.options.inherit();
     let token = engine.streams.reserve();
-    let (socket, connection) = match socket.accept(&network.context, token.word(), libc::O_CLOEXEC) {
+    let (socket, connection) = match socket.accept(&network.context, token.word(), libc::O_CLOEXEC)
+    {
         Ok(new) => new,
         Err(error) => {
             engine.streams.cancel(token);
@@ -142,7 +164,9 @@ fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool
         super::descriptors::forget_locked(engine, stale, descriptor);
     }
     if !fits {
-        report::count(Reason::Descriptor, || format!("descriptor {descriptor} is too high for TAS"));
+        report::count(Reason::Descriptor, || {
+            format!("descriptor {descriptor} is too high for TAS")
+        });
         engine.streams.remove(token);
         return Err(Errno(libc::EMFILE));
     }
@@ -161,7 +185,10 @@ fn connected(socket: Socket, connection: Connection, family: Family) -> Stream {
     stream.descriptors.push(stream.socket.descriptor());
     stream.local = Some(info.local);
     stream.remote = Some(info.remote);
-    stream.phase = Phase::Connected { connection: Arc::new(connection), announced: true };
+    stream.phase = Phase::Connected {
+        connection: Arc::new(connection),
+        announced: true,
+    };
     if error != 0 {
         // It broke before anybody knew its token.
         stream.fail(error);
@@ -174,10 +201,16 @@ pub(crate) fn settle(process: &Process, engine: &mut Engine) {
     if engine.hinted.is_empty() {
         return;
     }
-    let Some(network) = process.network() else { return };
+    let Some(network) = process.network() else {
+        return;
+    };
     for token in std::mem::take(&mut engine.hinted) {
-        let Ok(stream) = engine.stream(token) else { continue };
-        let Phase::Listening { arrived, .. } = &stream.phase else { continue };
+        let Ok(stream) = engine.stream(token) else {
+            continue;
+        };
+        let Phase::Listening { arrived, .. } = &stream.phase else {
+            continue;
+        };
         // An error (EMFILE) is for accept() to report: readable it is.
         if arrived.is_empty() && fetch(engine, network, token).is_err() {
             engine.hinted.push(token);

@@ -72,7 +72,10 @@ pub(crate) struct Epoll {
 impl Epoll {
     /// Under one descriptor.
     pub(crate) fn new(fd: RawFd) -> Self {
-        Self { descriptors: vec![fd], ..Self::default() }
+        Self {
+            descriptors: vec![fd],
+            ..Self::default()
+        }
     }
 
     /// Whether it watches anything of ours.
@@ -97,7 +100,12 @@ impl Epoll {
             return None;
         }
         self.nested += u32::from(matches!(watched, Watched::Epoll(_)));
-        let interest = Some(Interest { watched, events: events | ALWAYS, data, queued: false });
+        let interest = Some(Interest {
+            watched,
+            events: events | ALWAYS,
+            data,
+            queued: false,
+        });
         Some(match self.free.pop() {
             Some(index) => {
                 self.interests[index as usize] = interest;
@@ -112,7 +120,9 @@ impl Epoll {
 
     /// Changes an interest. False for what Linux refuses: EPOLLEXCLUSIVE before or after.
     pub(crate) fn modify(&mut self, index: u32, events: u32, data: u64) -> bool {
-        let Some(Some(interest)) = self.interests.get_mut(index as usize) else { return false };
+        let Some(Some(interest)) = self.interests.get_mut(index as usize) else {
+            return false;
+        };
         if (events | interest.events) & EXCLUSIVE != 0 {
             return false;
         }
@@ -150,7 +160,9 @@ impl Epoll {
     /// `events` happened to what `index` watches. True: it was put on the ready list.
     #[inline]
     pub(crate) fn signal(&mut self, index: u32, events: u32) -> bool {
-        let Some(Some(interest)) = self.interests.get_mut(index as usize) else { return false };
+        let Some(Some(interest)) = self.interests.get_mut(index as usize) else {
+            return false;
+        };
         let mask = interest.events & !CONTROL;
         // A one-shot that fired has nothing left in its mask, not even ALWAYS.
         if mask & events == 0 || interest.queued {
@@ -176,8 +188,12 @@ impl Epoll {
             if reported == room {
                 break;
             }
-            let Some(index) = self.ready.pop_front() else { break };
-            let Some(Some(interest)) = self.interests.get_mut(index as usize) else { continue };
+            let Some(index) = self.ready.pop_front() else {
+                break;
+            };
+            let Some(Some(interest)) = self.interests.get_mut(index as usize) else {
+                continue;
+            };
             interest.queued = false;
             let asked = interest.events & !CONTROL;
             let events = readiness(interest.watched, asked) & asked;
@@ -223,7 +239,10 @@ mod tests {
     const HUP: u32 = libc::EPOLLHUP as u32;
 
     fn stream(index: u32) -> Watched {
-        Watched::Stream(Token { index, generation: 0 })
+        Watched::Stream(Token {
+            index,
+            generation: 0,
+        })
     }
 
     fn wait(epoll: &mut Epoll, ready: u32) -> Vec<(u32, u64)> {
@@ -260,7 +279,10 @@ mod tests {
         let index = epoll.add(stream(1), IN | ONESHOT, 7).unwrap();
         epoll.signal(index, IN);
         assert_eq!(wait(&mut epoll, IN), [(IN, 7)]);
-        assert!(!epoll.signal(index, IN) && !epoll.signal(index, HUP), "disarmed, even for HUP");
+        assert!(
+            !epoll.signal(index, IN) && !epoll.signal(index, HUP),
+            "disarmed, even for HUP"
+        );
         assert!(epoll.modify(index, IN | ONESHOT, 8));
         assert!(epoll.signal(index, IN));
         assert_eq!(wait(&mut epoll, IN | HUP), [(IN | HUP, 8)]);
@@ -280,8 +302,20 @@ mod tests {
         let mut epoll = Epoll::default();
         assert!(epoll.add(stream(1), EXCLUSIVE | IN | EDGE, 0).is_some());
         assert!(epoll.add(stream(1), EXCLUSIVE | IN | ONESHOT, 0).is_none());
-        assert!(epoll.add(Watched::Epoll(Token { index: 0, generation: 0 }), EXCLUSIVE | IN, 0).is_none());
-        assert!(!epoll.modify(0, IN, 0), "an exclusive interest cannot be changed");
+        assert!(epoll
+            .add(
+                Watched::Epoll(Token {
+                    index: 0,
+                    generation: 0
+                }),
+                EXCLUSIVE | IN,
+                0
+            )
+            .is_none());
+        assert!(
+            !epoll.modify(0, IN, 0),
+            "an exclusive interest cannot be changed"
+        );
     }
 
     #[test]

@@ -61,7 +61,12 @@ fn register(process: &Process, fd: c_int) -> Token {
 ///
 /// # Safety
 /// `event` is null or valid.
-pub unsafe fn control(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> Result<()> {
+pub unsafe fn control(
+    epfd: c_int,
+    operation: c_int,
+    fd: c_int,
+    event: *mut epoll_event,
+) -> Result<()> {
     let instance = match find(epfd) {
         Some(Entry::Epoll(token)) => Some(token),
         Some(_) => return Err(Errno(libc::EINVAL)),
@@ -109,7 +114,10 @@ pub unsafe fn control(epfd: c_int, operation: c_int, fd: c_int, event: *mut epol
 fn is_epoll(epfd: c_int) -> Result<c_int> {
     let mut event = epoll_event { events: 0, u64: 0 };
     // SAFETY: the event is valid. Deleting what cannot be in it tells an epoll file from others.
-    match check(unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, libc::STDERR_FILENO, &mut event) }.into()) {
+    match check(
+        unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, libc::STDERR_FILENO, &mut event) }
+            .into(),
+    ) {
         Err(error @ Errno(libc::EINVAL | libc::EBADF)) => Err(error),
         _ => Ok(epfd),
     }
@@ -129,12 +137,22 @@ fn change(
         Watched::Stream(stream) => &engine.stream(stream)?.watches,
         Watched::Epoll(inner) => &engine.epoll(inner)?.watches,
     };
-    let known = notes.iter().find(|watch| watch.epoll == token && watch.fd == fd).map(|watch| watch.interest);
+    let known = notes
+        .iter()
+        .find(|watch| watch.epoll == token && watch.fd == fd)
+        .map(|watch| watch.interest);
     let interest = match (operation, known) {
         (libc::EPOLL_CTL_ADD, Some(_)) => return Err(Errno(libc::EEXIST)),
         (libc::EPOLL_CTL_ADD, None) => {
-            let interest = engine.epoll(token)?.add(watched, events, data).ok_or(Errno(libc::EINVAL))?;
-            let watch = Watch { epoll: token, interest, fd };
+            let interest = engine
+                .epoll(token)?
+                .add(watched, events, data)
+                .ok_or(Errno(libc::EINVAL))?;
+            let watch = Watch {
+                epoll: token,
+                interest,
+                fd,
+            };
             match watched {
                 Watched::Stream(stream) => engine.stream(stream)?.watches.push(watch),
                 Watched::Epoll(inner) => engine.epoll(inner)?.watches.push(watch),
@@ -164,7 +182,11 @@ fn change(
         engine.signal_interest(token, interest, ready);
     }
     // Whoever waits there must watch the context from now on.
-    engine.epoll(token)?.waiters.iter().for_each(|bell| bell.ring());
+    engine
+        .epoll(token)?
+        .waiters
+        .iter()
+        .for_each(|bell| bell.ring());
     Ok(())
 }
 
@@ -181,7 +203,9 @@ fn kernel_added(process: &Process, token: Token) {
 fn kick(process: &Process, token: Token, epfd: c_int) {
     static EVENT: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let mut engine = process.engine();
-    let Ok(epoll) = engine.epoll(token) else { return };
+    let Ok(epoll) = engine.epoll(token) else {
+        return;
+    };
     if epoll.kernel_waiters == 0 || epoll.kicked {
         return;
     }
@@ -191,9 +215,13 @@ fn kick(process: &Process, token: Token, epfd: c_int) {
         Some(event)
     });
     let Some(event) = event else { return };
-    let mut readable = epoll_event { events: libc::EPOLLIN as u32, u64: KICK };
+    let mut readable = epoll_event {
+        events: libc::EPOLLIN as u32,
+        u64: KICK,
+    };
     // SAFETY: the event is valid.
-    let added = unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, event.as_raw_fd(), &mut readable) };
+    let added =
+        unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, event.as_raw_fd(), &mut readable) };
     epoll.kicked = added == 0;
     KICK_FD.store(event.as_raw_fd(), Ordering::Relaxed);
 }
@@ -221,7 +249,11 @@ pub unsafe fn wait(
     }
     let process = process();
     let deadline = Deadline::after(limit);
-    let mut batch = Batch { events, room: count as usize, used: 0 };
+    let mut batch = Batch {
+        events,
+        room: count as usize,
+        used: 0,
+    };
     if enter_kernel(process, token)? {
         // SAFETY: the caller's promise.
         let found = unsafe { kernel_wait(epfd, &mut batch, deadline.remaining(), mask) };
@@ -258,7 +290,9 @@ impl Batch {
             // SAFETY: the first `used` entries were written.
             (0..self.used).map(|index| unsafe { self.events.add(index).read_unaligned() }).collect();
         let before = std::mem::take(&mut self.used);
-        all.into_iter().filter(|event| { event.u64 } != KICK).for_each(|event| self.push(event));
+        all.into_iter()
+            .filter(|event| { event.u64 } != KICK)
+            .for_each(|event| self.push(event));
         self.used < before
     }
 }
@@ -275,7 +309,9 @@ fn enter_kernel(process: &Process, token: Token) -> Result<bool> {
 /// Counts the thread out; the last one takes the kick away. True if there was one.
 fn leave_kernel(process: &Process, token: Token, epfd: c_int) -> bool {
     let mut engine = process.engine();
-    let Ok(epoll) = engine.epoll(token) else { return false };
+    let Ok(epoll) = engine.epoll(token) else {
+        return false;
+    };
     epoll.kernel_waiters -= 1;
     let kicked = epoll.kicked;
     if kicked && epoll.kernel_waiters == 0 {
@@ -291,7 +327,12 @@ fn leave_kernel(process: &Process, token: Token, epfd: c_int) -> bool {
 ///
 /// # Safety
 /// `mask` is null or valid.
-unsafe fn kernel_wait(epfd: c_int, batch: &mut Batch, limit: Option<Duration>, mask: *const sigset_t) -> Result<usize> {
+unsafe fn kernel_wait(
+    epfd: c_int,
+    batch: &mut Batch,
+    limit: Option<Duration>,
+    mask: *const sigset_t,
+) -> Result<usize> {
     let time = limit.map(timespec_of);
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     let room = (batch.room - batch.used) as c_int;
@@ -336,8 +377,17 @@ unsafe fn wait_mixed(
             continue;
         };
         kernel.clear();
-        kernel.push(pollfd { fd: epfd, events: libc::POLLIN, revents: 0 });
-        let sleep_on = Sleep { kernel: &mut kernel, deadline, mask, may_follow: false };
+        kernel.push(pollfd {
+            fd: epfd,
+            events: libc::POLLIN,
+            revents: 0,
+        });
+        let sleep_on = Sleep {
+            kernel: &mut kernel,
+            deadline,
+            mask,
+            may_follow: false,
+        };
         let slept = sleep(process, bell, sleep_on);
         withdraw(process, token, bell);
         if let Err(error) = slept {
@@ -353,11 +403,18 @@ unsafe fn wait_mixed(
 
 /// Takes what arrived, and what is ready of ours. True: the kernel's part is to be looked at, too. With nothing
 /// ready the bell, if given, is hung up.
-fn look(process: &Process, token: Token, batch: &mut Batch, bell: Option<&Arc<Bell>>) -> Result<bool> {
+fn look(
+    process: &Process,
+    token: Token,
+    batch: &mut Batch,
+    bell: Option<&Arc<Bell>>,
+) -> Result<bool> {
     let mut engine = process.pumped();
     accept::settle(process, &mut engine);
     let room = batch.room;
-    let found = engine.collect(token, room, |events, data| batch.push(epoll_event { events, u64: data }));
+    let found = engine.collect(token, room, |events, data| {
+        batch.push(epoll_event { events, u64: data })
+    });
     let epoll = engine.epoll(token)?;
     if let (0, Some(bell)) = (found, bell) {
         if !epoll.waiters.iter().any(|waiter| Arc::ptr_eq(waiter, bell)) {

@@ -37,5 +37,9 @@ impl From<io::Error> for Errno {
 
 /// Turns the result of a C call that answers -1 into a `Result`.
 pub(crate) fn check(result: i64) -> Result<i64> {
-    if result < 0 { Err(Errno::last()) } else { Ok(result) }
+    if result < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(result)
+    }
 }

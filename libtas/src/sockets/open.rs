@@ -41,7 +41,9 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
     }
     let process = process();
     let refused = || process.is_required().then_some(Err(Errno(libc::ENETDOWN)));
-    let Some(network) = process.attach() else { return refused() };
+    let Some(network) = process.attach() else {
+        return refused();
+    };
     let token = process.engine().streams.reserve();
     match Socket::new(&network.context, token.word(), flags) {
         Ok(socket) => {
@@ -50,14 +52,21 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
         }
         Err(error) => {
             process.engine().streams.cancel(token);
-            report::count(Reason::NoSocket, || format!("no TAS socket, this one is Linux's: {error}"));
+            report::count(Reason::NoSocket, || {
+                format!("no TAS socket, this one is Linux's: {error}")
+            });
             process.is_required().then_some(Err(error.into()))
         }
     }
 }
 
 /// Enters a new stream into the engine and the table. None when the number is beyond the table.
-fn publish(process: &Process, token: Token, mut stream: Stream, close_on_exec: bool) -> Option<Result<c_int>> {
+fn publish(
+    process: &Process,
+    token: Token,
+    mut stream: Stream,
+    close_on_exec: bool,
+) -> Option<Result<c_int>> {
     let fd = stream.socket.descriptor();
     if !close_on_exec {
         // A descriptor passed by the daemon always arrives with the flag.
@@ -72,7 +81,9 @@ fn publish(process: &Process, token: Token, mut stream: Stream, close_on_exec: b
         descriptors::forget(process, stale, fd, false);
     }
     if !fits {
-        report::count(Reason::Descriptor, || format!("descriptor {fd} is too high for TAS"));
+        report::count(Reason::Descriptor, || {
+            format!("descriptor {fd} is too high for TAS")
+        });
         descriptors::forget(process, Entry::Stream(token), fd, true);
         return process.is_required().then_some(Err(Errno(libc::EMFILE)));
     }
@@ -86,7 +97,12 @@ fn publish(process: &Process, token: Token, mut stream: Stream, close_on_exec: b
 ///
 /// # Safety
 /// `name` is readable for `length` bytes.
-pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: socklen_t) -> Result<()> {
+pub unsafe fn bind(
+    token: Token,
+    fd: c_int,
+    name: *const sockaddr,
+    length: socklen_t,
+) -> Result<()> {
     let process = process();
     let (family, socket) = {
         let mut engine = process.engine();
@@ -100,7 +116,13 @@ pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: sockl
     let local = match unsafe { address::read(name, length, family)? } {
         Given::Ours(local) => local,
         Given::Ipv6 => {
-            fall_back(process, token, Reason::Ipv6, "bind() to an IPv6 address", Errno(libc::EADDRNOTAVAIL))?;
+            fall_back(
+                process,
+                token,
+                Reason::Ipv6,
+                "bind() to an IPv6 address",
+                Errno(libc::EADDRNOTAVAIL),
+            )?;
             // SAFETY: the caller's promise.
             return check(unsafe { real::bind(fd, name, length) }.into()).map(drop);
         }
@@ -116,7 +138,13 @@ pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: sockl
         }
         Err(Errno(libc::EADDRNOTAVAIL)) => {
             let what = format!("bind() to {}", dotted(&local));
-            fall_back(process, token, Reason::AddressNotServed, &what, Errno(libc::EADDRNOTAVAIL))?;
+            fall_back(
+                process,
+                token,
+                Reason::AddressNotServed,
+                &what,
+                Errno(libc::EADDRNOTAVAIL),
+            )?;
             // SAFETY: the caller's promise.
             check(unsafe { real::bind(fd, name, length) }.into()).map(drop)
         }
@@ -132,7 +160,9 @@ fn bind_to(socket: &Socket, local: &Endpoint) -> Result<Endpoint> {
 }
 
 fn is_loopback(endpoint: &Endpoint) -> bool {
-    endpoint.as_ipv4().is_some_and(|address| address >> 24 == LOOPBACK_NET)
+    endpoint
+        .as_ipv4()
+        .is_some_and(|address| address >> 24 == LOOPBACK_NET)
 }
 
 fn dotted(endpoint: &Endpoint) -> String {
@@ -154,7 +184,12 @@ enum Step {
 ///
 /// # Safety
 /// `name` is readable for `length` bytes.
-pub unsafe fn connect(token: Token, fd: c_int, name: *const sockaddr, length: socklen_t) -> Result<()> {
+pub unsafe fn connect(
+    token: Token,
+    fd: c_int,
+    name: *const sockaddr,
+    length: socklen_t,
+) -> Result<()> {
     let process = process();
     process.pump();
     let step = next_step(process, token)?;
@@ -166,7 +201,13 @@ pub unsafe fn connect(token: Token, fd: c_int, name: *const sockaddr, length: so
         let remote = match unsafe { address::read(name, length, family)? } {
             Given::Ours(remote) => remote,
             Given::Ipv6 => {
-                fall_back(process, token, Reason::Ipv6, "connect() to an IPv6 address", Errno(libc::ENETUNREACH))?;
+                fall_back(
+                    process,
+                    token,
+                    Reason::Ipv6,
+                    "connect() to an IPv6 address",
+                    Errno(libc::ENETUNREACH),
+                )?;
                 // SAFETY: the caller's promise.
                 return check(unsafe { real::connect(fd, name, length) }.into()).map(drop);
             }
@@ -203,9 +244,11 @@ fn next_step(process: &Process, token: Token) -> Result<Step> {
         Phase::Connecting if stream.nonblocking => Err(Errno(libc::EALREADY)),
         Phase::Connecting => Ok(Step::Wait),
         Phase::Failed if stream.error != 0 => stream.take_error().map(|()| Step::Done),
-        Phase::Failed | Phase::Fresh | Phase::Bound => {
-            Ok(Step::Start(stream.socket.clone(), stream.family, stream.nonblocking))
-        }
+        Phase::Failed | Phase::Fresh | Phase::Bound => Ok(Step::Start(
+            stream.socket.clone(),
+            stream.family,
+            stream.nonblocking,
+        )),
     }
 }
 
@@ -259,25 +302,51 @@ fn wait_connected(process: &Process, token: Token) -> Result<()> {
 ///
 /// # Errors
 /// `refusal` under `--require`; EMFILE.
-pub(crate) fn fall_back(process: &Process, token: Token, reason: Reason, what: &str, refusal: Errno) -> Result<()> {
+pub(crate) fn fall_back(
+    process: &Process,
+    token: Token,
+    reason: Reason,
+    what: &str,
+    refusal: Errno,
+) -> Result<()> {
     if process.is_required() {
-        report::count(reason, || format!("{what} is not served by TAS and falling back is forbidden (TAS_REQUIRE)"));
+        report::count(reason, || {
+            format!("{what} is not served by TAS and falling back is forbidden (TAS_REQUIRE)")
+        });
         return Err(refusal);
     }
-    report::count(reason, || format!("{what} is not served by TAS: this socket is Linux's (said once)"));
+    report::count(reason, || {
+        format!("{what} is not served by TAS: this socket is Linux's (said once)")
+    });
     let mut engine = process.engine();
     let stream = engine.stream(token)?;
-    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if stream.nonblocking { libc::SOCK_NONBLOCK } else { 0 };
+    let kind = libc::SOCK_STREAM
+        | libc::SOCK_CLOEXEC
+        | if stream.nonblocking {
+            libc::SOCK_NONBLOCK
+        } else {
+            0
+        };
     // SAFETY: no pointers.
     let kernel = check(unsafe { real::socket(stream.family.number(), kind, 0) }.into())? as c_int;
     for (level, name, value) in stream.options.replay() {
         // SAFETY: the value is readable for its length. What Linux refuses now it would have before.
-        unsafe { real::setsockopt(kernel, *level, *name, value.as_ptr().cast(), value.len() as socklen_t) };
+        unsafe {
+            real::setsockopt(
+                kernel,
+                *level,
+                *name,
+                value.as_ptr().cast(),
+                value.len() as socklen_t,
+            )
+        };
     }
     if let Some(local) = stream.local {
         let name = address::encode(local, stream.family);
         // SAFETY: the name is readable for its length.
-        let bound = check(unsafe { real::bind(kernel, name.as_ptr().cast(), name.len() as socklen_t) }.into());
+        let bound = check(
+            unsafe { real::bind(kernel, name.as_ptr().cast(), name.len() as socklen_t) }.into(),
+        );
         if bound.is_err() {
             // The address is TAS's own: there is nothing to fall back to.
             // SAFETY: a descriptor of ours.
@@ -293,13 +362,23 @@ pub(crate) fn fall_back(process: &Process, token: Token, reason: Reason, what: &
 
 /// Puts the kernel's file under the stream's descriptors and into the epolls that watched it.
 fn replace(engine: &mut super::engine::Engine, token: Token, kernel: c_int) {
-    let Some(stream) = engine.streams.remove(token) else { return };
+    let Some(stream) = engine.streams.remove(token) else {
+        return;
+    };
     for fd in &stream.descriptors {
         TABLE.set(*fd, None);
         // SAFETY: no pointers. The descriptor keeps its close-on-exec flag.
         unsafe {
             let flags = real::fcntl(*fd, libc::F_GETFD, 0);
-            real::dup3(kernel, *fd, if flags & libc::FD_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 });
+            real::dup3(
+                kernel,
+                *fd,
+                if flags & libc::FD_CLOEXEC != 0 {
+                    libc::O_CLOEXEC
+                } else {
+                    0
+                },
+            );
         }
     }
     // The descriptor's file was replaced: it is no longer the low-level socket's to close.
@@ -307,8 +386,12 @@ fn replace(engine: &mut super::engine::Engine, token: Token, kernel: c_int) {
         let _ = descriptor.into_raw_fd();
     }
     for watch in &stream.watches {
-        let Ok(epoll) = engine.epoll(watch.epoll) else { continue };
-        if let (Some((_, events, data)), Some(epfd)) = (epoll.interest(watch.interest), epoll.descriptors.first()) {
+        let Ok(epoll) = engine.epoll(watch.epoll) else {
+            continue;
+        };
+        if let (Some((_, events, data)), Some(epfd)) =
+            (epoll.interest(watch.interest), epoll.descriptors.first())
+        {
             let mut event = libc::epoll_event { events, u64: data };
             // SAFETY: the event is valid.
             unsafe { real::epoll_ctl(*epfd, libc::EPOLL_CTL_ADD, watch.fd, &mut event) };

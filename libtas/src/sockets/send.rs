@@ -41,7 +41,12 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
 
 /// # Safety
 /// Every buffer is readable for its length.
-unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+unsafe fn send_all(
+    process: &Process,
+    token: Token,
+    buffers: &[iovec],
+    flags: i32,
+) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
     let mut sent = 0;
     // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
@@ -56,10 +61,17 @@ unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i3
     let (limit, nonblocking) = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
-        (stream.options.send_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0)
+        (
+            stream.options.send_timeout,
+            stream.nonblocking || flags & libc::MSG_DONTWAIT != 0,
+        )
     };
     if nonblocking {
-        return if sent > 0 { Ok(sent) } else { Err(Errno(libc::EAGAIN)) };
+        return if sent > 0 {
+            Ok(sent)
+        } else {
+            Err(Errno(libc::EAGAIN))
+        };
     }
     let result = loop {
         let waited = block(process, token, limit, |engine| {
@@ -76,7 +88,11 @@ unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i3
             Err(error) => break Err(error),
         }
     };
-    if sent > 0 { Ok(sent) } else { result }
+    if sent > 0 {
+        Ok(sent)
+    } else {
+        result
+    }
 }
 
 /// Writes as much as fits. Done when everything is written.
@@ -131,17 +147,27 @@ unsafe fn write(connection: &Connection, buffers: &[iovec], skip: usize) -> (usi
 ///
 /// # Safety
 /// Every buffer is readable for its length, for as long as the pieces live.
-unsafe fn rest<'a>(buffers: &[iovec], mut skip: usize, pieces: &mut [IoSlice<'a>; PIECES]) -> (usize, usize) {
+unsafe fn rest<'a>(
+    buffers: &[iovec],
+    mut skip: usize,
+    pieces: &mut [IoSlice<'a>; PIECES],
+) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for buffer in buffers {
         if skip >= buffer.iov_len {
             skip -= buffer.iov_len;
             continue;
         }
-        let Some(piece) = pieces.get_mut(count) else { break };
+        let Some(piece) = pieces.get_mut(count) else {
+            break;
+        };
         // SAFETY: the caller's promise; `skip` is inside the buffer.
-        *piece =
-            IoSlice::new(unsafe { slice::from_raw_parts(buffer.iov_base.cast::<u8>().add(skip), buffer.iov_len - skip) });
+        *piece = IoSlice::new(unsafe {
+            slice::from_raw_parts(
+                buffer.iov_base.cast::<u8>().add(skip),
+                buffer.iov_len - skip,
+            )
+        });
         bytes += buffer.iov_len - skip;
         count += 1;
         skip = 0;
@@ -157,7 +183,12 @@ unsafe fn rest<'a>(buffers: &[iovec], mut skip: usize, pieces: &mut [IoSlice<'a>
 ///
 /// # Safety
 /// `offset` is null or valid.
-pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usize) -> Result<usize> {
+pub unsafe fn send_file(
+    token: Token,
+    input: i32,
+    offset: *mut off_t,
+    count: usize,
+) -> Result<usize> {
     // SAFETY: the caller's promise.
     let mut position = unsafe { offset.as_ref() }.copied();
     let mut buffer = vec![0u8; FILE_PIECE_BYTES.min(count.max(1))];
@@ -177,14 +208,19 @@ pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usi
             Err(error) if sent == 0 => return Err(error),
             Err(_) => break,
         };
-        let piece = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: got };
+        let piece = iovec {
+            iov_base: buffer.as_mut_ptr().cast(),
+            iov_len: got,
+        };
         // SAFETY: the piece lies in the buffer.
         let result = unsafe { send(token, &[piece], 0) };
         let done = *result.as_ref().unwrap_or(&0);
         match &mut position {
             Some(position) => *position += done as off_t,
             // SAFETY: no pointers. A pipe cannot be set back; files can.
-            None if done < got => _ = unsafe { libc::lseek(input, done as off_t - got as off_t, libc::SEEK_CUR) },
+            None if done < got => {
+                _ = unsafe { libc::lseek(input, done as off_t - got as off_t, libc::SEEK_CUR) }
+            }
             None => {}
         }
         sent += done;

@@ -39,13 +39,17 @@ impl Deadline {
     }
     /// What is left.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+        self.0
+            .map(|end| end.saturating_duration_since(Instant::now()))
     }
 }
 
 /// A duration for the kernel.
 pub(crate) fn timespec_of(span: Duration) -> timespec {
-    timespec { tv_sec: span.as_secs() as libc::time_t, tv_nsec: span.subsec_nanos().into() }
+    timespec {
+        tv_sec: span.as_secs() as libc::time_t,
+        tv_nsec: span.subsec_nanos().into(),
+    }
 }
 
 /// What a thread sleeps on besides its bell.
@@ -98,7 +102,9 @@ fn end(process: &Process, bell: &Arc<Bell>, watched: bool) {
     if watched {
         engine.watchers -= 1;
     } else {
-        engine.followers.retain(|follower| !Arc::ptr_eq(follower, bell));
+        engine
+            .followers
+            .retain(|follower| !Arc::ptr_eq(follower, bell));
     }
 }
 
@@ -114,17 +120,34 @@ fn pass_on(process: &Process) {
 
 fn doze(bell: &Bell, network: Option<&Network>, sleep: Sleep<'_>) -> Result<()> {
     let own = sleep.kernel.len();
-    let entry = |fd| pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let entry = |fd| pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
     sleep.kernel.push(entry(bell.descriptor()));
     if let Some(network) = network {
-        sleep.kernel.push(entry(network.context.eventfd().as_raw_fd()));
+        sleep
+            .kernel
+            .push(entry(network.context.eventfd().as_raw_fd()));
     }
     let left = sleep.deadline.remaining().map(timespec_of);
     let limit = left.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the entries and the time are valid; the mask is null or the caller's.
-    let ready = unsafe { real::ppoll(sleep.kernel.as_mut_ptr(), sleep.kernel.len() as _, limit, sleep.mask) };
+    let ready = unsafe {
+        real::ppoll(
+            sleep.kernel.as_mut_ptr(),
+            sleep.kernel.len() as _,
+            limit,
+            sleep.mask,
+        )
+    };
     sleep.kernel.truncate(own);
-    if ready < 0 { Err(Errno::last()) } else { Ok(()) }
+    if ready < 0 {
+        Err(Errno::last())
+    } else {
+        Ok(())
+    }
 }
 
 /// What one look at a socket gives.
@@ -162,7 +185,12 @@ pub(crate) fn block<T>(
                 let slept = if deadline.is_over() {
                     Err(Errno(libc::EAGAIN))
                 } else {
-                    let sleep_on = Sleep { kernel: &mut kernel, deadline, mask: ptr::null(), may_follow: true };
+                    let sleep_on = Sleep {
+                        kernel: &mut kernel,
+                        deadline,
+                        mask: ptr::null(),
+                        may_follow: true,
+                    };
                     sleep(process, &bell, sleep_on)
                 };
                 withdraw(process, token, &bell);
@@ -184,7 +212,10 @@ pub(crate) fn block<T>(
 }
 
 /// Polls for a while before the first sleep, where processors abound.
-fn spin<T>(process: &Process, attempt: &mut impl FnMut(&mut Engine) -> Result<Attempt<T>>) -> Result<Option<T>> {
+fn spin<T>(
+    process: &Process,
+    attempt: &mut impl FnMut(&mut Engine) -> Result<Attempt<T>>,
+) -> Result<Option<T>> {
     let budget = process.network().map_or(0, |network| network.spin_us);
     if budget == 0 {
         return Ok(None);
