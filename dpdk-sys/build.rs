@@ -68,8 +68,8 @@ const DRIVERS: &[&str] = &[
 /// Libraries outside DPDK that the archives above may want; linked when this
 /// release's pkg-config file names them (`--as-needed` drops the rest).
 const OUTSIDE: &[&str] = &[
-    "archive", "atomic", "bpf", "bsd", "crypto", "dl", "elf", "fdt", "jansson", "m", "md", "numa",
-    "pthread", "rt", "z",
+    "archive", "atomic", "bpf", "bsd", "crypto", "dl", "elf", "fdt", "jansson", "m", "md", "numa", "pthread",
+    "rt", "z",
 ];
 
 /// What Rust calls or names. Everything else stays out of the bindings.
@@ -136,10 +136,7 @@ fn c_flags() -> Vec<String> {
         .output()
         .unwrap_or_else(|error| panic!("cannot run {tool}: {error}"));
     assert!(out.status.success(), "{tool} --cflags libdpdk failed");
-    String::from_utf8_lossy(&out.stdout)
-        .split_whitespace()
-        .map(str::to_owned)
-        .collect()
+    String::from_utf8_lossy(&out.stdout).split_whitespace().map(str::to_owned).collect()
 }
 
 fn compile_shim(cflags: &[String]) {
@@ -158,14 +155,18 @@ fn generate_bindings(cflags: &[String]) {
         .allowlist_var("TAS_.*|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RTE_PKTMBUF_HEADROOM|RTE_ETHER_MAX_LEN")
         .allowlist_var("RTE_MBUF_(L2|L3|L4|TSO_SEGSZ)_(LEN_)?(BITS|OFS)|RTE_LOG_.*|RTE_ETH_LINK_UP")
         .allowlist_var("RING_F_S[PC]_(ENQ|DEQ)|rte_eth_fp_ops|RTE_ETH_RETA_GROUP_SIZE")
-        .allowlist_type("tas_.*|rte_eth_(conf|dev_info|rxconf|txconf|stats|link|fp_ops|rss_reta_entry64|rx_mq_mode)")
+        .allowlist_type(
+            "tas_.*|rte_eth_(conf|dev_info|rxconf|txconf|stats|link|fp_ops|rss_reta_entry64|rx_mq_mode)",
+        )
         // Read by offset (see shim.h): their layout differs between releases.
         .opaque_type("rte_mbuf|rte_mempool|rte_mempool_cache|rte_ring|rte_device")
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .layout_tests(true)
         .generate_comments(false)
-        .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| panic!("bindgen does not know Rust 1.85")))
+        .rust_target(
+            bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| panic!("bindgen does not know Rust 1.85")),
+        )
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()));
     for function in FUNCTIONS {
         builder = builder.allowlist_function(function);
@@ -194,10 +195,7 @@ fn link_static(dpdk: &pkg_config::Library) {
          (Debian: libdpdk-dev) or build with DPDK_LINK=dynamic",
         dpdk.version
     );
-    let optional = OPTIONAL_LIBRARIES
-        .iter()
-        .chain(DRIVERS)
-        .filter(|name| has(name));
+    let optional = OPTIONAL_LIBRARIES.iter().chain(DRIVERS).filter(|name| has(name));
     for name in LIBRARIES.iter().chain(optional) {
         // Drivers register in constructors, which nothing refers to: whole
         // archives. -bundle: linked at the end, not copied into our rlib.
@@ -209,10 +207,7 @@ fn link_static(dpdk: &pkg_config::Library) {
         .probe("libdpdk")
         .map(|library| library.libs)
         .unwrap_or_default();
-    for name in OUTSIDE
-        .iter()
-        .filter(|name| named.iter().any(|lib| lib == *name))
-    {
+    for name in OUTSIDE.iter().filter(|name| named.iter().any(|lib| lib == *name)) {
         println!("cargo:rustc-link-lib=dylib={name}");
     }
 }
@@ -221,14 +216,9 @@ fn link_dynamic() {
     println!("cargo:rustc-link-search=native={}", variable("libdir"));
     // The ring driver's own interface is called directly; the rest are loaded
     // by EAL from the distribution's plug-in directory.
-    for name in [
-        "ethdev", "mempool", "mbuf", "ring", "eal", "net_ring", "bus_vdev", "log",
-    ] {
+    for name in ["ethdev", "mempool", "mbuf", "ring", "eal", "net_ring", "bus_vdev", "log"] {
         let libdir = variable("libdir");
-        if Path::new(&libdir)
-            .join(format!("librte_{name}.so"))
-            .exists()
-        {
+        if Path::new(&libdir).join(format!("librte_{name}.so")).exists() {
             println!("cargo:rustc-link-lib=dylib=rte_{name}");
         }
     }

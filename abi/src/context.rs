@@ -49,8 +49,7 @@ impl ContextLayout {
     }
     /// Offset of the ring from `core` to the application.
     pub const fn to_application(&self, core: u32) -> usize {
-        self.to_fast(core)
-            .wrapping_add(ring_bytes(self.entries, EVENT_WORDS))
+        self.to_fast(core).wrapping_add(ring_bytes(self.entries, EVENT_WORDS))
     }
     /// Offset of the ring from the slow path.
     pub const fn from_kernel(&self) -> usize {
@@ -58,9 +57,7 @@ impl ContextLayout {
     }
     /// Bytes of the whole region, rounded up to a page.
     pub const fn bytes(&self) -> usize {
-        let end = self
-            .from_kernel()
-            .wrapping_add(ring_bytes(self.kernel_entries, EVENT_WORDS));
+        let end = self.from_kernel().wrapping_add(ring_bytes(self.kernel_entries, EVENT_WORDS));
         end.wrapping_add(4095) & !4095
     }
 }

@@ -44,24 +44,13 @@ impl FlowEvent {
     /// As ring words.
     #[inline]
     pub const fn encode(self) -> [u64; EVENT_WORDS] {
-        [
-            self.flow as u64 | (self.flags as u64) << 32,
-            self.rx,
-            self.tx,
-            self.generation as u64,
-        ]
+        [self.flow as u64 | (self.flags as u64) << 32, self.rx, self.tx, self.generation as u64]
     }
     /// From ring words; any words decode.
     #[inline]
     pub const fn decode(words: [u64; EVENT_WORDS]) -> Self {
         let [head, rx, tx, generation] = words;
-        Self {
-            flow: head as u32,
-            flags: (head >> 32) as u16,
-            generation: generation as u32,
-            rx,
-            tx,
-        }
+        Self { flow: head as u32, flags: (head >> 32) as u16, generation: generation as u32, rx, tx }
     }
 }
 

@@ -79,20 +79,12 @@ impl KernelEntry {
     /// As ring words.
     #[inline]
     pub const fn encode(self) -> [u64; KERNEL_WORDS] {
-        [
-            self.flow as u64 | (self.op as u64) << 32 | (self.reason as u64) << 40,
-            self.value,
-        ]
+        [self.flow as u64 | (self.op as u64) << 32 | (self.reason as u64) << 40, self.value]
     }
     /// From ring words; any words decode.
     #[inline]
     pub const fn decode(words: [u64; KERNEL_WORDS]) -> Self {
         let [head, value] = words;
-        Self {
-            op: (head >> 32) as u8,
-            reason: (head >> 40) as u8,
-            flow: head as u32,
-            value,
-        }
+        Self { op: (head >> 32) as u8, reason: (head >> 40) as u8, flow: head as u32, value }
     }
 }

@@ -68,11 +68,7 @@ const INDEX_MASK: u64 = 0x00ff_ffff;
 impl Region {
     /// The whole of a region that has no segments.
     pub const fn whole(kind: RegionKind, index: u32) -> Self {
-        Self {
-            kind,
-            index,
-            byte_offset: 0,
-        }
+        Self { kind, index, byte_offset: 0 }
     }
     /// The mmap offset that names it: kind in bits 56.., index in bits 32..56, byte offset below.
     pub const fn offset(self) -> u64 {
@@ -128,11 +124,7 @@ mod tests {
 
     #[test]
     fn offsets_round_trip() {
-        let region = Region {
-            kind: RegionKind::Pool,
-            index: 0x1234,
-            byte_offset: 0x20_0000,
-        };
+        let region = Region { kind: RegionKind::Pool, index: 0x1234, byte_offset: 0x20_0000 };
         assert_eq!(Region::from_offset(region.offset()), Some(region));
         assert_eq!(Region::from_offset(0), None);
         assert_eq!(Region::from_offset(99 << 56), None);

@@ -53,10 +53,7 @@ impl Scale {
     /// Time zero is at `base`; `ticks` pass in `nanoseconds`.
     pub fn from_measurement(base: u64, ticks: u64, nanoseconds: u64) -> Self {
         let mult = (u128::from(nanoseconds) << SHIFT) / (u128::from(ticks.max(1)) * 1000);
-        Self {
-            base,
-            mult: mult.clamp(1, u128::from(u64::MAX)) as u64,
-        }
+        Self { base, mult: mult.clamp(1, u128::from(u64::MAX)) as u64 }
     }
 
     /// Writes the scale into the clock page.
@@ -72,8 +69,8 @@ fn both_clocks() -> (u64, u64) {
     let mut best = (u64::MAX, 0, 0);
     for _ in 0..ATTEMPTS {
         let before = ticks();
-        let monotonic = clock_gettime(ClockId::CLOCK_MONOTONIC)
-            .map_or(0, |time| Duration::from(time).as_nanos() as u64);
+        let monotonic =
+            clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos() as u64);
         let after = ticks();
         let gap = after.wrapping_sub(before);
         if gap < best.0 {
@@ -95,9 +92,6 @@ mod tests {
         let day = 86_400u64 * 2_300_000_000;
         let microseconds = page.microseconds(1000 + 3650 * day);
         let exact = 3650u64 * 86_400 * 1_000_000;
-        assert!(
-            microseconds.abs_diff(exact) < exact / 100_000_000,
-            "{microseconds} is not {exact}"
-        );
+        assert!(microseconds.abs_diff(exact) < exact / 100_000_000, "{microseconds} is not {exact}");
     }
 }

@@ -65,10 +65,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         options.socket.clone_from(path);
     }
     let server = Server::new(&options)?;
-    println!(
-        "tas-slowpathd: ready instance={name} socket={}",
-        options.socket.display()
-    );
+    println!("tas-slowpathd: ready instance={name} socket={}", options.socket.display());
     if let Some(descriptor) = arguments.ready_fd {
         announce(descriptor)?;
     }

@@ -32,13 +32,8 @@ pub enum MemoryKind {
 }
 
 enum Backing {
-    Heap {
-        _mapping: memmap2::MmapRaw,
-    },
-    Memfd {
-        file: OwnedFd,
-        _mapping: memmap2::MmapRaw,
-    },
+    Heap { _mapping: memmap2::MmapRaw },
+    Memfd { file: OwnedFd, _mapping: memmap2::MmapRaw },
 }
 
 /// Who may write a region.
@@ -110,25 +105,17 @@ impl Memory {
     /// Anonymous pages rather than an allocation: they are zero without being touched.
     fn heap(bytes: usize) -> io::Result<Self> {
         let mapping = memmap2::MmapRaw::from(memmap2::MmapOptions::new().len(bytes).map_anon()?);
-        let start = NonNull::new(mapping.as_mut_ptr())
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Self {
-            start,
-            bytes,
-            backing: Backing::Heap { _mapping: mapping },
-        })
+        let start =
+            NonNull::new(mapping.as_mut_ptr()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Self { start, bytes, backing: Backing::Heap { _mapping: mapping } })
     }
 
     fn memfd(name: &str, bytes: usize, writers: Writers, populate: bool) -> io::Result<Self> {
         let name = CString::new(name)?;
-        let file = memfd_create(
-            name.as_c_str(),
-            MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING,
-        )?;
+        let file = memfd_create(name.as_c_str(), MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
         // A descriptor passed read-only must not be re-opened for writing through /proc/self/fd.
         fchmod(&file, Mode::S_IRUSR | Mode::S_IWUSR)?;
-        let length =
-            i64::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let length = i64::try_from(bytes).map_err(|_| io::Error::from_raw_os_error(libc::ENOMEM))?;
         ftruncate(&file, length)?;
         if populate {
             fallocate(&file, FallocateFlags::empty(), 0, length)?;
@@ -138,20 +125,10 @@ impl Memory {
         if writers == Writers::Daemon {
             seals |= libc::F_SEAL_FUTURE_WRITE;
         }
-        fcntl(
-            &file,
-            FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seals)),
-        )?;
-        let start = NonNull::new(mapping.as_mut_ptr())
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
-        Ok(Self {
-            start,
-            bytes,
-            backing: Backing::Memfd {
-                file,
-                _mapping: mapping,
-            },
-        })
+        fcntl(&file, FcntlArg::F_ADD_SEALS(SealFlag::from_bits_retain(seals)))?;
+        let start =
+            NonNull::new(mapping.as_mut_ptr()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        Ok(Self { start, bytes, backing: Backing::Memfd { file, _mapping: mapping } })
     }
 
     /// Bytes of the region.
@@ -205,12 +182,7 @@ impl Memory {
             return file.try_clone();
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        open(
-            path.as_str(),
-            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        )
-        .map_err(Into::into)
+        open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()).map_err(Into::into)
     }
 }
 
@@ -240,19 +212,10 @@ mod tests {
     fn a_read_only_descriptor_cannot_be_mapped_for_writing() {
         let shared = Memory::new(MemoryKind::Memfd, "test", 4096, Writers::Shared, false).unwrap();
         let read_only = shared.descriptor(false).unwrap();
-        assert!(memmap2::MmapOptions::new()
-            .len(4096)
-            .map_raw(&read_only)
-            .is_err());
-        assert!(memmap2::MmapOptions::new()
-            .len(4096)
-            .map_raw_read_only(&read_only)
-            .is_ok());
+        assert!(memmap2::MmapOptions::new().len(4096).map_raw(&read_only).is_err());
+        assert!(memmap2::MmapOptions::new().len(4096).map_raw_read_only(&read_only).is_ok());
         let writable = shared.descriptor(true).unwrap();
-        assert!(memmap2::MmapOptions::new()
-            .len(4096)
-            .map_raw(&writable)
-            .is_ok());
+        assert!(memmap2::MmapOptions::new().len(4096).map_raw(&writable).is_ok());
         assert!(ftruncate(&writable, 8192).is_err() && ftruncate(&writable, 0).is_err());
     }
 
@@ -260,15 +223,9 @@ mod tests {
     fn a_region_of_the_daemon_refuses_other_writers_even_when_handed_out() {
         let own = Memory::new(MemoryKind::Memfd, "test", 4096, Writers::Daemon, false).unwrap();
         let handed = own.descriptor(true).unwrap();
-        assert!(memmap2::MmapOptions::new()
-            .len(4096)
-            .map_raw(&handed)
-            .is_err());
+        assert!(memmap2::MmapOptions::new().len(4096).map_raw(&handed).is_err());
         own.words(0, 1).unwrap()[0].store(9, Relaxed);
-        let view = memmap2::MmapOptions::new()
-            .len(4096)
-            .map_raw_read_only(&handed)
-            .unwrap();
+        let view = memmap2::MmapOptions::new().len(4096).map_raw_read_only(&handed).unwrap();
         // SAFETY: mapped, aligned.
         assert_eq!(unsafe { *view.as_ptr().cast::<u64>() }, 9);
     }

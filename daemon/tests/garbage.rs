@@ -24,10 +24,7 @@ struct Random(u64);
 
 impl Random {
     fn from_environment() -> Self {
-        let seed = std::env::var("TAS_SEED")
-            .ok()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0x7a5);
+        let seed = std::env::var("TAS_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(0x7a5);
         println!("TAS_SEED={seed}");
         Self(seed)
     }
@@ -55,10 +52,7 @@ fn random_message(random: &mut Random) -> Message {
     let mut message = Message::new_zeroed();
     message.op = match random.below(8) {
         0 => random.number(),
-        n => {
-            Op::ALL[(n as usize * 7 + random.below(Op::ALL.len() as u64) as usize) % Op::ALL.len()]
-                as u32
-        }
+        n => Op::ALL[(n as usize * 7 + random.below(Op::ALL.len() as u64) as usize) % Op::ALL.len()] as u32,
     };
     message.object = random.number();
     message.flags = random.number();
@@ -73,29 +67,16 @@ fn random_message(random: &mut Random) -> Message {
 fn assert_serves(world: &mut World, port: u16) {
     let app = world.application();
     world.listener(&app, port).unwrap();
-    let syn = Segment {
-        source: 40_000,
-        destination: port,
-        sequence: 1,
-        flags: SYN,
-        ..Segment::default()
-    };
+    let syn = Segment { source: 40_000, destination: port, sequence: 1, flags: SYN, ..Segment::default() };
     world.pass(2_000_000);
     world.rings.take();
     world.rings.packet(reason::NOT_TCP, &frames::arp(1));
-    world
-        .rings
-        .packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
+    world.rings.packet(reason::NO_FLOW, &frames::from_peer(syn, &[]));
     let mut out = world.run();
     world.rings.packet(reason::NOT_TCP, &frames::arp(2));
     world.pass(5000);
     out.extend(world.rings.take());
-    assert!(
-        segments(&out)
-            .iter()
-            .any(|segment| segment.flags & SYN != 0),
-        "no SYN-ACK: {out:?}"
-    );
+    assert!(segments(&out).iter().any(|segment| segment.flags & SYN != 0), "no SYN-ACK: {out:?}");
     world.instance.disconnect(world.now_us, app.client);
 }
 
@@ -158,11 +139,7 @@ fn any_entry_of_the_fast_path_is_survived() {
             let at = random.below(made.len() as u64) as usize;
             frame[at] ^= random.next() as u8;
         }
-        let op = if random.below(2) == 0 {
-            to_slow::PACKET
-        } else {
-            random.next() as u8
-        };
+        let op = if random.below(2) == 0 { to_slow::PACKET } else { random.next() as u8 };
         let head = u64::from(random.number()) | u64::from(op) << 32 | random.below(8) << 40;
         let value = match random.below(3) {
             0 => random.below(2048),

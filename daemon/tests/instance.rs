@@ -26,27 +26,13 @@ fn attaching_as_fast_path_is_checked() {
     let (error, reply) = attach(ROOT, &|request| request.abi_hash ^= 1);
     assert_eq!((error, reply.abi_hash), (libc::EPROTO, version::FAST_HASH));
     let (error, reply) = attach(ROOT, &|request| request.version += 1);
-    assert_eq!(
-        (error, reply.version),
-        (libc::EPROTO, version::FAST_VERSION)
-    );
-    assert_eq!(
-        attach(ROOT, &|request| request.instance =
-            *b"other\0\0\0\0\0\0\0\0\0\0\0")
-        .0,
-        libc::ENODEV
-    );
+    assert_eq!((error, reply.version), (libc::EPROTO, version::FAST_VERSION));
+    assert_eq!(attach(ROOT, &|request| request.instance = *b"other\0\0\0\0\0\0\0\0\0\0\0").0, libc::ENODEV);
     assert_eq!(attach(ROOT, &|request| request.cores = 0).0, libc::EINVAL);
     assert_eq!(attach(ROOT, &|request| request.cores = 17).0, libc::EINVAL);
-    assert_eq!(
-        attach(ROOT, &|request| request.flows = u32::MAX).0,
-        libc::EINVAL
-    );
+    assert_eq!(attach(ROOT, &|request| request.flows = u32::MAX).0, libc::EINVAL);
     let (error, reply) = attach(ROOT, &|request| request.flows = 200);
-    assert_eq!(
-        (error, reply.flows, reply.epoch, reply.resumed),
-        (0, 256, 1, 0)
-    );
+    assert_eq!((error, reply.flows, reply.epoch, reply.resumed), (0, 256, 1, 0));
     assert_eq!(attach(ROOT, &|_| ()).0, libc::EBUSY);
 }
 
@@ -69,22 +55,12 @@ fn applications_wait_for_a_ready_fast_path() {
     instance.request(
         0,
         fast,
-        &mut Message::with(
-            Op::AttachFast,
-            0,
-            &AttachFast {
-                cores: 2,
-                ..attach_request()
-            },
-        ),
+        &mut Message::with(Op::AttachFast, 0, &AttachFast { cores: 2, ..attach_request() }),
     );
     assert_eq!(attach(&mut instance).0, libc::ENODEV);
     instance.request(0, fast, &mut Message::new(Op::Ready, 0));
     let (error, reply) = attach(&mut instance);
-    assert_eq!(
-        (error, reply.give),
-        (0, vec![Give::CoreWake(0), Give::CoreWake(1)])
-    );
+    assert_eq!((error, reply.give), (0, vec![Give::CoreWake(0), Give::CoreWake(1)]));
     assert_eq!(instance.poll_wake(), Some(Wake::Notice));
 }
 
@@ -95,22 +71,11 @@ fn a_role_is_fixed_and_bounds_what_may_be_asked() {
     let (fast, control) = (world.fast, world.control());
     let nobody = world.instance.connect(ROOT);
     for &op in Op::ALL {
-        let attach = matches!(
-            op,
-            Op::AttachFast | Op::AttachApplication | Op::AttachControl
-        );
+        let attach = matches!(op, Op::AttachFast | Op::AttachApplication | Op::AttachControl);
         if !attach {
-            assert_eq!(
-                refused(world.ask(nobody, op, 0)),
-                libc::EPERM,
-                "{op:?} without a role"
-            );
+            assert_eq!(refused(world.ask(nobody, op, 0)), libc::EPERM, "{op:?} without a role");
         } else {
-            assert_eq!(
-                refused(world.ask(app.client, op, 0)),
-                libc::EALREADY,
-                "{op:?} again"
-            );
+            assert_eq!(refused(world.ask(app.client, op, 0)), libc::EALREADY, "{op:?} again");
         }
     }
     for op in [
@@ -122,50 +87,18 @@ fn a_role_is_fixed_and_bounds_what_may_be_asked() {
         Op::WakeContext,
         Op::WakeSlowpath,
     ] {
-        assert_eq!(
-            refused(world.ask(app.client, op, 0)),
-            libc::EPERM,
-            "{op:?} by an application"
-        );
-        assert_eq!(
-            refused(world.ask(control, op, 0)),
-            libc::EPERM,
-            "{op:?} by a control client"
-        );
+        assert_eq!(refused(world.ask(app.client, op, 0)), libc::EPERM, "{op:?} by an application");
+        assert_eq!(refused(world.ask(control, op, 0)), libc::EPERM, "{op:?} by a control client");
     }
-    for op in [
-        Op::CreateContext,
-        Op::DestroyContext,
-        Op::Grow,
-        Op::WakeCore,
-        Op::Bind,
-        Op::Accept,
-        Op::Close,
-    ] {
-        assert_eq!(
-            refused(world.ask(fast, op, 0)),
-            libc::EPERM,
-            "{op:?} by the fast path"
-        );
-        assert_eq!(
-            refused(world.ask(control, op, 0)),
-            libc::EPERM,
-            "{op:?} by a control client"
-        );
+    for op in [Op::CreateContext, Op::DestroyContext, Op::Grow, Op::WakeCore, Op::Bind, Op::Accept, Op::Close]
+    {
+        assert_eq!(refused(world.ask(fast, op, 0)), libc::EPERM, "{op:?} by the fast path");
+        assert_eq!(refused(world.ask(control, op, 0)), libc::EPERM, "{op:?} by a control client");
     }
-    for op in [
-        Op::Status,
-        Op::FlowEntry,
-        Op::ListenEntry,
-        Op::ApplicationEntry,
-        Op::ResetFlow,
-        Op::SlowCounters,
-    ] {
-        assert_eq!(
-            refused(world.ask(app.client, op, 0)),
-            libc::EPERM,
-            "{op:?} by an application"
-        );
+    for op in
+        [Op::Status, Op::FlowEntry, Op::ListenEntry, Op::ApplicationEntry, Op::ResetFlow, Op::SlowCounters]
+    {
+        assert_eq!(refused(world.ask(app.client, op, 0)), libc::EPERM, "{op:?} by an application");
     }
 }
 
@@ -175,12 +108,7 @@ fn regions_go_to_those_who_may_have_them() {
     let (app, other) = (world.application(), world.application());
     let (fast, control) = (world.fast, world.control());
     let mut map = |client, kind: RegionKind, index: u32, byte_offset: u32| {
-        let request = MapRequest {
-            kind: kind as u32,
-            index,
-            byte_offset,
-            ..MapRequest::default()
-        };
+        let request = MapRequest { kind: kind as u32, index, byte_offset, ..MapRequest::default() };
         match world.call(client, Op::Map, kind as u32, &request) {
             Ok((message, reply)) => {
                 let mapped: MapRequest = message.get();
@@ -211,13 +139,10 @@ fn regions_go_to_those_who_may_have_them() {
         let found = [fast, app.client, control].map(|client| map(client, kind, 0, 0));
         assert_eq!(found, [for_fast, for_app, for_control], "{kind:?}");
     }
-    for (kind, index) in [
-        (RegionKind::Context, app.context),
-        (RegionKind::Pool, app.id),
-        (RegionKind::Maps, app.id),
-    ] {
-        let found =
-            [fast, app.client, other.client, control].map(|client| map(client, kind, index, 0));
+    for (kind, index) in
+        [(RegionKind::Context, app.context), (RegionKind::Pool, app.id), (RegionKind::Maps, app.id)]
+    {
+        let found = [fast, app.client, other.client, control].map(|client| map(client, kind, index, 0));
         assert_eq!(found, ["write", "write", "no", "no"], "{kind:?}");
     }
     assert_eq!(map(fast, RegionKind::KernelRings, 1, 0), "none");
@@ -232,9 +157,7 @@ fn identifiers_come_back_when_the_fast_path_let_go() {
     let mut world = World::new();
     for _ in 0..3 * abi::limits::APPLICATIONS_MAX {
         let (client, _) = world.attach(USER).expect("application identifiers ran out");
-        world
-            .ask(client, Op::CreateContext, 0)
-            .expect("context identifiers ran out");
+        world.ask(client, Op::CreateContext, 0).expect("context identifiers ran out");
         world.instance.disconnect(world.now_us, client);
         world.pass(1000);
         world.notices();
@@ -273,38 +196,21 @@ fn memory_grows_to_its_limit() {
     let mut world = World::new();
     let app = world.application();
     assert_eq!(
-        refused(world.call(
-            app.client,
-            Op::Grow,
-            0,
-            &Grow {
-                kind: 99,
-                ..Grow::default()
-            }
-        )),
+        refused(world.call(app.client, Op::Grow, 0, &Grow { kind: 99, ..Grow::default() })),
         libc::EINVAL
     );
-    let grow = Grow {
-        kind: RegionKind::Maps as u32,
-        ..Grow::default()
-    };
+    let grow = Grow { kind: RegionKind::Maps as u32, ..Grow::default() };
     let mut granted = 1;
     loop {
         match world.call(app.client, Op::Grow, 0, &grow) {
             Ok((message, reply)) => {
                 granted += 1;
                 assert_eq!(message.get::<Grow>().segments, granted);
-                assert_eq!(
-                    world.notices(),
-                    [(notice::MAP_SEGMENT, app.id, granted - 1)]
-                );
+                assert_eq!(world.notices(), [(notice::MAP_SEGMENT, app.id, granted - 1)]);
                 assert!(world.instance.is_settled(reply.after_notice.unwrap()));
             }
             Err(errno) => {
-                assert_eq!(
-                    (errno as i32, granted),
-                    (libc::ENOBUFS, abi::pool::MAP_SEGMENTS_MAX)
-                );
+                assert_eq!((errno as i32, granted), (libc::ENOBUFS, abi::pool::MAP_SEGMENTS_MAX));
                 break;
             }
         }
@@ -318,20 +224,9 @@ fn notices_are_answered_once() {
     let (message, _) = world.ask(world.fast, Op::NextNotice, 0).unwrap();
     let taken: Notice = message.get();
     world.call(world.fast, Op::NoticeDone, 0, &taken).unwrap();
+    assert_eq!(refused(world.call(world.fast, Op::NoticeDone, 0, &taken)), libc::ENOENT);
     assert_eq!(
-        refused(world.call(world.fast, Op::NoticeDone, 0, &taken)),
-        libc::ENOENT
-    );
-    assert_eq!(
-        refused(world.call(
-            world.fast,
-            Op::NoticeDone,
-            0,
-            &Notice {
-                sequence: 77_777,
-                ..taken
-            }
-        )),
+        refused(world.call(world.fast, Op::NoticeDone, 0, &Notice { sequence: 77_777, ..taken })),
         libc::ENOENT
     );
 }

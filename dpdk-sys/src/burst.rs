@@ -29,14 +29,9 @@ impl RxBurst {
         // SAFETY: fp_ops has RTE_MAX_ETHPORTS entries, a valid port is below;
         // data has an entry for every configured queue.
         unsafe {
-            let ops = addr_of!(rte_eth_fp_ops)
-                .cast::<rte_eth_fp_ops>()
-                .add(usize::from(port));
+            let ops = addr_of!(rte_eth_fp_ops).cast::<rte_eth_fp_ops>().add(usize::from(port));
             let function = (*ops).rx_pkt_burst?;
-            Some(Self {
-                function,
-                queue: *(*ops).rxq.data.add(usize::from(queue)),
-            })
+            Some(Self { function, queue: *(*ops).rxq.data.add(usize::from(queue)) })
         }
     }
 
@@ -67,14 +62,9 @@ impl TxBurst {
     pub unsafe fn new(port: u16, queue: u16) -> Option<Self> {
         // SAFETY: as in RxBurst::new.
         unsafe {
-            let ops = addr_of!(rte_eth_fp_ops)
-                .cast::<rte_eth_fp_ops>()
-                .add(usize::from(port));
+            let ops = addr_of!(rte_eth_fp_ops).cast::<rte_eth_fp_ops>().add(usize::from(port));
             let function = (*ops).tx_pkt_burst?;
-            Some(Self {
-                function,
-                queue: *(*ops).txq.data.add(usize::from(queue)),
-            })
+            Some(Self { function, queue: *(*ops).txq.data.add(usize::from(queue)) })
         }
     }
 

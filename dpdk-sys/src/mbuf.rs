@@ -157,17 +157,11 @@ mod tests {
             set_vlan_tci(m, 9);
             set_tx_offload(m, tx_offload_bits(14, 20, 32, 1448));
             tas_mbuf_read(m, &mut seen);
-            assert_eq!(
-                data(m),
-                buffer.as_mut_ptr().add(RTE_PKTMBUF_HEADROOM as usize)
-            );
+            assert_eq!(data(m), buffer.as_mut_ptr().add(RTE_PKTMBUF_HEADROOM as usize));
             assert_eq!(seen.data.cast::<u8>(), data(m));
         }
         assert_eq!((seen.refcnt, seen.nb_segs, seen.port), (3, 4, 5));
-        assert_eq!(
-            (seen.rss_hash, seen.buf_len, seen.pool as usize),
-            (6, 256, 0x1000)
-        );
+        assert_eq!((seen.rss_hash, seen.buf_len, seen.pool as usize), (6, 256, 0x1000));
         assert_eq!((seen.pkt_len, seen.data_len), (77, 77));
         assert_eq!((seen.ol_flags, seen.vlan_tci), (1 << 54, 9));
         let lens = (seen.l2_len, seen.l3_len, seen.l4_len, seen.tso_segsz);
@@ -181,9 +175,6 @@ mod tests {
         assert_eq!(TAS_TX_IPV4, 1 << 55);
         assert_eq!(TAS_TX_TCP_CKSUM, 1 << 52);
         assert_eq!(TAS_MBUF_EXTERNAL, 1 << 61);
-        assert_eq!(
-            TAS_RX_L4_CKSUM_MASK,
-            TAS_RX_L4_CKSUM_GOOD | TAS_RX_L4_CKSUM_BAD
-        );
+        assert_eq!(TAS_RX_L4_CKSUM_MASK, TAS_RX_L4_CKSUM_GOOD | TAS_RX_L4_CKSUM_BAD);
     }
 }

@@ -36,28 +36,19 @@ impl PoolCache {
 
     #[inline(always)]
     fn len(self) -> *mut u32 {
-        self.cache
-            .cast::<u8>()
-            .wrapping_add(TAS_CACHE_OFF_LEN as usize)
-            .cast()
+        self.cache.cast::<u8>().wrapping_add(TAS_CACHE_OFF_LEN as usize).cast()
     }
 
     #[inline(always)]
     fn flush_threshold(self) -> u32 {
-        let field = self
-            .cache
-            .cast::<u8>()
-            .wrapping_add(TAS_CACHE_OFF_FLUSHTHRESH as usize);
+        let field = self.cache.cast::<u8>().wrapping_add(TAS_CACHE_OFF_FLUSHTHRESH as usize);
         // SAFETY: the offset of a 32-bit field of the live cache.
         unsafe { field.cast::<u32>().read() }
     }
 
     #[inline(always)]
     fn objects(self) -> *mut *mut rte_mbuf {
-        self.cache
-            .cast::<u8>()
-            .wrapping_add(TAS_CACHE_OFF_OBJS as usize)
-            .cast()
+        self.cache.cast::<u8>().wrapping_add(TAS_CACHE_OFF_OBJS as usize).cast()
     }
 
     /// An mbuf of `len` bytes, its contents whatever they were; null when the

@@ -26,20 +26,11 @@ fn start_eal() {
         "--vdev=net_null0",
         "--no-shconf",
     ];
-    let owned: Vec<CString> = words
-        .iter()
-        .map(|word| CString::new(*word).unwrap())
-        .collect();
-    let mut arguments: Vec<*mut c_char> =
-        owned.iter().map(|word| word.as_ptr().cast_mut()).collect();
+    let owned: Vec<CString> = words.iter().map(|word| CString::new(*word).unwrap()).collect();
+    let mut arguments: Vec<*mut c_char> = owned.iter().map(|word| word.as_ptr().cast_mut()).collect();
     // SAFETY: EAL keeps no pointer to the vector; the strings live as long as `owned`.
     let parsed = unsafe { rte_eal_init(arguments.len() as i32, arguments.as_mut_ptr()) };
-    assert_eq!(
-        parsed,
-        words.len() as i32 - 1,
-        "EAL refused: errno {}",
-        unsafe { tas_errno() }
-    );
+    assert_eq!(parsed, words.len() as i32 - 1, "EAL refused: errno {}", unsafe { tas_errno() });
     std::mem::forget(owned);
 }
 
@@ -53,10 +44,7 @@ unsafe fn ring_port(pool: *mut rte_mempool) -> u16 {
         let port = port as u16;
         let conf: rte_eth_conf = std::mem::zeroed();
         assert_eq!(rte_eth_dev_configure(port, 1, 1, &conf), 0);
-        assert_eq!(
-            rte_eth_rx_queue_setup(port, 0, 256, 0, std::ptr::null(), pool),
-            0
-        );
+        assert_eq!(rte_eth_rx_queue_setup(port, 0, 256, 0, std::ptr::null(), pool), 0);
         assert_eq!(rte_eth_tx_queue_setup(port, 0, 256, 0, std::ptr::null()), 0);
         assert_eq!(rte_eth_dev_start(port), 0);
         port

@@ -60,10 +60,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             }
         }
         let end = hot.snd_end.get();
-        if nxt < end
-            || private.has(bit::RESEND)
-            || (nxt == end && state & hot_flags::FIN_QUEUED != 0)
-        {
+        if nxt < end || private.has(bit::RESEND) || (nxt == end && state & hot_flags::FIN_QUEUED != 0) {
             self.schedule(flow);
         }
         true
@@ -74,8 +71,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn advance(&mut self, flow: Flow<'m>, segment: &Segment, state: u32, una: u64, ack: u64) {
         let hot = flow.hot;
         let acked = ack.wrapping_sub(una) as u32;
-        hot.acked_bytes
-            .set(hot.acked_bytes.get().wrapping_add(acked));
+        hot.acked_bytes.set(hot.acked_bytes.get().wrapping_add(acked));
         if segment.flags & flag::ECE != 0 && state & hot_flags::ECN != 0 {
             self.congestion_echoed(flow, acked, ack);
         }

@@ -75,15 +75,9 @@ mod tests {
 
     #[test]
     fn agrees_with_the_plain_definition_at_every_length() {
-        let bytes: Vec<u8> = (0..1600u32)
-            .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let bytes: Vec<u8> = (0..1600u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         for len in 0..bytes.len() {
-            assert_eq!(
-                partial(sum(&bytes[..len])),
-                reference(&bytes[..len]),
-                "{len} bytes"
-            );
+            assert_eq!(partial(sum(&bytes[..len])), reference(&bytes[..len]), "{len} bytes");
         }
         assert_eq!(partial(sum(&[0xff; 1501])), reference(&[0xff; 1501]));
     }
@@ -91,9 +85,6 @@ mod tests {
     #[test]
     fn known_header() {
         // RFC 1071's example words.
-        assert_eq!(
-            partial(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])),
-            0xddf2
-        );
+        assert_eq!(partial(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7])), 0xddf2);
     }
 }

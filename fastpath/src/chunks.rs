@@ -83,10 +83,7 @@ impl<'m> Application<'m> {
     /// The chunk with this number and the segment-relative offset of its first byte.
     #[inline]
     fn chunk(&self, number: u32) -> Option<(&SharedBytes<'m>, usize)> {
-        let segment = self
-            .pool
-            .get((number / SEGMENT_CHUNKS) as usize)?
-            .as_ref()?;
+        let segment = self.pool.get((number / SEGMENT_CHUNKS) as usize)?.as_ref()?;
         Some((segment, ((number % SEGMENT_CHUNKS) << CHUNK_SHIFT) as usize))
     }
 
@@ -172,14 +169,7 @@ impl<'m> Application<'m> {
     /// The application has read from `from` to `to`: frees the chunks it is done with, and the last,
     /// partly used one too if `idle` (nothing is left in it).
     #[inline]
-    pub(crate) fn free_read(
-        &mut self,
-        shared: &Shared,
-        record: Record<'m>,
-        from: u64,
-        to: u64,
-        idle: bool,
-    ) {
+    pub(crate) fn free_read(&mut self, shared: &Shared, record: Record<'m>, from: u64, to: u64, idle: bool) {
         let mut chunk = from >> CHUNK_SHIFT;
         let end = to >> CHUNK_SHIFT;
         while chunk < end {

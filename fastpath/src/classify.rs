@@ -61,12 +61,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             bytes = bytes.wrapping_add(packet.data().len() as u64);
             frame.verdict = parse(packet.data(), packet.checksum(), &mut frame.segment);
             let segment = &frame.segment;
-            frame.hash = lookup::hash(
-                self.config.hash_key,
-                segment.remote_ip,
-                segment.local_ip,
-                segment.ports,
-            );
+            frame.hash =
+                lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
             if let Some(line) = self.lookup.line(frame.hash) {
                 P::prefetch(line);
             }
@@ -74,10 +70,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         for frame in self.parsed.frames.iter_mut().take(count) {
             frame.candidate = self.lookup.candidate(frame.hash);
             let Some(id) = frame.candidate else { continue };
-            if let (Some(hot), Some(private)) = (
-                self.tables.hot.get(id as usize),
-                self.private.get(id as usize),
-            ) {
+            if let (Some(hot), Some(private)) =
+                (self.tables.hot.get(id as usize), self.private.get(id as usize))
+            {
                 P::prefetch(hot);
                 P::prefetch(&hot.snd_end);
                 P::prefetch(private);
@@ -102,12 +97,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let mut frame = Frame::default();
         frame.verdict = parse(packet.data(), checksum, &mut frame.segment);
         let segment = &frame.segment;
-        frame.hash = lookup::hash(
-            self.config.hash_key,
-            segment.remote_ip,
-            segment.local_ip,
-            segment.ports,
-        );
+        frame.hash = lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
         frame.candidate = self.lookup.candidate(frame.hash);
         self.dispatch(packet, &frame, true);
     }
@@ -120,12 +110,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         let segment = &frame.segment;
         if let Some(id) = frame.candidate {
-            if let Some(hot) = self
-                .tables
-                .hot
-                .get(id as usize)
-                .filter(|hot| matches(hot, segment))
-            {
+            if let Some(hot) = self.tables.hot.get(id as usize).filter(|hot| matches(hot, segment)) {
                 return self.receive(Flow { id, hot }, segment, packet);
             }
         }
@@ -137,20 +122,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn dispatch_slowly(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
         let segment = &frame.segment;
         let hot = self.tables.hot;
-        let found = self.lookup.find(frame.hash, |id| {
-            hot.get(id as usize)
-                .is_some_and(|hot| matches(hot, segment))
-        });
+        let found =
+            self.lookup.find(frame.hash, |id| hot.get(id as usize).is_some_and(|hot| matches(hot, segment)));
         if let Some(flow) = found.and_then(|id| self.ours(id)) {
             return self.receive_slowly(flow, segment, packet);
         }
         if self.config.cores > 1 && !steered {
-            let by_hash = ((frame.hash >> 32) * u64::from(self.config.cores) >> 32) as usize;
+            let by_hash = (((frame.hash >> 32) * u64::from(self.config.cores)) >> 32) as usize;
             let here = self.config.core as usize;
-            let core =
-                self.shared
-                    .hint(frame.hash)
-                    .unwrap_or(if self.spread { by_hash } else { here });
+            let core = self.shared.hint(frame.hash).unwrap_or(if self.spread { by_hash } else { here });
             if core != here && core < self.config.cores as usize {
                 match self.steer.offer(core, packet) {
                     Ok(()) => self.status.count(Counter::Steered),
@@ -159,21 +139,21 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 return;
             }
         }
-        self.to_slow_path(&packet, reason::NO_FLOW);
+        self.hand_over(&packet, reason::NO_FLOW);
     }
 
     #[cold]
     fn no_segment(&mut self, packet: &P::Packet, verdict: Verdict) {
         match verdict {
-            Verdict::NotTcp => self.to_slow_path(packet, reason::NOT_TCP),
-            Verdict::IpOptions => self.to_slow_path(packet, reason::IP_OPTIONS),
+            Verdict::NotTcp => self.hand_over(packet, reason::NOT_TCP),
+            Verdict::IpOptions => self.hand_over(packet, reason::IP_OPTIONS),
             Verdict::BadChecksum => self.status.count(Counter::BadChecksum),
             Verdict::Malformed | Verdict::Tcp => self.status.count(Counter::Malformed),
         }
     }
 
     /// Hands a frame that no flow claims to the slow path, if it is for us: our MAC address, or a group address.
-    fn to_slow_path(&mut self, packet: &P::Packet, why: u8) {
+    fn hand_over(&mut self, packet: &P::Packet, why: u8) {
         let frame = packet.data();
         let Some(destination) = frame.first_chunk::<6>() else {
             return;

@@ -65,19 +65,10 @@ impl Config {
     /// The first field that is out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
         let rules = [
-            (
-                (1..=CORES_MAX).contains(&self.cores),
-                "cores must be 1 to 16",
-            ),
+            ((1..=CORES_MAX).contains(&self.cores), "cores must be 1 to 16"),
             (self.core < self.cores, "core must be below cores"),
-            (
-                (1..=BATCH_MAX).contains(&self.batch),
-                "batch must be 1 to 32",
-            ),
-            (
-                self.delayed_ack_us <= 500_000,
-                "delayed_ack_us must be at most 500000",
-            ),
+            ((1..=BATCH_MAX).contains(&self.batch), "batch must be 1 to 32"),
+            (self.delayed_ack_us <= 500_000, "delayed_ack_us must be at most 500000"),
             (self.context_entries > 0, "context_entries must not be 0"),
             (self.context_scan > 0, "context_scan must not be 0"),
             (self.kernel_entries > 0, "kernel_entries must not be 0"),

@@ -73,11 +73,7 @@ impl<'m> Contexts<'m> {
     }
 
     /// Attaches to a context's rings. `None`: the id or a length is out of range.
-    pub(crate) fn open(
-        id: u16,
-        application: u16,
-        memory: &ContextMemory<'m>,
-    ) -> Option<Context<'m>> {
+    pub(crate) fn open(id: u16, application: u16, memory: &ContextMemory<'m>) -> Option<Context<'m>> {
         if u32::from(id) >= CONTEXTS_MAX {
             return None;
         }
@@ -184,10 +180,7 @@ impl<'m> Contexts<'m> {
 
     /// True if an application has written an entry.
     pub(crate) fn is_ready(&self) -> bool {
-        self.slots
-            .iter()
-            .flatten()
-            .any(|context| context.from.is_ready())
+        self.slots.iter().flatten().any(|context| context.from.is_ready())
     }
 
     /// Takes up to `GROUP` entries of a context.
@@ -273,35 +266,18 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.status.count(Counter::RefusedEntries);
         if *refused == Refused::Fault {
             let value = u64::from(owner as u16);
-            self.kernel.hint(KernelEntry {
-                op: to_slow::FAULT,
-                flow: NONE,
-                value,
-                ..KernelEntry::default()
-            });
+            self.kernel.hint(KernelEntry { op: to_slow::FAULT, flow: NONE, value, ..KernelEntry::default() });
         }
     }
 
     /// Checks an entry and carries it out.
     #[inline(always)]
     fn apply(&mut self, owner: u32, event: FlowEvent) -> Result<(), Refused> {
-        if !self
-            .private
-            .get(event.flow as usize)
-            .ok_or(Refused::Fault)?
-            .has(bit::OURS)
-        {
+        if !self.private.get(event.flow as usize).ok_or(Refused::Fault)?.has(bit::OURS) {
             self.catch_up(event.flow);
         }
-        let private = self
-            .private
-            .get(event.flow as usize)
-            .ok_or(Refused::Fault)?;
-        let hot = self
-            .tables
-            .hot
-            .get(event.flow as usize)
-            .ok_or(Refused::Fault)?;
+        let private = self.private.get(event.flow as usize).ok_or(Refused::Fault)?;
+        let hot = self.tables.hot.get(event.flow as usize).ok_or(Refused::Fault)?;
         if !private.has(bit::OURS) || hot.generation.get() != event.generation {
             return Err(Refused::Stale);
         }
@@ -310,10 +286,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if owner_application(hot.owner.get()) != owner_application(owner) {
             return Err(Refused::Fault);
         }
-        let flow = Flow {
-            id: event.flow,
-            hot,
-        };
+        let flow = Flow { id: event.flow, hot };
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }
@@ -369,12 +342,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// The application has written up to `position`, and ends the stream there if `fin`.
     #[inline(always)]
-    fn application_wrote(
-        &mut self,
-        flow: Flow<'m>,
-        position: u64,
-        fin: bool,
-    ) -> Result<(), Refused> {
+    fn application_wrote(&mut self, flow: Flow<'m>, position: u64, fin: bool) -> Result<(), Refused> {
         let hot = flow.hot;
         if position <= hot.snd_end.get() {
             return Ok(());

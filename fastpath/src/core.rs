@@ -104,10 +104,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let flows = tables.hot.len();
         let capabilities = port.capabilities();
         let mut core = Self {
-            mac: config
-                .mac
-                .iter()
-                .fold(0, |mac, byte| mac << 8 | u64::from(*byte)),
+            mac: config.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte)),
             offload: capabilities.tx_checksum,
             spread: capabilities.steer_in_software,
             now_us,
@@ -174,11 +171,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// An id above its limit or a region that is too short; nothing was changed then.
     pub fn command(&mut self, command: Command<'m>) -> Result<(), AttachError> {
         match command {
-            Command::AddContext {
-                context,
-                application,
-                memory,
-            } => {
+            Command::AddContext { context, application, memory } => {
                 let opened = Contexts::open(context, application, &memory)
                     .ok_or(AttachError::TooShort("context rings"))?;
                 self.remove_context(context);
@@ -186,20 +179,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 self.announce_unannounced();
             }
             Command::RemoveContext { context } => self.remove_context(context),
-            Command::AddPoolSegment {
-                application,
-                segment,
-                bytes,
-            } => {
+            Command::AddPoolSegment { application, segment, bytes } => {
                 if !self.application(application)?.add_pool(segment, bytes) {
                     return Err(AttachError::TooShort("pool segment"));
                 }
             }
-            Command::AddMapSegment {
-                application,
-                segment,
-                words,
-            } => {
+            Command::AddMapSegment { application, segment, words } => {
                 if !self.application(application)?.add_maps(segment, words) {
                     return Err(AttachError::TooShort("map segment"));
                 }
@@ -250,14 +235,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.now_us + u64::from(self.config.delayed_ack_us.saturating_sub(waited))
         });
         // Whoever does not read its ring may never tell when it has.
-        let parked = self
-            .contexts
-            .has_parked()
-            .then(|| self.now_us + PARKED_RETRY_US);
-        [ack, parked, self.wheel.deadline_us()]
-            .into_iter()
-            .flatten()
-            .min()
+        let parked = self.contexts.has_parked().then(|| self.now_us + PARKED_RETRY_US);
+        [ack, parked, self.wheel.deadline_us()].into_iter().flatten().min()
     }
 
     /// Announces that the core is about to sleep, then looks at every ring once more. True: sleep, until

@@ -117,10 +117,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             flags,
             generation: hot.generation.get(),
             // Without the peer's FIN, without ours.
-            rx: hot
-                .rcv_nxt
-                .get()
-                .wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
+            rx: hot.rcv_nxt.get().wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
             tx: hot.snd_una.get().min(hot.snd_end.get()),
         };
         if !context.to.push(event.encode()) {
@@ -142,10 +139,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         for (id, hot) in self.tables.hot.iter().enumerate() {
-            let ours = self
-                .private
-                .get(id)
-                .is_some_and(|private| private.has(bit::OURS));
+            let ours = self.private.get(id).is_some_and(|private| private.has(bit::OURS));
             if ours {
                 self.announce(Flow { id: id as u32, hot });
             }

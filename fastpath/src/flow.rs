@@ -63,18 +63,10 @@ impl Flow<'_> {
 
     /// Puts MSS and shifts within bounds; see [`Scale`].
     pub(crate) fn bound_scale(self) {
-        let room = if self.has(hot_flags::TIMESTAMPS) {
-            MSS_MAX - 12
-        } else {
-            MSS_MAX
-        };
+        let room = if self.has(hot_flags::TIMESTAMPS) { MSS_MAX - 12 } else { MSS_MAX };
         let [mss_low, mss_high, peer_shift, our_shift] = self.hot.mss_scale.get().to_le_bytes();
         let mss = u32::from(u16::from_le_bytes([mss_low, mss_high])).clamp(1, room) as u16;
-        self.hot.mss_scale.set(mss_scale(
-            mss,
-            peer_shift.min(SHIFT_MAX),
-            our_shift.min(SHIFT_MAX),
-        ));
+        self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));
     }
 
     /// MSS and shifts, in one load.
@@ -98,10 +90,7 @@ impl Flow<'_> {
     /// Position after the last byte the receive buffer may hold now (its size was bounded when it was read).
     #[inline(always)]
     pub(crate) fn buffer_edge(self) -> u64 {
-        self.hot
-            .rcv_read
-            .get()
-            .wrapping_add(u64::from(self.hot.rcv_buffer_bytes.get()))
+        self.hot.rcv_read.get().wrapping_add(u64::from(self.hot.rcv_buffer_bytes.get()))
     }
 
     /// Position from which the buffer map would wrap onto unread bytes. Beyond the window, except for
@@ -125,18 +114,14 @@ impl Flow<'_> {
     /// Counts a fast retransmit.
     pub(crate) fn count_fast_retransmit(self) {
         let counts = self.hot.loss_counts.get();
-        self.hot
-            .loss_counts
-            .set(counts & !0xffff | counts.wrapping_add(1) & 0xffff);
+        self.hot.loss_counts.set(counts & !0xffff | counts.wrapping_add(1) & 0xffff);
     }
 
     /// Stores an RTT sample for the slow path.
     #[inline]
     pub(crate) fn set_rtt(self, rtt_us: u32) {
         let count = (self.hot.rtt_sample.get() >> 24).wrapping_add(1);
-        self.hot
-            .rtt_sample
-            .set(count << 24 | rtt_us.min(0x00ff_ffff));
+        self.hot.rtt_sample.set(count << 24 | rtt_us.min(0x00ff_ffff));
     }
 
     /// The window field of a segment that leaves now; its right edge is stored.
@@ -148,11 +133,7 @@ impl Flow<'_> {
         let old = self.advertised(rcv_nxt);
         let buffer = self.hot.rcv_buffer_bytes.get();
         let offer = self.hot.rcv_read.get().wrapping_add(u64::from(buffer));
-        let edge = if offer >= old.wrapping_add(worthwhile(mss, buffer)) {
-            offer
-        } else {
-            old
-        };
+        let edge = if offer >= old.wrapping_add(worthwhile(mss, buffer)) { offer } else { old };
         let field = (edge.wrapping_sub(rcv_nxt) >> shift).min(0xffff);
         let right = rcv_nxt.wrapping_add(field << shift);
         if right > old {

@@ -50,28 +50,12 @@ pub(crate) fn write(frame: &mut [u8], h: &Header) {
     put64(out, 0, h.destination_mac << 16 | source >> 32);
     put64(out, 8, source << 32 | 0x0800_4500 | u64::from(h.ecn));
     // Total length, identification, DF, TTL, TCP.
-    put64(
-        out,
-        16,
-        total << 48 | u64::from(h.id) << 32 | 0x4000_0006 | u64::from(h.ttl) << 8,
-    );
+    put64(out, 16, total << 48 | u64::from(h.id) << 32 | 0x4000_0006 | u64::from(h.ttl) << 8);
     // Checksum zero, source, first half of the destination.
-    put64(
-        out,
-        24,
-        u64::from(h.local_ip) << 16 | u64::from(h.remote_ip) >> 16,
-    );
-    put64(
-        out,
-        32,
-        u64::from(h.remote_ip) << 48 | u64::from(h.ports) << 16 | u64::from(h.seq) >> 16,
-    );
+    put64(out, 24, u64::from(h.local_ip) << 16 | u64::from(h.remote_ip) >> 16);
+    put64(out, 32, u64::from(h.remote_ip) << 48 | u64::from(h.ports) << 16 | u64::from(h.seq) >> 16);
     let offset = (TCP_BYTES as u64 + u64::from(h.options_bytes)) / 4;
-    put64(
-        out,
-        40,
-        u64::from(h.seq) << 48 | u64::from(h.ack) << 16 | offset << 12 | u64::from(h.flags),
-    );
+    put64(out, 40, u64::from(h.seq) << 48 | u64::from(h.ack) << 16 | offset << 12 | u64::from(h.flags));
     let tail = u64::from(h.window) << 32 | u64::from(pseudo) << 16;
     out[48..54].copy_from_slice(&tail.to_be_bytes()[2..]);
 }
@@ -94,7 +78,7 @@ pub(crate) fn lengthen(frame: &mut [u8], more: usize) {
         return;
     };
     out[16..18].copy_from_slice(&total.to_be_bytes());
-    out[46] += (more / 4 << 4) as u8;
+    out[46] += ((more / 4) << 4) as u8;
     let source = u32::from_be_bytes([out[26], out[27], out[28], out[29]]);
     let destination = u32::from_be_bytes([out[30], out[31], out[32], out[33]]);
     let pseudo = checksum::pseudo_header(source, destination, u32::from(total) - IPV4_BYTES as u32);
@@ -155,28 +139,13 @@ mod tests {
             write_timestamps(&mut frame, 77, 88);
             write_checksums(&mut frame);
             let mut segment = Segment::default();
-            assert_eq!(
-                parse(&frame, RxChecksum::Unknown, &mut segment),
-                Verdict::Tcp
-            );
+            assert_eq!(parse(&frame, RxChecksum::Unknown, &mut segment), Verdict::Tcp);
             // Seen from the other side.
-            assert_eq!(
-                (segment.remote_ip, segment.local_ip),
-                (header.local_ip, header.remote_ip)
-            );
+            assert_eq!((segment.remote_ip, segment.local_ip), (header.local_ip, header.remote_ip));
             assert_eq!(segment.ports, 40_000 << 16 | 6379);
-            assert_eq!(
-                (segment.seq, segment.ack, segment.window),
-                (header.seq, header.ack, header.window)
-            );
-            assert_eq!(
-                (segment.flags, segment.ecn, segment.ts_value),
-                (0x18, 2, 77)
-            );
-            assert_eq!(
-                (segment.payload_offset, segment.payload_bytes),
-                (66, u16::from(payload))
-            );
+            assert_eq!((segment.seq, segment.ack, segment.window), (header.seq, header.ack, header.window));
+            assert_eq!((segment.flags, segment.ecn, segment.ts_value), (0x18, 2, 77));
+            assert_eq!((segment.payload_offset, segment.payload_bytes), (66, u16::from(payload)));
             assert_eq!(&frame[..12], &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
             assert_eq!(frame[20] & 0x40, 0x40, "DF");
         }

@@ -55,17 +55,10 @@ impl<'m> Kernel<'m> {
         if !self.drained() || self.to.free() == 0 {
             return status.count(Counter::SlowpathFull);
         }
-        if frame.len() > PACKET_SLOT_BYTES as usize
-            || !self.to_slots.write(slot(self.to.position()), frame)
-        {
+        if frame.len() > PACKET_SLOT_BYTES as usize || !self.to_slots.write(slot(self.to.position()), frame) {
             return status.count(Counter::Malformed);
         }
-        self.push(KernelEntry {
-            op: to_slow::PACKET,
-            reason,
-            flow,
-            value: frame.len() as u64,
-        });
+        self.push(KernelEntry { op: to_slow::PACKET, reason, flow, value: frame.len() as u64 });
         status.count(Counter::ToSlowpath);
     }
 
@@ -107,10 +100,7 @@ impl<'m> Kernel<'m> {
             return None;
         }
         let slot = slot(self.from.position());
-        self.from.pop().map(|words| Operation {
-            entry: KernelEntry::decode(words),
-            slot,
-        })
+        self.from.pop().map(|words| Operation { entry: KernelEntry::decode(words), slot })
     }
 
     /// Copies the frame of an operation that was not committed yet.

@@ -49,9 +49,7 @@ mod word;
 pub use self::core::{Core, Work};
 pub use config::{Config, ConfigError};
 pub use memory::{AttachError, Command, ContextMemory, CoreMemory, Tables};
-pub use port::{
-    Batch, Capabilities, NoSteer, Packet, Port, RxChecksum, Steer, BATCH_MAX, FRAME_BYTES_MAX,
-};
+pub use port::{Batch, Capabilities, NoSteer, Packet, Port, RxChecksum, Steer, BATCH_MAX, FRAME_BYTES_MAX};
 pub use shared::{Adopted, Shared};
 
 #[cfg(feature = "dpdk")]

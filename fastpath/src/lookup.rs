@@ -25,10 +25,7 @@ impl Lookup {
     /// Room for `flows` flows at a load of at most one half.
     pub(crate) fn new(flows: usize) -> Self {
         let slots = flows.max(8).next_power_of_two() * 2;
-        Self {
-            slots: vec![0; slots].into_boxed_slice(),
-            mask: slots - 1,
-        }
+        Self { slots: vec![0; slots].into_boxed_slice(), mask: slots - 1 }
     }
 
     #[inline]
@@ -127,12 +124,7 @@ impl Lookup {
 /// The hash of an installed flow.
 #[inline]
 pub(crate) fn flow_hash(key: u64, hot: &HotFlow) -> u64 {
-    hash(
-        key,
-        hot.remote_ip.get(),
-        hot.local_ip.get(),
-        hot.ports.get(),
-    )
+    hash(key, hot.remote_ip.get(), hot.local_ip.get(), hot.ports.get())
 }
 
 #[cfg(test)]
@@ -145,9 +137,7 @@ mod tests {
     fn agrees_with_a_map() {
         let mut table = Lookup::new(64);
         let mut model: HashMap<u32, u64> = HashMap::new();
-        let hashes: Vec<u64> = (0..64u64)
-            .map(|flow| (flow % 7) << 32 | (120 + flow % 9))
-            .collect();
+        let hashes: Vec<u64> = (0..64u64).map(|flow| (flow % 7) << 32 | (120 + flow % 9)).collect();
         let mut random = 88_172_645_463_325_252u64;
         for step in 0..20_000 {
             random ^= random << 13;
@@ -163,11 +153,7 @@ mod tests {
             }
             for probe in 0..64u32 {
                 let found = table.find(hashes[probe as usize], |candidate| candidate == probe);
-                assert_eq!(
-                    found.is_some(),
-                    model.contains_key(&probe),
-                    "step {step} flow {probe}"
-                );
+                assert_eq!(found.is_some(), model.contains_key(&probe), "step {step} flow {probe}");
             }
         }
     }

@@ -86,8 +86,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn take_over(&mut self, flow: Flow<'m>, cold: &'m ColdFlow) {
         let hot = flow.hot;
         let owes_ack = flow.has(hot_flags::ACK_PENDING);
-        hot.flags
-            .set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
+        hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
         hot.recovery.set(NONE);
         let una = hot.snd_una.get() as u32;
         let queues = self.private[flow.id as usize].bits & bit::QUEUES;
@@ -130,8 +129,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         hot.cwnd_bytes.set(cold.cwnd_bytes.get());
         hot.owner.set(cold.owner.get());
         hot.adjacency.set(cold.adjacency.get());
-        hot.rcv_buffer_bytes
-            .set(cold.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX));
+        hot.rcv_buffer_bytes.set(cold.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX));
         let control = cold.control.get();
         if control & control_flags::RECEIVE_CLOSED != 0 {
             flow.set(hot_flags::RECEIVE_CLOSED);
@@ -143,10 +141,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         private.set_rate(rate);
         // A rate that rises ends a wait that was computed from the old one.
-        let wait = u64::from(private.byte_time) * FRAME_BYTES_MAX as u64 >> 10;
-        private.next_send_ns = private
-            .next_send_ns
-            .min(self.now_us.wrapping_mul(1000).wrapping_add(wait));
+        let wait = (u64::from(private.byte_time) * FRAME_BYTES_MAX as u64) >> 10;
+        private.next_send_ns = private.next_send_ns.min(self.now_us.wrapping_mul(1000).wrapping_add(wait));
     }
 
     fn update(&mut self, flow: Flow<'m>) {
@@ -169,9 +165,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if let Some(flow) = self.ours(id) {
             let hash = flow_hash(self.config.hash_key, flow.hot);
             let (key, hot) = (self.config.hash_key, self.tables.hot);
-            self.lookup.remove(hash, id, |other| {
-                hot.get(other as usize).map_or(0, |h| flow_hash(key, h))
-            });
+            self.lookup.remove(hash, id, |other| hot.get(other as usize).map_or(0, |h| flow_hash(key, h)));
             self.release_block(flow);
             let number = usize::from(owner_application(flow.hot.owner.get()));
             if let Some(Some(application)) = self.applications.get_mut(number) {
@@ -183,11 +177,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.private[id as usize].bits &= bit::QUEUES;
             flow.hot.flags.set(0);
         }
-        self.kernel.report(KernelEntry {
-            op: to_slow::REMOVED,
-            flow: id,
-            ..KernelEntry::default()
-        });
+        self.kernel.report(KernelEntry { op: to_slow::REMOVED, flow: id, ..KernelEntry::default() });
     }
 
     /// Retransmission timeout: everything from `snd_una` again (RFC 5681 §3.1, RFC 6582 §4).
@@ -198,11 +188,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         self.status.count(Counter::TimeoutRetransmits);
-        hot.cwnd_bytes.set(
-            u32::try_from(window_bytes)
-                .unwrap_or(u32::MAX)
-                .max(flow.mss()),
-        );
+        hot.cwnd_bytes.set(u32::try_from(window_bytes).unwrap_or(u32::MAX).max(flow.mss()));
         hot.snd_nxt.set(una);
         flow.clear(hot_flags::RECOVERY);
         flow.set_duplicates(0);
@@ -227,11 +213,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn idle(&mut self, flow: Flow<'m>) {
         if flow.has_work() {
             flow.set(hot_flags::ACTIVE);
-            self.kernel.report(KernelEntry {
-                op: to_slow::ACTIVE,
-                flow: flow.id,
-                ..KernelEntry::default()
-            });
+            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
         } else {
             flow.clear(hot_flags::ACTIVE);
         }
@@ -250,9 +232,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return None;
         }
         packet.set_len(bytes);
-        self.kernel
-            .read_frame(operation.slot, packet.data_mut())
-            .then_some(packet)
+        self.kernel.read_frame(operation.slot, packet.data_mut()).then_some(packet)
     }
 
     fn transmit_frame(&mut self, operation: &Operation) {
@@ -272,13 +252,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 fn repair(flow: Flow<'_>) {
     let hot = flow.hot;
     let una = hot.snd_una.get();
-    let top = hot
-        .snd_end
-        .get()
-        .wrapping_add(u64::from(flow.has(hot_flags::FIN_SENT)));
+    let top = hot.snd_end.get().wrapping_add(u64::from(flow.has(hot_flags::FIN_SENT)));
     hot.snd_max.set(hot.snd_max.get().clamp(una, top.max(una)));
-    hot.snd_nxt
-        .set(hot.snd_nxt.get().clamp(una, hot.snd_max.get()));
+    hot.snd_nxt.set(hot.snd_nxt.get().clamp(una, hot.snd_max.get()));
     flow.set_duplicates(0);
     let rcv_nxt = hot.rcv_nxt.get();
     if flow.advertised(rcv_nxt) > flow.buffer_edge().max(rcv_nxt) {

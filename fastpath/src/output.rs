@@ -84,12 +84,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         ecn: u8,
     ) -> Option<usize> {
         let hot = flow.hot;
-        let mac = self
-            .tables
-            .adjacencies
-            .get(hot.adjacency.get() as usize)?
-            .mac
-            .get();
+        let mac = self.tables.adjacencies.get(hot.adjacency.get() as usize)?.mac.get();
         if mac & RESOLVED == 0 {
             return None;
         }
@@ -129,11 +124,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             },
         );
         if timestamps {
-            header::write_timestamps(
-                frame,
-                timestamp_value(self.now_us, ts_offset),
-                hot.ts_recent.get(),
-            );
+            header::write_timestamps(frame, timestamp_value(self.now_us, ts_offset), hot.ts_recent.get());
         }
         Some(PLAIN_BYTES.wrapping_add(options))
     }

@@ -26,12 +26,7 @@ pub(crate) struct Wheel {
 impl Wheel {
     /// Empty, starting at `now_us`.
     pub(crate) fn new(now_us: u64) -> Self {
-        Self {
-            heads: Box::new([END; SLOTS]),
-            occupied: [0; WORDS],
-            next: now_us >> SLOT_SHIFT,
-            len: 0,
-        }
+        Self { heads: Box::new([END; SLOTS]), occupied: [0; WORDS], next: now_us >> SLOT_SHIFT, len: 0 }
     }
 
     /// True if no flow waits.
@@ -141,10 +136,7 @@ mod tests {
             wheel.advance(now, &mut private, |flow, _| {
                 let at: u64 = due[flow as usize].take().expect("expired twice");
                 assert!(at <= now, "flow {flow} early: {at} > {now}");
-                assert!(
-                    at + 8 > before,
-                    "flow {flow} late: {at}, polled at {before}"
-                );
+                assert!(at + 8 > before, "flow {flow} late: {at}, polled at {before}");
                 seen += 1;
             });
             for at in due.iter().flatten() {
@@ -168,11 +160,7 @@ mod tests {
         wheel.insert(&mut private, 2, 1_000_000);
         let mut out = Vec::new();
         wheel.advance(50_000, &mut private, |flow, _| out.push(flow));
-        assert_eq!(
-            out,
-            [0, 1, 2],
-            "the far one comes out at the horizon to be put back"
-        );
+        assert_eq!(out, [0, 1, 2], "the far one comes out at the horizon to be put back");
         assert!(wheel.is_empty() && wheel.deadline_us().is_none());
     }
 }

@@ -98,10 +98,7 @@ pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) 
     }
     let total = usize::from(be16(h, 16));
     let tcp_bytes = usize::from(h[46] >> 4) * 4;
-    if total + ETHERNET_BYTES > frame.len()
-        || tcp_bytes < TCP_BYTES
-        || IPV4_BYTES + tcp_bytes > total
-    {
+    if total + ETHERNET_BYTES > frame.len() || tcp_bytes < TCP_BYTES || IPV4_BYTES + tcp_bytes > total {
         return Verdict::Malformed;
     }
     match checksums {
@@ -153,9 +150,7 @@ fn parse_short(frame: &[u8]) -> Verdict {
         None => Verdict::Malformed,
         Some([0x08, 0x00]) => match (frame.get(14), frame.get(23)) {
             // Fragments and options of TCP are longer than this or useless.
-            (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => {
-                Verdict::NotTcp
-            }
+            (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => Verdict::NotTcp,
             _ => Verdict::Malformed,
         },
         Some(_) => Verdict::NotTcp,

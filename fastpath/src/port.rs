@@ -111,10 +111,7 @@ pub struct Batch<K> {
 
 impl<K> Default for Batch<K> {
     fn default() -> Self {
-        Self {
-            slots: [const { None }; BATCH_MAX],
-            len: 0,
-        }
+        Self { slots: [const { None }; BATCH_MAX], len: 0 }
     }
 }
 
@@ -188,10 +185,7 @@ impl<K> Batch<K> {
         };
         let count = count.min(used.len());
         if let Some(front) = used.get_mut(..count) {
-            front
-                .iter_mut()
-                .filter(|slot| slot.is_some())
-                .for_each(|slot| *slot = None);
+            front.iter_mut().filter(|slot| slot.is_some()).for_each(|slot| *slot = None);
         }
         if count < used.len() {
             used.rotate_left(count);

@@ -108,9 +108,7 @@ impl Private {
             }
             RATE_UNLIMITED => 0,
             // 8 bits per byte and 10^6 ns·kbit/s, times 1024; a rate below 2 kbit/s counts as 2.
-            rate => u32::try_from(8_000_000u64 * 1024 / u64::from(rate))
-                .unwrap_or(u32::MAX)
-                .max(1),
+            rate => u32::try_from(8_000_000u64 * 1024 / u64::from(rate)).unwrap_or(u32::MAX).max(1),
         };
     }
 }

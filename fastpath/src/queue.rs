@@ -14,12 +14,7 @@ impl<T: Copy + Default> Queue<T> {
     /// Room for `flows` entries.
     pub(crate) fn new(flows: usize) -> Self {
         let slots = flows.max(2).next_power_of_two();
-        Self {
-            slots: vec![T::default(); slots].into_boxed_slice(),
-            mask: slots - 1,
-            head: 0,
-            tail: 0,
-        }
+        Self { slots: vec![T::default(); slots].into_boxed_slice(), mask: slots - 1, head: 0, tail: 0 }
     }
 
     /// Entries in the queue.
@@ -56,9 +51,7 @@ impl<T: Copy + Default> Queue<T> {
         if n >= self.len() {
             return None;
         }
-        self.slots
-            .get(self.head.wrapping_add(n) & self.mask)
-            .copied()
+        self.slots.get(self.head.wrapping_add(n) & self.mask).copied()
     }
 
     /// Takes the oldest entry.

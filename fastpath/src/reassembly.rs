@@ -29,10 +29,7 @@ const LATEST_WORD: usize = 1;
 
 impl Intervals {
     pub(crate) fn load(block: &RecoveryBlock) -> Self {
-        let mut intervals = Self {
-            count: (block.count.get() as usize).min(INTERVALS),
-            ..Self::default()
-        };
+        let mut intervals = Self { count: (block.count.get() as usize).min(INTERVALS), ..Self::default() };
         for (to, from) in intervals.list.iter_mut().zip(&block.intervals) {
             *to = (from.start.get(), from.end.get());
         }
@@ -135,12 +132,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// Keeps data beyond a gap. What cannot be kept is dropped: the peer sends it again.
     #[cold]
-    pub(crate) fn take_out_of_order(
-        &mut self,
-        flow: Flow<'m>,
-        arrival: Arrival,
-        packet: &P::Packet,
-    ) {
+    pub(crate) fn take_out_of_order(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) {
         let Some(block) = self.block_or_new(flow) else {
             return self.status.count(Counter::OutOfOrderDropped);
         };
@@ -166,11 +158,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return next;
         };
         let mut intervals = Intervals::load(block);
-        let next = if arrival.fin {
-            next
-        } else {
-            intervals.absorb(next)
-        };
+        let next = if arrival.fin { next } else { intervals.absorb(next) };
         intervals.store(block);
         let fin = block.reserved[FIN_WORD].get();
         if fin != 0 && fin <= next {
@@ -201,10 +189,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let latest = block.reserved[LATEST_WORD].get();
         let is_latest = |interval: &&(u64, u64)| interval.0 <= latest && latest < interval.1;
         let first = intervals.as_slice().iter().filter(is_latest);
-        let others = intervals
-            .as_slice()
-            .iter()
-            .filter(|interval| !is_latest(interval));
+        let others = intervals.as_slice().iter().filter(|interval| !is_latest(interval));
         let mut blocks = 0;
         for ((start, end), bytes) in first.chain(others).zip(out.chunks_exact_mut(8)) {
             bytes[..4].copy_from_slice(&(*start as u32).to_be_bytes());

@@ -18,7 +18,7 @@ use abi::{
 /// acknowledge each other for ever (RFC 5961 §7 asks for a limit). A zero-window probe comes far less often.
 const CHALLENGE_INTERVAL_US: u32 = 20_000;
 /// TS.Recent is outdated after 24 days (RFC 7323 §5.5), in units of 2^20 µs.
-const TS_RECENT_LIFE: u32 = (24 * 86_400 * 1_000_000u64 >> 20) as u32;
+const TS_RECENT_LIFE: u32 = ((24 * 86_400 * 1_000_000u64) >> 20) as u32;
 /// A pool that stays empty is reported this often.
 const POOL_EMPTY_INTERVAL_US: u64 = 1000;
 
@@ -61,9 +61,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             fin: segment.flags & flag::FIN != 0,
             urgent: false,
         };
-        let end = start
-            .wrapping_add(arrival.bytes as u64)
-            .wrapping_add(u64::from(arrival.fin));
+        let end = start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
         if start != rcv_nxt || end > flow.advertised(rcv_nxt) {
             match trim(flow, rcv_nxt, arrival) {
                 Some(trimmed) => arrival = trimmed,
@@ -98,8 +96,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[cold]
     fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: &P::Packet) {
         if segment.flags & (flag::SYN | flag::RST) != 0 {
-            self.kernel
-                .packet(reason::FLAGS, flow.id, packet.data(), &self.status);
+            self.kernel.packet(reason::FLAGS, flow.id, packet.data(), &self.status);
         } else {
             self.status.count(Counter::Unacceptable);
         }
@@ -151,8 +148,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     ) {
         let hot = flow.hot;
         let state = hot.flags.get();
-        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0
-            && !self.may_take(flow, arrival)
+        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0 && !self.may_take(flow, arrival)
         {
             return;
         }
@@ -173,14 +169,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if arrival.fin {
             next = next.wrapping_add(1);
             let first = state & hot_flags::FIN_QUEUED == 0;
-            flow.set(
-                hot_flags::FIN_RECEIVED
-                    | if first {
-                        hot_flags::REMOTE_CLOSED_FIRST
-                    } else {
-                        0
-                    },
-            );
+            flow.set(hot_flags::FIN_RECEIVED | if first { hot_flags::REMOTE_CLOSED_FIRST } else { 0 });
             self.kernel.report(KernelEntry {
                 op: to_slow::FIN_RECEIVED,
                 flow: flow.id,
@@ -189,17 +178,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         // The commit point: everything before is stored, nothing after is acknowledged.
         hot.rcv_nxt.commit(next);
-        self.status
-            .add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
+        self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
         self.announce(flow);
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
         let full = 2 * flow.scale().mss();
         // RFC 9293 §3.8.6.3: at least every second full segment.
-        if arrival.urgent
-            || arrival.fin
-            || self.config.delayed_ack_us == 0
-            || unacknowledged >= full
-        {
+        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= full {
             self.acknowledge_now(flow, Some(packet));
         } else {
             self.acknowledge_later(flow);
@@ -249,19 +233,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     pub(crate) fn store(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) -> bool {
         let number = owner_application(flow.hot.owner.get());
-        let Some(application) = self
-            .applications
-            .get_mut(usize::from(number))
-            .and_then(Option::as_mut)
+        let Some(application) = self.applications.get_mut(usize::from(number)).and_then(Option::as_mut)
         else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
-        let bytes = packet
-            .data()
-            .get(arrival.offset..arrival.offset + arrival.bytes);
-        let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get()))
-        else {
+        let bytes = packet.data().get(arrival.offset..arrival.offset + arrival.bytes);
+        let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get())) else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
@@ -287,10 +265,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 pub(crate) fn trim(flow: Flow<'_>, rcv_nxt: u64, mut arrival: Arrival) -> Option<Arrival> {
     // Rounding of a scaled window must not let the buffer map wrap.
     let edge = flow.advertised(rcv_nxt).min(flow.map_edge()).max(rcv_nxt);
-    let end = arrival
-        .start
-        .wrapping_add(arrival.bytes as u64)
-        .wrapping_add(u64::from(arrival.fin));
+    let end = arrival.start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
     if end == arrival.start {
         // At the very edge too: a sender that filled the window acknowledges from there.
         return (arrival.start >= rcv_nxt && arrival.start <= edge).then_some(arrival);

@@ -72,32 +72,20 @@ impl Shared {
     pub fn adopt(&self, tables: &Tables<'_>, applications: &[Adopted<'_>]) {
         let mut used: HashMap<u16, (Vec<bool>, &Adopted<'_>)> = applications
             .iter()
-            .map(|a| {
-                (
-                    a.application,
-                    (vec![false; (a.pool_segments * SEGMENT_CHUNKS) as usize], a),
-                )
-            })
+            .map(|a| (a.application, (vec![false; (a.pool_segments * SEGMENT_CHUNKS) as usize], a)))
             .collect();
         for (cold, hot) in tables.cold.iter().zip(tables.hot) {
             if cold.state.load(Relaxed) != slot_state::INSTALLED {
                 continue;
             }
-            if let Some((chunks, adopted)) =
-                used.get_mut(&owner_application(cold.owner.load(Relaxed)))
-            {
+            if let Some((chunks, adopted)) = used.get_mut(&owner_application(cold.owner.load(Relaxed))) {
                 mark_used(cold, hot, &adopted.maps, chunks);
             }
         }
         for (application, (chunks, adopted)) in used {
             let free = (0..adopted.pool_segments).rev().flat_map(segment_chunks);
-            let free = free
-                .filter(|chunk| chunks.get(*chunk as usize) == Some(&false))
-                .collect();
-            let depot = Depot {
-                free,
-                chunks: (adopted.pool_segments * SEGMENT_RECEIVE_CHUNKS) as usize,
-            };
+            let free = free.filter(|chunk| chunks.get(*chunk as usize) == Some(&false)).collect();
+            let depot = Depot { free, chunks: (adopted.pool_segments * SEGMENT_RECEIVE_CHUNKS) as usize };
             lock(&self.depots).insert(application, depot);
         }
     }
@@ -117,9 +105,7 @@ impl Shared {
 
     /// Free receive chunks of an application that no core holds privately.
     pub fn free_chunks(&self, application: u16) -> usize {
-        lock(&self.depots)
-            .get(&application)
-            .map_or(0, |depot| depot.free.len())
+        lock(&self.depots).get(&application).map_or(0, |depot| depot.free.len())
     }
 
     /// Moves up to `count` free chunks of `application` to `into`.
@@ -151,10 +137,7 @@ impl Shared {
     /// The core that probably owns the flow with this hash.
     #[inline]
     pub(crate) fn hint(&self, hash: u64) -> Option<usize> {
-        let hint = self
-            .hints
-            .get(hash as usize & (self.hints.len() - 1))?
-            .load(Relaxed);
+        let hint = self.hints.get(hash as usize & (self.hints.len() - 1))?.load(Relaxed);
         (hint as usize).checked_sub(1)
     }
 
@@ -174,17 +157,11 @@ fn segment_chunks(segment: u32) -> impl DoubleEndedIterator<Item = u32> {
 }
 
 /// Marks the chunks that hold received data the application has not read yet.
-fn mark_used(
-    cold: &ColdFlow,
-    hot: &HotFlow,
-    maps: &[&[std::sync::atomic::AtomicU32]],
-    chunks: &mut [bool],
-) {
+fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[std::sync::atomic::AtomicU32]], chunks: &mut [bool]) {
     let record = cold.buffers.load(Relaxed);
     let first = (record % SEGMENT_RECORDS) as usize * RECORD_WORDS;
-    let Some(words) = maps
-        .get((record / SEGMENT_RECORDS) as usize)
-        .and_then(|m| m.get(first..first + RECORD_WORDS))
+    let Some(words) =
+        maps.get((record / SEGMENT_RECORDS) as usize).and_then(|m| m.get(first..first + RECORD_WORDS))
     else {
         return;
     };
@@ -197,9 +174,8 @@ fn mark_used(
         let Some(word) = words.get(chunk_position as usize & (MAP_ENTRIES as usize - 1)) else {
             continue;
         };
-        if let Some(used) = (word.load(Relaxed) as usize)
-            .checked_sub(1)
-            .and_then(|chunk| chunks.get_mut(chunk))
+        if let Some(used) =
+            (word.load(Relaxed) as usize).checked_sub(1).and_then(|chunk| chunks.get_mut(chunk))
         {
             *used = true;
         }

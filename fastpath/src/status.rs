@@ -23,12 +23,7 @@ impl<'m> Status<'m> {
         page.waiting.set(0);
         page.now_us.set(now_us);
         page.running.set(1);
-        Self {
-            page,
-            last_us: now_us,
-            run_us: page.run_us.get(),
-            loops: page.loops.get(),
-        }
+        Self { page, last_us: now_us, run_us: page.run_us.get(), loops: page.loops.get() }
     }
 
     /// A poll begins.

@@ -72,11 +72,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let state = flow.hot.flags.get();
         if state & hot_flags::ACTIVE == 0 {
             flow.hot.flags.set(state | hot_flags::ACTIVE);
-            self.kernel.report(KernelEntry {
-                op: to_slow::ACTIVE,
-                flow: flow.id,
-                ..KernelEntry::default()
-            });
+            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
         }
     }
 
@@ -84,22 +80,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn transmit_ready(&mut self) {
         if !self.wheel.is_empty() {
             let ready = &mut self.ready;
-            self.wheel
-                .advance(self.now_us, &mut self.private, |flow, private| {
-                    private.bits = private.bits & !bit::IN_WHEEL | bit::IN_READY;
-                    ready.push(flow);
-                });
+            self.wheel.advance(self.now_us, &mut self.private, |flow, private| {
+                private.bits = private.bits & !bit::IN_WHEEL | bit::IN_READY;
+                ready.push(flow);
+            });
         }
         let mut budget = 2 * self.config.batch;
         for _ in 0..self.ready.len() {
             if budget == 0 || !self.has_tx_room() {
                 return;
             }
-            if let Some(hot) = self
-                .ready
-                .nth(2)
-                .and_then(|id| self.tables.hot.get(id as usize))
-            {
+            if let Some(hot) = self.ready.nth(2).and_then(|id| self.tables.hot.get(id as usize)) {
                 P::prefetch(&hot.snd_end);
             }
             let Some(id) = self.ready.pop() else { return };
@@ -189,9 +180,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             // Each duplicate acknowledgement says that a segment has left the network (RFC 5681 §3.2, RFC 3042).
             window = window.wrapping_add(u64::from(duplicates) * mss);
         }
-        let room = una
-            .wrapping_add(window.min(u64::from(hot.snd_wnd.get())))
-            .saturating_sub(nxt);
+        let room = una.wrapping_add(window.min(u64::from(hot.snd_wnd.get()))).saturating_sub(nxt);
         let available = end.saturating_sub(nxt);
         let bytes = available.min(room).min(mss);
         let all = bytes == available;
@@ -271,8 +260,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 flags |= flag::CWR;
             }
         }
-        let Some(offset) =
-            self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn)
+        let Some(offset) = self.write_headers(flow, &mut packet, plan.position, flags, plan.bytes, ecn)
         else {
             return false;
         };
@@ -288,10 +276,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     fn load(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet, offset: usize) -> bool {
         let owner = flow.hot.owner.get();
-        let application = self
-            .applications
-            .get(usize::from(owner_application(owner)))
-            .and_then(Option::as_ref);
+        let application =
+            self.applications.get(usize::from(owner_application(owner))).and_then(Option::as_ref);
         let record = application.and_then(|a| a.record(flow.hot.buffers.get()));
         if let (Some(application), Some(record)) = (application, record) {
             if let Some(payload) = packet.data_mut().get_mut(offset..) {
@@ -343,12 +329,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         private.bits = bits;
         if private.byte_time != 0 {
             // What the sender missed is made up for by at most the credit.
-            let from = private
-                .next_send_ns
-                .max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
+            let from = private.next_send_ns.max(now.wrapping_mul(1000).saturating_sub(CREDIT_NS));
             let frame = (plan.bytes as u64).wrapping_add(offset as u64);
-            private.next_send_ns =
-                from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
+            private.next_send_ns = from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
         }
         if plan.fin {
             flow.set(hot_flags::FIN_SENT);

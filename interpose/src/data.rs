@@ -2,9 +2,7 @@
 //! The calls that move bytes.
 
 use crate::answer::{on_stream, Answer};
-use libc::{
-    c_int, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
-};
+use libc::{c_int, c_void, iovec, mmsghdr, msghdr, off_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 use std::{
     slice,
     time::{Duration, Instant},
@@ -14,10 +12,7 @@ use tas::sockets::{find, inherited, real, receive, send, Entry, Errno, Result, T
 /// One buffer as a vector.
 fn one(buffer: *const c_void, count: size_t) -> [iovec; 1] {
     // Linux moves at most MAX_RW_COUNT at a time.
-    [iovec {
-        iov_base: buffer.cast_mut(),
-        iov_len: count.min(0x7fff_f000),
-    }]
+    [iovec { iov_base: buffer.cast_mut(), iov_len: count.min(0x7fff_f000) }]
 }
 
 /// The caller's vectors.
@@ -40,8 +35,7 @@ unsafe fn receive_message(token: Token, message: *mut msghdr, flags: c_int) -> R
     // SAFETY: the caller's promise.
     let message = unsafe { message.as_mut() }.ok_or(Errno(libc::EFAULT))?;
     // SAFETY: the caller's promise.
-    let count =
-        unsafe { receive::receive(token, all(message.msg_iov, message.msg_iovlen)?, flags)? };
+    let count = unsafe { receive::receive(token, all(message.msg_iov, message.msg_iovlen)?, flags)? };
     // TCP gives no address, no control data and no flags.
     message.msg_namelen = 0;
     message.msg_controllen = 0;
@@ -68,15 +62,14 @@ unsafe fn receive_messages(
     timeout: *const timespec,
 ) -> Result<u32> {
     // SAFETY: the caller's promise.
-    let limit = unsafe { timeout.as_ref() }
-        .map(|time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
+    let limit =
+        unsafe { timeout.as_ref() }.map(|time| Duration::new(time.tv_sec as u64, time.tv_nsec as u32));
     let start = Instant::now();
     for index in 0..count {
         // SAFETY: the caller's promise.
         let message = unsafe { &mut *messages.add(index as usize) };
         // SAFETY: the caller's promise.
-        match unsafe { receive_message(token, &mut message.msg_hdr, flags & !libc::MSG_WAITFORONE) }
-        {
+        match unsafe { receive_message(token, &mut message.msg_hdr, flags & !libc::MSG_WAITFORONE) } {
             Ok(bytes) => message.msg_len = bytes as u32,
             Err(error) if index == 0 => return Err(error),
             Err(_) => return Ok(index),
@@ -93,12 +86,7 @@ unsafe fn receive_messages(
 
 /// # Safety
 /// As for sendmmsg(2).
-unsafe fn send_messages(
-    token: Token,
-    messages: *mut mmsghdr,
-    count: u32,
-    flags: c_int,
-) -> Result<u32> {
+unsafe fn send_messages(token: Token, messages: *mut mmsghdr, count: u32, flags: c_int) -> Result<u32> {
     for index in 0..count {
         // SAFETY: the caller's promise.
         let message = unsafe { &mut *messages.add(index as usize) };
@@ -227,12 +215,7 @@ pub unsafe extern "C" fn lseek64(fd: c_int, offset: off_t, whence: c_int) -> off
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn pread64(
-    fd: c_int,
-    buffer: *mut c_void,
-    count: size_t,
-    offset: off_t,
-) -> ssize_t {
+pub unsafe extern "C" fn pread64(fd: c_int, buffer: *mut c_void, count: size_t, offset: off_t) -> ssize_t {
     // SAFETY: the caller's promise; off_t has 64 bits.
     unsafe { pread(fd, buffer, count, offset) }
 }
@@ -242,12 +225,7 @@ pub unsafe extern "C" fn pread64(
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn pwrite64(
-    fd: c_int,
-    buffer: *const c_void,
-    count: size_t,
-    offset: off_t,
-) -> ssize_t {
+pub unsafe extern "C" fn pwrite64(fd: c_int, buffer: *const c_void, count: size_t, offset: off_t) -> ssize_t {
     // SAFETY: the caller's promise; off_t has 64 bits.
     unsafe { pwrite(fd, buffer, count, offset) }
 }
@@ -257,19 +235,12 @@ pub unsafe extern "C" fn pwrite64(
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn sendfile(
-    out: c_int,
-    input: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
+pub unsafe extern "C" fn sendfile(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     match (find(out), find(input)) {
         // A socket is no source of pages (sendfile(2): in_fd cannot be a socket).
         (_, Some(Entry::Stream(_))) => Err::<isize, _>(Errno(libc::EINVAL)).answer(),
         // SAFETY: the caller's promise.
-        (Some(Entry::Stream(token)), _) => {
-            unsafe { send::send_file(token, input, offset, count) }.answer()
-        }
+        (Some(Entry::Stream(token)), _) => unsafe { send::send_file(token, input, offset, count) }.answer(),
         (Some(Entry::Foreign), _) | (_, Some(Entry::Foreign)) => inherited::<isize>().answer(),
         // SAFETY: the caller's promise.
         _ => unsafe { real::sendfile(out, input, offset, count) },
@@ -281,12 +252,7 @@ pub unsafe extern "C" fn sendfile(
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn sendfile64(
-    out: c_int,
-    input: c_int,
-    offset: *mut off_t,
-    count: size_t,
-) -> ssize_t {
+pub unsafe extern "C" fn sendfile64(out: c_int, input: c_int, offset: *mut off_t, count: size_t) -> ssize_t {
     // SAFETY: the caller's promise; off_t has 64 bits.
     unsafe { sendfile(out, input, offset, count) }
 }

@@ -66,15 +66,9 @@ pub unsafe extern "C" fn epoll_wait(
     // SAFETY: the caller's promise.
     unsafe {
         match find(epfd) {
-            Some(Entry::Epoll(token)) => epoll_calls::wait(
-                token,
-                epfd,
-                events,
-                count,
-                milliseconds(timeout_ms),
-                ptr::null(),
-            )
-            .answer(),
+            Some(Entry::Epoll(token)) => {
+                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), ptr::null()).answer()
+            }
             _ => real::epoll_wait(epfd, events, count, timeout_ms),
         }
     }
@@ -96,8 +90,7 @@ pub unsafe extern "C" fn epoll_pwait(
     unsafe {
         match find(epfd) {
             Some(Entry::Epoll(token)) => {
-                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), mask)
-                    .answer()
+                epoll_calls::wait(token, epfd, events, count, milliseconds(timeout_ms), mask).answer()
             }
             _ => real::epoll_pwait(epfd, events, count, timeout_ms, mask),
         }

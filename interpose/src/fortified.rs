@@ -3,9 +3,7 @@
 //! the C library's does, then is the plain function.
 
 use crate::{data, poll};
-use libc::{
-    c_int, c_void, nfds_t, off_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
-};
+use libc::{c_int, c_void, nfds_t, off_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
 
 extern "C" {
     /// Ends the process with "buffer overflow detected".
@@ -24,12 +22,7 @@ fn check(wanted: size_t, room: size_t) {
 /// # Safety
 /// As for the C function.
 #[no_mangle]
-pub unsafe extern "C" fn __read_chk(
-    fd: c_int,
-    buffer: *mut c_void,
-    count: size_t,
-    room: size_t,
-) -> ssize_t {
+pub unsafe extern "C" fn __read_chk(fd: c_int, buffer: *mut c_void, count: size_t, room: size_t) -> ssize_t {
     check(count, room);
     // SAFETY: the caller's promise.
     unsafe { data::read(fd, buffer, count) }

@@ -25,10 +25,7 @@ pub(crate) unsafe fn time(limit: *const timespec) -> Result<Option<Duration>> {
         Some(limit) if limit.tv_sec < 0 || !(0..1_000_000_000).contains(&limit.tv_nsec) => {
             Err(Errno(libc::EINVAL))
         }
-        Some(limit) => Ok(Some(Duration::new(
-            limit.tv_sec as u64,
-            limit.tv_nsec as u32,
-        ))),
+        Some(limit) => Ok(Some(Duration::new(limit.tv_sec as u64, limit.tv_nsec as u32))),
     }
 }
 
@@ -74,9 +71,7 @@ pub unsafe extern "C" fn ppoll(
     // SAFETY: the caller's promise.
     unsafe {
         match ours(set, count) {
-            Some(set) => time(timeout)
-                .and_then(|limit| sets::poll(set, limit, mask))
-                .answer(),
+            Some(set) => time(timeout).and_then(|limit| sets::poll(set, limit, mask)).answer(),
             None => real::ppoll(set, count, timeout, mask),
         }
     }
@@ -104,10 +99,9 @@ pub unsafe extern "C" fn select(
             Some(limit) if limit.tv_sec < 0 || limit.tv_usec < 0 => {
                 return Err::<i32, _>(Errno(libc::EINVAL)).answer()
             }
-            Some(limit) => Some(
-                Duration::from_secs(limit.tv_sec as u64)
-                    + Duration::from_micros(limit.tv_usec as u64),
-            ),
+            Some(limit) => {
+                Some(Duration::from_secs(limit.tv_sec as u64) + Duration::from_micros(limit.tv_usec as u64))
+            }
             None => None,
         };
         let start = Instant::now();
@@ -141,8 +135,6 @@ pub unsafe extern "C" fn pselect(
         if !sets.has_ours() {
             return real::pselect(count, read, write, except, timeout, mask);
         }
-        time(timeout)
-            .and_then(|limit| sets::select(&sets, limit, mask))
-            .answer()
+        time(timeout).and_then(|limit| sets::select(&sets, limit, mask)).answer()
     }
 }

@@ -51,22 +51,14 @@ fn main() -> ExitCode {
 fn run() -> io::Result<()> {
     let usage = || io::Error::other("usage: rpc ADDRESS:PORT [CONNECTIONS [ROUNDS]]");
     let mut arguments = std::env::args().skip(1);
-    let server: SocketAddrV4 = arguments
-        .next()
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(usage)?;
-    let mut number = |default: usize| {
-        arguments
-            .next()
-            .map_or(Ok(default), |text| text.parse().map_err(|_| usage()))
-    };
+    let server: SocketAddrV4 = arguments.next().and_then(|text| text.parse().ok()).ok_or_else(usage)?;
+    let mut number =
+        |default: usize| arguments.next().map_or(Ok(default), |text| text.parse().map_err(|_| usage()));
     let (connections, rounds) = (number(1)?, number(1000)?);
 
     let options = Options::default();
-    let application = Application::attach(
-        control::open(Backend::from_environment()?, &options.instance)?,
-        &options,
-    )?;
+    let application =
+        Application::attach(control::open(Backend::from_environment()?, &options.instance)?, &options)?;
     let context = Context::new(&application)?;
     let remote = Endpoint::ipv4(u32::from(*server.ip()), server.port());
     let mut clients = Vec::new();

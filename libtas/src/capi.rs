@@ -137,9 +137,7 @@ pub unsafe extern "C" fn tas_init(instance: *const c_char, app: *mut *mut tas_ap
     let mut options = Options::default();
     if !instance.is_null() {
         // SAFETY: a C string by contract.
-        options.instance = unsafe { CStr::from_ptr(instance) }
-            .to_string_lossy()
-            .into_owned();
+        options.instance = unsafe { CStr::from_ptr(instance) }.to_string_lossy().into_owned();
     }
     options.command = attach::command_name();
     let attached = Backend::from_environment()
@@ -160,10 +158,7 @@ pub unsafe extern "C" fn tas_exit(app: *mut tas_app) {
 
 /// Makes a context. Returns 0 or -errno.
 #[no_mangle]
-pub unsafe extern "C" fn tas_context_create(
-    app: *const tas_app,
-    context: *mut *mut tas_context,
-) -> c_int {
+pub unsafe extern "C" fn tas_context_create(app: *const tas_app, context: *mut *mut tas_context) -> c_int {
     checked!(app);
     if context.is_null() {
         return -libc::EINVAL;
@@ -200,19 +195,9 @@ pub unsafe extern "C" fn tas_context_poll(
         let room = BATCH.min(count - taken);
         let got = context.0.poll(&mut batch[..room]);
         for event in &batch[..got] {
-            let Event {
-                token,
-                flags,
-                error,
-            } = *event;
+            let Event { token, flags, error } = *event;
             // SAFETY: `count` events by contract.
-            unsafe {
-                events.add(taken).write(tas_event {
-                    token,
-                    flags,
-                    error,
-                })
-            };
+            unsafe { events.add(taken).write(tas_event { token, flags, error }) };
             taken += 1;
         }
         if got < room {
@@ -275,10 +260,7 @@ pub unsafe extern "C" fn tas_listen(
         listener.set_option(abi::message::option::REUSE_ADDRESS, 1, 0)?;
         listener.bind(&Endpoint::ipv4(address, port))?;
         listener.listen(backlog)?;
-        Ok(tas_socket {
-            socket: listener,
-            connection: OnceLock::new(),
-        })
+        Ok(tas_socket { socket: listener, connection: OnceLock::new() })
     };
     // SAFETY: checked above.
     unsafe { give(open(), socket) }
@@ -298,10 +280,7 @@ pub unsafe extern "C" fn tas_accept(
         return -libc::EINVAL;
     }
     let accepted = listener.socket.accept(&context.0, token, libc::O_CLOEXEC);
-    let accepted = accepted.map(|(socket, connection)| tas_socket {
-        socket,
-        connection: connection.into(),
-    });
+    let accepted = accepted.map(|(socket, connection)| tas_socket { socket, connection: connection.into() });
     // SAFETY: checked above.
     unsafe { give(accepted, socket) }
 }
@@ -323,10 +302,7 @@ pub unsafe extern "C" fn tas_connect(
     let open = || {
         let connecting = Socket::new(&context.0, token, libc::O_CLOEXEC)?;
         connecting.connect(&context.0, &Endpoint::ipv4(address, port))?;
-        Ok(tas_socket {
-            socket: connecting,
-            connection: OnceLock::new(),
-        })
+        Ok(tas_socket { socket: connecting, connection: OnceLock::new() })
     };
     // SAFETY: checked above.
     unsafe { give(open(), socket) }
@@ -380,11 +356,7 @@ pub unsafe extern "C" fn tas_peer_finished(socket: *const tas_socket) -> c_int {
 /// Copies out up to `bytes` and consumes them. Returns how many, 0 at the end of the stream, -EAGAIN if
 /// there is nothing yet, or -errno of a failed connection.
 #[no_mangle]
-pub unsafe extern "C" fn tas_read(
-    socket: *const tas_socket,
-    into: *mut c_void,
-    bytes: usize,
-) -> isize {
+pub unsafe extern "C" fn tas_read(socket: *const tas_socket, into: *mut c_void, bytes: usize) -> isize {
     let connection = connected!(socket);
     if into.is_null() {
         return -(libc::EINVAL as isize);
@@ -403,11 +375,7 @@ pub unsafe extern "C" fn tas_read(
 /// Says where the readable bytes are, in up to `count` pieces, without copying. They stay there until
 /// tas_rx_done(); one thread at a time reads a socket. Returns the number of pieces, or -errno.
 #[no_mangle]
-pub unsafe extern "C" fn tas_rx(
-    socket: *const tas_socket,
-    pieces: *mut tas_piece,
-    count: c_int,
-) -> c_int {
+pub unsafe extern "C" fn tas_rx(socket: *const tas_socket, pieces: *mut tas_piece, count: c_int) -> c_int {
     let connection = connected!(socket);
     if pieces.is_null() || count < 0 {
         return -libc::EINVAL;
@@ -421,10 +389,7 @@ pub unsafe extern "C" fn tas_rx(
         }
         // SAFETY: `count` pieces by contract.
         unsafe {
-            pieces.add(used).write(tas_piece {
-                data: piece.as_ptr().cast_mut().cast(),
-                bytes: piece.len(),
-            })
+            pieces.add(used).write(tas_piece { data: piece.as_ptr().cast_mut().cast(), bytes: piece.len() })
         };
         skip += piece.len();
         used += 1;
@@ -448,11 +413,7 @@ pub unsafe extern "C" fn tas_writable_bytes(socket: *const tas_socket) -> isize 
 /// Sends up to `bytes`, without a further call. Returns how many were taken; if fewer than asked for,
 /// TAS_WRITABLE follows. -EAGAIN if none, -EPIPE after tas_finish(), or -errno of a failed connection.
 #[no_mangle]
-pub unsafe extern "C" fn tas_write(
-    socket: *const tas_socket,
-    from: *const c_void,
-    bytes: usize,
-) -> isize {
+pub unsafe extern "C" fn tas_write(socket: *const tas_socket, from: *const c_void, bytes: usize) -> isize {
     let connection = connected!(socket);
     if from.is_null() {
         return -(libc::EINVAL as isize);
@@ -496,12 +457,7 @@ pub unsafe extern "C" fn tas_tx_alloc(
             break;
         }
         // SAFETY: `count` pieces by contract.
-        unsafe {
-            pieces.add(used).write(tas_piece {
-                data: piece.as_mut_ptr().cast(),
-                bytes: piece.len(),
-            })
-        };
+        unsafe { pieces.add(used).write(tas_piece { data: piece.as_mut_ptr().cast(), bytes: piece.len() }) };
         skip += piece.len();
         used += 1;
     }
@@ -550,11 +506,7 @@ pub unsafe extern "C" fn tas_close(socket: *mut tas_socket) {
     // SAFETY: made by `give`.
     let tas_socket { socket, connection } = *unsafe { Box::from_raw(socket) };
     if let Some(connection) = connection.get() {
-        let how = if connection.readable_bytes() > 0 {
-            Close::Abort
-        } else {
-            Close::Finish
-        };
+        let how = if connection.readable_bytes() > 0 { Close::Abort } else { Close::Finish };
         connection.close(&socket, how);
     }
 }

@@ -22,20 +22,9 @@ fn result(value: libc::c_long) -> io::Result<libc::c_long> {
 ///
 /// # Safety
 /// `argument` must be what the request number expects.
-pub unsafe fn ioctl(
-    descriptor: RawFd,
-    request: u32,
-    argument: *mut libc::c_void,
-) -> io::Result<()> {
+pub unsafe fn ioctl(descriptor: RawFd, request: u32, argument: *mut libc::c_void) -> io::Result<()> {
     // SAFETY: the caller vouches for the argument.
-    let value = unsafe {
-        libc::syscall(
-            libc::SYS_ioctl,
-            descriptor,
-            request as libc::c_ulong,
-            argument,
-        )
-    };
+    let value = unsafe { libc::syscall(libc::SYS_ioctl, descriptor, request as libc::c_ulong, argument) };
     result(value).map(drop)
 }
 
@@ -49,8 +38,7 @@ pub unsafe fn ioctl(
 pub unsafe fn sendmsg(descriptor: RawFd, header: &libc::msghdr) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the caller vouches for the header.
-        let value =
-            unsafe { libc::syscall(libc::SYS_sendmsg, descriptor, header, libc::MSG_NOSIGNAL) };
+        let value = unsafe { libc::syscall(libc::SYS_sendmsg, descriptor, header, libc::MSG_NOSIGNAL) };
         result(value).map(|bytes| bytes as usize)
     })
 }
@@ -65,14 +53,8 @@ pub unsafe fn sendmsg(descriptor: RawFd, header: &libc::msghdr) -> io::Result<us
 pub unsafe fn recvmsg(descriptor: RawFd, header: &mut libc::msghdr) -> io::Result<usize> {
     retry(|| {
         // SAFETY: the caller vouches for the header.
-        let value = unsafe {
-            libc::syscall(
-                libc::SYS_recvmsg,
-                descriptor,
-                &raw mut *header,
-                libc::MSG_CMSG_CLOEXEC,
-            )
-        };
+        let value =
+            unsafe { libc::syscall(libc::SYS_recvmsg, descriptor, &raw mut *header, libc::MSG_CMSG_CLOEXEC) };
         result(value).map(|bytes| bytes as usize)
     })
 }
@@ -122,13 +104,8 @@ pub fn open(path: &std::ffi::CStr, flags: i32) -> io::Result<OwnedFd> {
     retry(|| {
         // SAFETY: the path is NUL-terminated; a returned descriptor is new.
         unsafe {
-            let value = libc::syscall(
-                libc::SYS_openat,
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                flags | libc::O_CLOEXEC,
-                0,
-            );
+            let value =
+                libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags | libc::O_CLOEXEC, 0);
             Ok(OwnedFd::from_raw_fd(result(value)? as RawFd))
         }
     })
@@ -141,11 +118,7 @@ pub fn open(path: &std::ffi::CStr, flags: i32) -> io::Result<OwnedFd> {
 pub fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the descriptor is new.
     unsafe {
-        let value = libc::syscall(
-            libc::SYS_eventfd2,
-            0,
-            libc::EFD_CLOEXEC | libc::EFD_NONBLOCK,
-        );
+        let value = libc::syscall(libc::SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
         Ok(OwnedFd::from_raw_fd(result(value)? as RawFd))
     }
 }
@@ -157,14 +130,7 @@ pub fn eventfd() -> io::Result<OwnedFd> {
 pub fn eventfd_signal(descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let one = 1u64.to_ne_bytes();
     // SAFETY: eight bytes are readable.
-    let value = unsafe {
-        libc::syscall(
-            libc::SYS_write,
-            descriptor.as_raw_fd(),
-            one.as_ptr(),
-            one.len(),
-        )
-    };
+    let value = unsafe { libc::syscall(libc::SYS_write, descriptor.as_raw_fd(), one.as_ptr(), one.len()) };
     match result(value) {
         Err(error) if error.raw_os_error() != Some(libc::EAGAIN) => Err(error),
         _ => Ok(()),
@@ -173,22 +139,11 @@ pub fn eventfd_signal(descriptor: BorrowedFd<'_>) -> io::Result<()> {
 
 /// Empties an eventfd without blocking, even if it is not O_NONBLOCK. The only reader must call.
 pub fn eventfd_drain(descriptor: BorrowedFd<'_>) {
-    let mut poll = [libc::pollfd {
-        fd: descriptor.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    }];
+    let mut poll = [libc::pollfd { fd: descriptor.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
     if matches!(ppoll(&mut poll, Some(0)), Ok(ready) if ready > 0) {
         let mut count = [0u8; 8];
         // SAFETY: eight bytes are writable. A failed read leaves nothing to drain.
-        unsafe {
-            libc::syscall(
-                libc::SYS_read,
-                descriptor.as_raw_fd(),
-                count.as_mut_ptr(),
-                count.len(),
-            )
-        };
+        unsafe { libc::syscall(libc::SYS_read, descriptor.as_raw_fd(), count.as_mut_ptr(), count.len()) };
     }
 }
 
@@ -201,9 +156,7 @@ pub fn ppoll(entries: &mut [libc::pollfd], timeout_ms: Option<u32>) -> io::Resul
         tv_sec: libc::time_t::from(ms / 1000),
         tv_nsec: libc::c_long::from(ms % 1000) * 1_000_000,
     });
-    let time = time
-        .as_ref()
-        .map_or(std::ptr::null(), |time| time as *const libc::timespec);
+    let time = time.as_ref().map_or(std::ptr::null(), |time| time as *const libc::timespec);
     // SAFETY: the slice is valid for its length, the time is valid or null, no signal mask.
     let value = unsafe {
         libc::syscall(
@@ -279,11 +232,7 @@ mod tests {
         eventfd_drain(event.as_fd());
         eventfd_signal(event.as_fd()).unwrap();
         eventfd_signal(event.as_fd()).unwrap();
-        let mut poll = [libc::pollfd {
-            fd: event.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        }];
+        let mut poll = [libc::pollfd { fd: event.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         assert_eq!(ppoll(&mut poll, Some(0)).unwrap(), 1);
         eventfd_drain(event.as_fd());
         assert_eq!(ppoll(&mut poll, Some(0)).unwrap(), 0);

@@ -43,11 +43,7 @@ impl<'m> SharedBytes<'m> {
     /// # Safety
     /// They are mapped, readable and writable for `'m`, and not otherwise borrowed by Rust code.
     pub unsafe fn new(start: NonNull<u8>, len: usize) -> Self {
-        Self {
-            start,
-            len,
-            mapping: PhantomData,
-        }
+        Self { start, len, mapping: PhantomData }
     }
 
     /// Bytes in the view.
@@ -102,20 +98,12 @@ impl<'m> SharedBytes<'m> {
     #[inline]
     pub fn slice(&self, offset: usize, len: usize) -> Option<SharedBytes<'m>> {
         let start = NonNull::new(self.at(offset, len)?)?;
-        Some(SharedBytes {
-            start,
-            len,
-            mapping: PhantomData,
-        })
+        Some(SharedBytes { start, len, mapping: PhantomData })
     }
 
     /// The `count` 32-bit atomics at `offset` (which is a multiple of four).
     #[inline]
-    pub fn atomics_u32(
-        &self,
-        offset: usize,
-        count: usize,
-    ) -> Option<&'m [core::sync::atomic::AtomicU32]> {
+    pub fn atomics_u32(&self, offset: usize, count: usize) -> Option<&'m [core::sync::atomic::AtomicU32]> {
         let start = NonNull::new(self.at(offset, count.checked_mul(4)?)?)?;
         if start.as_ptr() as usize & 3 != 0 {
             return None;

@@ -70,9 +70,7 @@ impl<'m, const W: usize> End<'m, W> {
 
     #[inline]
     fn header_load(&self, word: usize) -> u64 {
-        self.header
-            .get(word)
-            .map_or(0, |w| w.load(Ordering::Acquire))
+        self.header.get(word).map_or(0, |w| w.load(Ordering::Acquire))
     }
 
     #[inline]
@@ -176,9 +174,7 @@ impl<'m, const W: usize> Consumer<'m, W> {
     /// Takes the consuming end; see [`Producer::attach`]. Entries popped but not committed by an
     /// earlier consumer are seen again.
     pub fn attach(words: &'m [AtomicU64], entries: u32) -> Option<Self> {
-        Some(Self {
-            end: End::attach(words, entries, CONSUMER_WORD)?,
-        })
+        Some(Self { end: End::attach(words, entries, CONSUMER_WORD)? })
     }
 
     /// The next entry with bit 63 of its first word cleared, or `None` if there is none yet.

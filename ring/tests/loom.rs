@@ -9,9 +9,7 @@ use loom::thread;
 use ring::{Consumer, Producer, WakeFlag, HEADER_WORDS};
 
 fn memory(entries: usize) -> &'static [AtomicU64] {
-    let words: Vec<_> = (0..HEADER_WORDS + entries * 2)
-        .map(|_| AtomicU64::new(0))
-        .collect();
+    let words: Vec<_> = (0..HEADER_WORDS + entries * 2).map(|_| AtomicU64::new(0)).collect();
     Box::leak(words.into_boxed_slice())
 }
 

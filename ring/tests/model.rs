@@ -20,9 +20,7 @@ impl Random {
 }
 
 fn memory(entries: u32) -> Vec<AtomicU64> {
-    (0..HEADER_WORDS + entries as usize * W)
-        .map(|_| AtomicU64::new(0))
-        .collect()
+    (0..HEADER_WORDS + entries as usize * W).map(|_| AtomicU64::new(0)).collect()
 }
 
 fn seeds() -> Vec<u64> {

@@ -41,25 +41,10 @@ impl InProcess {
     ///
     /// # Errors
     /// No descriptor to be had.
-    pub fn connect(
-        instance: Arc<Mutex<Instance>>,
-        now_us: Arc<AtomicU64>,
-        pid: u32,
-    ) -> io::Result<Self> {
-        let credentials = Credentials {
-            pid,
-            uid: 0,
-            gid: 0,
-            privileged: true,
-        };
+    pub fn connect(instance: Arc<Mutex<Instance>>, now_us: Arc<AtomicU64>, pid: u32) -> io::Result<Self> {
+        let credentials = Credentials { pid, uid: 0, gid: 0, privileged: true };
         let client = locked(&instance).connect(credentials);
-        Ok(Self {
-            instance,
-            client,
-            now_us,
-            sockets: Mutex::default(),
-            wake: eventfd()?,
-        })
+        Ok(Self { instance, client, now_us, sockets: Mutex::default(), wake: eventfd()? })
     }
 
     /// Releases the sockets whose last descriptor was closed.
@@ -84,10 +69,7 @@ impl InProcess {
         match give {
             Give::Socket(socket) => {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-                locked(&self.sockets).push(Held {
-                    end: ours.into(),
-                    socket,
-                });
+                locked(&self.sockets).push(Held { end: ours.into(), socket });
                 Ok(theirs.into())
             }
             Give::Region { region, writable } => self.descriptor(region, writable),
@@ -97,9 +79,7 @@ impl InProcess {
 
     fn descriptor(&self, region: Region, writable: bool) -> io::Result<OwnedFd> {
         let memory = locked(&self.instance).region(region);
-        memory
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
-            .descriptor(writable)
+        memory.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?.descriptor(writable)
     }
 }
 
@@ -112,9 +92,7 @@ fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
     use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
     let mut set = [PollFd::new(descriptor, PollFlags::POLLIN)];
     poll(&mut set, PollTimeout::ZERO).is_ok()
-        && set[0]
-            .revents()
-            .is_some_and(|events| events.intersects(PollFlags::POLLHUP))
+        && set[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP))
 }
 
 impl ControlChannel for InProcess {
@@ -134,13 +112,7 @@ impl ControlChannel for InProcess {
         reply.give.into_iter().map(|give| self.give(give)).collect()
     }
 
-    fn map(
-        &self,
-        region: Region,
-        bytes: usize,
-        writable: bool,
-        at: Option<usize>,
-    ) -> io::Result<Mapping> {
+    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping> {
         let descriptor = self.descriptor(region, writable)?;
         Mapping::new(descriptor.as_fd(), 0, bytes, writable, at)
     }
@@ -150,12 +122,7 @@ impl ControlChannel for InProcess {
     }
 
     fn wake_core(&self, core: u32) -> io::Result<()> {
-        self.call(
-            Target::Instance,
-            &mut Message::new(Op::WakeCore, core),
-            None,
-        )
-        .map(drop)
+        self.call(Target::Instance, &mut Message::new(Op::WakeCore, core), None).map(drop)
     }
 
     fn wake_context(&self, _context: u32) -> io::Result<()> {

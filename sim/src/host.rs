@@ -107,11 +107,7 @@ struct Regions<'a> {
 
 impl Regions<'_> {
     fn get(&mut self, region: Region) -> io::Result<&'static Memory> {
-        let memory = self
-            .instance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .region(region);
+        let memory = self.instance.lock().unwrap_or_else(PoisonError::into_inner).region(region);
         let memory = memory.ok_or_else(|| gone("such region"))?;
         // SAFETY: held until the host is dropped, after its core.
         let view = unsafe { forever(&*memory) };
@@ -129,55 +125,24 @@ impl<P: Port> Host<P> {
     /// # Errors
     /// What attaching reports.
     pub fn new(config: HostConfig, port: P, now_us: Arc<AtomicU64>) -> io::Result<Self> {
-        let settings = Settings {
-            poll_interval_us: 0,
-            ..Settings::new("tas0", MemoryKind::Memfd, secret(config.seed))
-        };
+        let settings =
+            Settings { poll_interval_us: 0, ..Settings::new("tas0", MemoryKind::Memfd, secret(config.seed)) };
         let mut instance = Instance::new(settings)?;
-        let fast = instance.connect(Credentials {
-            pid: 1,
-            uid: 0,
-            gid: 0,
-            privileged: true,
-        });
+        let fast = instance.connect(Credentials { pid: 1, uid: 0, gid: 0, privileged: true });
         let now = now_us.load(Relaxed);
         request(&mut instance, now, fast, &mut attach_message(&config))?;
         let instance = Arc::new(Mutex::new(instance));
         let mut held = Vec::new();
-        let mut regions = Regions {
-            instance: &instance,
-            held: &mut held,
-        };
+        let mut regions = Regions { instance: &instance, held: &mut held };
         let (tables, memory) = map_tables(&mut regions, config.flows)?;
         let status = memory.status;
         let shared = Arc::new(Shared::new(&tables));
         shared.adopt(&tables, &[]);
-        let core_config = Config {
-            mac: config.mac,
-            hash_key: config.seed | 1,
-            ..Config::default()
-        };
-        let core = Core::new(
-            core_config,
-            tables,
-            memory,
-            shared.clone(),
-            port,
-            NoSteer,
-            now,
-        )
-        .map_err(io::Error::other)?;
-        let mut host = Self {
-            core,
-            shared,
-            channels: Vec::new(),
-            instance,
-            fast,
-            config,
-            now_us,
-            status,
-            held,
-        };
+        let core_config = Config { mac: config.mac, hash_key: config.seed | 1, ..Config::default() };
+        let core = Core::new(core_config, tables, memory, shared.clone(), port, NoSteer, now)
+            .map_err(io::Error::other)?;
+        let mut host =
+            Self { core, shared, channels: Vec::new(), instance, fast, config, now_us, status, held };
         host.carry_out_notices()?;
         host.control(&mut Message::new(Op::Ready, 0))?;
         Ok(host)
@@ -209,13 +174,16 @@ impl<P: Port> Host<P> {
     /// No descriptor to be had.
     pub fn channel(&mut self) -> io::Result<Arc<InProcess>> {
         let pid = 100 + self.channels.len() as u32;
-        let channel = Arc::new(InProcess::connect(
-            self.instance.clone(),
-            self.now_us.clone(),
-            pid,
-        )?);
+        let channel = Arc::new(InProcess::connect(self.instance.clone(), self.now_us.clone(), pid)?);
         self.channels.push(channel.clone());
         Ok(channel)
+    }
+
+    /// The application with this number (in order of creation) dies.
+    pub fn kill_application(&mut self, number: usize) {
+        if let Some(channel) = self.channels.get(number) {
+            channel.disconnect();
+        }
     }
 
     /// A new application, attached.
@@ -224,10 +192,7 @@ impl<P: Port> Host<P> {
     /// What attaching reports.
     pub fn application(&mut self) -> io::Result<Arc<Application>> {
         let channel = self.channel()?;
-        let options = Options {
-            instance: "tas0".to_owned(),
-            command: *b"sim\0\0\0\0\0\0\0\0\0\0\0\0\0",
-        };
+        let options = Options { instance: "tas0".to_owned(), command: *b"sim\0\0\0\0\0\0\0\0\0\0\0\0\0" };
         let application = Application::attach(channel, &options)?;
         self.carry_out_notices()?;
         Ok(application)
@@ -242,16 +207,11 @@ impl<P: Port> Host<P> {
         let (Some(cold), Some(hot)) = (instance.region(flows), instance.region(hot)) else {
             return Vec::new();
         };
-        let (Some(cold), Some(hot)) = (
-            cold.table::<ColdFlow>(0, count),
-            hot.table::<HotFlow>(0, count),
-        ) else {
+        let (Some(cold), Some(hot)) = (cold.table::<ColdFlow>(0, count), hot.table::<HotFlow>(0, count))
+        else {
             return Vec::new();
         };
-        let used = cold
-            .iter()
-            .zip(hot)
-            .filter(|(cold, _)| cold.state.load(Relaxed) != 0);
+        let used = cold.iter().zip(hot).filter(|(cold, _)| cold.state.load(Relaxed) != 0);
         used.map(|(cold, hot)| {
             format!(
                 "slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} end {:#x} rcv_nxt {:#x} read {:#x} timeouts {}",
@@ -320,10 +280,7 @@ impl<P: Port> Host<P> {
     pub fn next_deadline_us(&mut self) -> Option<u64> {
         let now = self.now_us.load(Relaxed);
         let slow = self.instance().run_once(now);
-        [self.core.next_deadline_us(), slow]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.core.next_deadline_us(), slow].into_iter().flatten().min()
     }
 
     /// Does what the slow path asks of the fast path's control thread.
@@ -350,24 +307,14 @@ impl<P: Port> Host<P> {
             notice::CONTEXT_ADDED => {
                 let memory = self.region(Region::whole(RegionKind::Context, asked.index))?;
                 let memory = context_memory(memory)?;
-                self.command(Command::AddContext {
-                    context: asked.index as u16,
-                    application,
-                    memory,
-                })
+                self.command(Command::AddContext { context: asked.index as u16, application, memory })
             }
-            notice::CONTEXT_REMOVED => self.command(Command::RemoveContext {
-                context: asked.index as u16,
-            }),
+            notice::CONTEXT_REMOVED => self.command(Command::RemoveContext { context: asked.index as u16 }),
             notice::POOL_SEGMENT => {
                 let memory = self.segment(RegionKind::Pool, asked)?;
                 // SAFETY: the memory is held by the host.
                 let bytes = unsafe { bytes_forever(memory.bytes()) };
-                self.command(Command::AddPoolSegment {
-                    application,
-                    segment: asked.index,
-                    bytes,
-                })?;
+                self.command(Command::AddPoolSegment { application, segment: asked.index, bytes })?;
                 self.shared.add_pool_segment(application, asked.index);
                 Ok(())
             }
@@ -379,11 +326,7 @@ impl<P: Port> Host<P> {
                     .ok_or_else(|| gone("map words"))?;
                 // SAFETY: the memory is held by the host.
                 let words = unsafe { forever(words) };
-                self.command(Command::AddMapSegment {
-                    application,
-                    segment: asked.index,
-                    words,
-                })
+                self.command(Command::AddMapSegment { application, segment: asked.index, words })
             }
             notice::APPLICATION_REMOVED => {
                 self.command(Command::RemoveApplication { application })?;
@@ -395,19 +338,11 @@ impl<P: Port> Host<P> {
     }
 
     fn segment(&mut self, kind: RegionKind, asked: &Notice) -> io::Result<&'static Memory> {
-        self.region(Region {
-            kind,
-            index: asked.application,
-            byte_offset: asked.index * SEGMENT_BYTES,
-        })
+        self.region(Region { kind, index: asked.application, byte_offset: asked.index * SEGMENT_BYTES })
     }
 
     fn region(&mut self, region: Region) -> io::Result<&'static Memory> {
-        Regions {
-            instance: &self.instance,
-            held: &mut self.held,
-        }
-        .get(region)
+        Regions { instance: &self.instance, held: &mut self.held }.get(region)
     }
 
     fn command(&mut self, command: Command<'static>) -> io::Result<()> {
@@ -415,24 +350,14 @@ impl<P: Port> Host<P> {
     }
 
     fn control(&self, message: &mut Message) -> io::Result<()> {
-        request(
-            &mut self.instance(),
-            self.now_us.load(Relaxed),
-            self.fast,
-            message,
-        )
+        request(&mut self.instance(), self.now_us.load(Relaxed), self.fast, message)
     }
 }
 
 /// Rounds of one step: far more than any exchange at one instant needs; a livelock ends here.
 const STEP_ROUNDS: usize = 10_000;
 
-fn request(
-    instance: &mut Instance,
-    now_us: u64,
-    client: Client,
-    message: &mut Message,
-) -> io::Result<()> {
+fn request(instance: &mut Instance, now_us: u64, client: Client, message: &mut Message) -> io::Result<()> {
     instance.request(now_us, client, message);
     match message.error {
         0 => Ok(()),
@@ -441,10 +366,7 @@ fn request(
 }
 
 fn attach_message(config: &HostConfig) -> Message {
-    let mac = config
-        .mac
-        .iter()
-        .fold(0, |mac, byte| mac << 8 | u64::from(*byte));
+    let mac = config.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte));
     let body = AttachFast {
         abi_hash: version::FAST_HASH,
         version: version::FAST_VERSION,
@@ -476,10 +398,7 @@ fn attach_message(config: &HostConfig) -> Message {
     Message::with(Op::AttachFast, 0, &body)
 }
 
-fn map_tables(
-    regions: &mut Regions<'_>,
-    flows: u32,
-) -> io::Result<(Tables<'static>, CoreMemory<'static>)> {
+fn map_tables(regions: &mut Regions<'_>, flows: u32) -> io::Result<(Tables<'static>, CoreMemory<'static>)> {
     let count = flows as usize;
     let tables = Tables {
         hot: regions
@@ -504,27 +423,17 @@ fn map_tables(
             .and_then(<[_]>::first)
             .ok_or_else(|| gone("clock"))?,
     };
-    let status = regions
-        .whole(RegionKind::CoreStatus)?
-        .table::<CoreStatus>(0, 1)
-        .and_then(<[_]>::first);
+    let status = regions.whole(RegionKind::CoreStatus)?.table::<CoreStatus>(0, 1).and_then(<[_]>::first);
     let rings = regions.whole(RegionKind::KernelRings)?;
     let words = ring_bytes(limits::KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
     let slots = |offset| {
         // SAFETY: the memory is held by the host.
-        rings
-            .bytes()
-            .slice(offset, kernel_rings::SLOTS_BYTES)
-            .map(|bytes| unsafe { bytes_forever(bytes) })
+        rings.bytes().slice(offset, kernel_rings::SLOTS_BYTES).map(|bytes| unsafe { bytes_forever(bytes) })
     };
     let memory = CoreMemory {
         status: status.ok_or_else(|| gone("core status"))?,
-        to_fast: rings
-            .words(kernel_rings::TO_FAST, words)
-            .ok_or_else(|| gone("kernel ring"))?,
-        to_slow: rings
-            .words(kernel_rings::TO_SLOW, words)
-            .ok_or_else(|| gone("kernel ring"))?,
+        to_fast: rings.words(kernel_rings::TO_FAST, words).ok_or_else(|| gone("kernel ring"))?,
+        to_slow: rings.words(kernel_rings::TO_SLOW, words).ok_or_else(|| gone("kernel ring"))?,
         to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS).ok_or_else(|| gone("packet slots"))?,
         to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS).ok_or_else(|| gone("packet slots"))?,
     };
@@ -533,24 +442,14 @@ fn map_tables(
 
 fn context_memory(memory: &'static Memory) -> io::Result<ContextMemory<'static>> {
     let entries = limits::CONTEXT_RING_ENTRIES;
-    let layout = ContextLayout {
-        cores: 1,
-        entries,
-        kernel_entries: limits::KERNEL_EVENT_ENTRIES,
-    };
+    let layout = ContextLayout { cores: 1, entries, kernel_entries: limits::KERNEL_EVENT_ENTRIES };
     let words = ring_bytes(entries, EVENT_WORDS) / 8;
-    let header = memory
-        .table::<ContextHeader>(0, 1)
-        .and_then(<[_]>::first)
-        .ok_or_else(|| gone("context header"))?;
+    let header =
+        memory.table::<ContextHeader>(0, 1).and_then(<[_]>::first).ok_or_else(|| gone("context header"))?;
     Ok(ContextMemory {
         waiting: &header.waiting,
-        to_fast: memory
-            .words(layout.to_fast(0), words)
-            .ok_or_else(|| gone("context ring"))?,
-        to_application: memory
-            .words(layout.to_application(0), words)
-            .ok_or_else(|| gone("context ring"))?,
+        to_fast: memory.words(layout.to_fast(0), words).ok_or_else(|| gone("context ring"))?,
+        to_application: memory.words(layout.to_application(0), words).ok_or_else(|| gone("context ring"))?,
         entries,
     })
 }

@@ -14,10 +14,7 @@ pub struct Frame {
 
 impl Frame {
     fn empty() -> Self {
-        Self {
-            bytes: vec![0; FRAME_BYTES_MAX],
-            len: 0,
-        }
+        Self { bytes: vec![0; FRAME_BYTES_MAX], len: 0 }
     }
     /// A copy of `bytes`, cut to what a frame may have.
     pub fn from_bytes(bytes: &[u8]) -> Self {
@@ -64,18 +61,11 @@ pub struct WirePort {
 impl WirePort {
     /// Puts a frame into the receive queue, as the benchmarks and tests do.
     pub fn inject(&self, bytes: &[u8]) {
-        self.queues
-            .borrow_mut()
-            .received
-            .push_back(Frame::from_bytes(bytes));
+        self.queues.borrow_mut().received.push_back(Frame::from_bytes(bytes));
     }
     /// Takes the next frame that was sent.
     pub fn sent(&self) -> Option<Vec<u8>> {
-        self.queues
-            .borrow_mut()
-            .sent
-            .pop_front()
-            .map(|frame| frame.data().to_vec())
+        self.queues.borrow_mut().sent.pop_front().map(|frame| frame.data().to_vec())
     }
 }
 
@@ -214,15 +204,10 @@ impl Link {
 
     /// Delivers what has arrived by `now_us`, in order of arrival.
     pub fn deliver(&mut self, now_us: u64) {
-        let (mut due, later): (Vec<_>, Vec<_>) =
-            self.in_flight.drain(..).partition(|(at, ..)| *at <= now_us);
+        let (mut due, later): (Vec<_>, Vec<_>) = self.in_flight.drain(..).partition(|(at, ..)| *at <= now_us);
         self.in_flight = later;
         due.sort_by_key(|(at, sequence, _)| (*at, *sequence));
-        self.to
-            .queues
-            .borrow_mut()
-            .received
-            .extend(due.into_iter().map(|(_, _, frame)| frame));
+        self.to.queues.borrow_mut().received.extend(due.into_iter().map(|(_, _, frame)| frame));
     }
 
     /// When the next frame arrives.
@@ -243,10 +228,8 @@ fn mark_congestion(frame: &mut [u8]) -> bool {
     header[1] |= 3;
     header[10] = 0;
     header[11] = 0;
-    let mut sum: u32 = header
-        .chunks_exact(2)
-        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
-        .sum();
+    let mut sum: u32 =
+        header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
     while sum >> 16 != 0 {
         sum = (sum & 0xffff) + (sum >> 16);
     }

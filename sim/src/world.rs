@@ -49,23 +49,14 @@ impl World {
         let now_us = Arc::new(AtomicU64::new(1_000_000));
         let ports = [WirePort::default(), WirePort::default()];
         let host = |number: u8, port: &WirePort| {
-            Host::new(
-                change(HostConfig::numbered(number, seed)),
-                port.clone(),
-                now_us.clone(),
-            )
+            Host::new(change(HostConfig::numbered(number, seed)), port.clone(), now_us.clone())
         };
         let hosts = [host(1, &ports[0])?, host(2, &ports[1])?];
         let links = [
             Link::new(ports[0].clone(), ports[1].clone(), delay_us, impairment),
             Link::new(ports[1].clone(), ports[0].clone(), delay_us, impairment),
         ];
-        Ok(Self {
-            hosts,
-            links,
-            random: Random::new(seed),
-            now_us,
-        })
+        Ok(Self { hosts, links, random: Random::new(seed), now_us })
     }
 
     /// Virtual time, microseconds.
@@ -95,14 +86,10 @@ impl World {
         }
         let mut next = now + STEP_MAX_US;
         for host in &mut self.hosts {
-            next = host
-                .next_deadline_us()
-                .map_or(next, |deadline| next.min(deadline));
+            next = host.next_deadline_us().map_or(next, |deadline| next.min(deadline));
         }
         for link in &self.links {
-            next = link
-                .next_arrival_us()
-                .map_or(next, |arrival| next.min(arrival));
+            next = link.next_arrival_us().map_or(next, |arrival| next.min(arrival));
         }
         self.now_us.store(next.max(now + 1), Relaxed);
         Ok(())
@@ -112,11 +99,7 @@ impl World {
     ///
     /// # Errors
     /// What a host reports.
-    pub fn run_until(
-        &mut self,
-        limit_us: u64,
-        mut done: impl FnMut(&mut Self) -> bool,
-    ) -> io::Result<bool> {
+    pub fn run_until(&mut self, limit_us: u64, mut done: impl FnMut(&mut Self) -> bool) -> io::Result<bool> {
         let end = self.now_us() + limit_us;
         loop {
             self.step()?;

@@ -76,35 +76,15 @@ fn run(plan: &Plan, seed: u64) {
         state(&server)
     );
     // What each side received is what the other sent, pairing by content.
-    let mut at_server: Vec<_> = server
-        .streams
-        .values()
-        .map(|s| s.received.clone())
-        .collect();
+    let mut at_server: Vec<_> = server.streams.values().map(|s| s.received.clone()).collect();
     at_server.sort();
     wanted.sort();
-    assert!(
-        at_server == wanted,
-        "seed {seed} {}: requests differ",
-        plan.name
-    );
-    let mut at_client: Vec<_> = client
-        .streams
-        .values()
-        .map(|s| s.received.clone())
-        .collect();
+    assert!(at_server == wanted, "seed {seed} {}: requests differ", plan.name);
+    let mut at_client: Vec<_> = client.streams.values().map(|s| s.received.clone()).collect();
     at_client.sort();
     replies.sort();
-    assert!(
-        at_client == replies,
-        "seed {seed} {}: replies differ",
-        plan.name
-    );
-    assert!(client
-        .streams
-        .values()
-        .chain(server.streams.values())
-        .all(|s| s.error == 0));
+    assert!(at_client == replies, "seed {seed} {}: replies differ", plan.name);
+    assert!(client.streams.values().chain(server.streams.values()).all(|s| s.error == 0));
     // The contexts are polled on: a close lets go of the socket when everything is acknowledged.
     let quiet = world.run_until(200 * SECOND, |world| {
         server.turn(&mut random, Vec::new);
@@ -115,11 +95,7 @@ fn run(plan: &Plan, seed: u64) {
         quiet.expect("step"),
         "seed {seed} {}: flows are left: {:?}",
         plan.name,
-        world
-            .hosts
-            .iter_mut()
-            .map(|host| host.describe_flows())
-            .collect::<Vec<_>>()
+        world.hosts.iter_mut().map(|host| host.describe_flows()).collect::<Vec<_>>()
     );
 }
 
@@ -149,10 +125,7 @@ fn lossy_link() {
     run_all(
         &Plan {
             name: "loss",
-            impairment: Impairment {
-                loss: 20,
-                ..Impairment::default()
-            },
+            impairment: Impairment { loss: 20, ..Impairment::default() },
             delay_us: 50,
             connections: 8,
             bytes: 150_000,
@@ -167,11 +140,7 @@ fn reordering_and_duplicating_link() {
     run_all(
         &Plan {
             name: "reorder",
-            impairment: Impairment {
-                reorder: 50,
-                duplicate: 20,
-                ..Impairment::default()
-            },
+            impairment: Impairment { reorder: 50, duplicate: 20, ..Impairment::default() },
             delay_us: 100,
             connections: 8,
             bytes: 150_000,
@@ -186,13 +155,7 @@ fn link_that_does_everything() {
     run_all(
         &Plan {
             name: "everything",
-            impairment: Impairment {
-                loss: 30,
-                duplicate: 10,
-                reorder: 30,
-                corrupt: 20,
-                mark: 50,
-            },
+            impairment: Impairment { loss: 30, duplicate: 10, reorder: 30, corrupt: 20, mark: 50 },
             delay_us: 200,
             connections: 5,
             bytes: 60_000,

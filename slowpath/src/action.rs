@@ -62,10 +62,6 @@ impl Caller {
     pub const NO_APPLICATION: u32 = u32::MAX;
     /// An application without capabilities.
     pub const fn application(id: u32) -> Self {
-        Self {
-            application: id,
-            net_bind_service: false,
-            net_admin: false,
-        }
+        Self { application: id, net_bind_service: false, net_admin: false }
     }
 }

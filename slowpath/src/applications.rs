@@ -111,26 +111,15 @@ impl Stack<'_> {
     ///
     /// # Errors
     /// EINVAL: `id` is not below APPLICATIONS_MAX. EBUSY: it is in use.
-    pub fn add_application(
-        &mut self,
-        id: u32,
-        uid: u32,
-        pid: u32,
-        command: [u8; 16],
-    ) -> Result<(), Errno> {
+    pub fn add_application(&mut self, id: u32, uid: u32, pid: u32, command: [u8; 16]) -> Result<(), Errno> {
         if !self.applications.has(id) {
             return Err(Errno::EINVAL);
         }
         if self.applications.at(id).used {
             return Err(Errno::EBUSY);
         }
-        *self.applications.at_mut(id) = Application {
-            used: true,
-            uid,
-            pid,
-            command,
-            ..Application::default()
-        };
+        *self.applications.at_mut(id) =
+            Application { used: true, uid, pid, command, ..Application::default() };
         self.application_count = self.application_count.saturating_add(1);
         Ok(())
     }
@@ -328,12 +317,7 @@ impl Stack<'_> {
 
     /// Takes a socket out of its application's list.
     pub(crate) fn unlink_socket(&mut self, socket: u32) {
-        let socket::Socket {
-            application,
-            app_next,
-            app_prev,
-            ..
-        } = *self.sockets.at(socket);
+        let socket::Socket { application, app_next, app_prev, .. } = *self.sockets.at(socket);
         if self.sockets.has(app_next) {
             self.sockets.at_mut(app_next).app_prev = app_prev;
         }

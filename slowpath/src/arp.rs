@@ -190,10 +190,7 @@ impl Stack<'_> {
 
     /// Whether the neighbour's MAC address is known.
     pub(crate) fn is_resolved(&self, id: u32) -> bool {
-        matches!(
-            self.neighbors.at(id).reach,
-            Reach::Known | Reach::Confirming
-        )
+        matches!(self.neighbors.at(id).reach, Reach::Known | Reach::Confirming)
     }
 
     /// Counts a connection that uses the neighbour, so that it is confirmed rather than forgotten.
@@ -210,12 +207,7 @@ impl Stack<'_> {
 
     /// Sends a request, to the known address if there is one, and sets the timer for the next.
     fn ask(&mut self, id: u32, unicast: bool) {
-        let Neighbor {
-            address,
-            mac,
-            tries,
-            ..
-        } = *self.neighbors.at(id);
+        let Neighbor { address, mac, tries, .. } = *self.neighbors.at(id);
         let destination = if unicast { mac } else { ethernet::BROADCAST };
         let request = Arp {
             operation: arp::REQUEST,
@@ -228,10 +220,7 @@ impl Stack<'_> {
         let entry = self.neighbors.at_mut(id);
         entry.tries = tries.saturating_add(1);
         let shift = (tries as u32).min(16);
-        let pause = self
-            .config
-            .arp_timeout_us
-            .saturating_mul(1u64.wrapping_shl(shift));
+        let pause = self.config.arp_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
         let longest = PAUSE_MAX_US.max(self.config.arp_timeout_us);
         self.set_timer(Timer::Neighbor(id), pause.min(longest));
     }
@@ -308,10 +297,7 @@ impl Stack<'_> {
         self.neighbors.at_mut(id).waiting = next;
         let object = self.lookup.object(node);
         match object {
-            Found::Connection(flow) => self
-                .connections
-                .at_mut(flow)
-                .set(flag::WAITS_FOR_ARP, false),
+            Found::Connection(flow) => self.connections.at_mut(flow).set(flag::WAITS_FOR_ARP, false),
             Found::HalfOpen(half) => self.half_open.at_mut(half).waits_for_arp = false,
             _ => {}
         }

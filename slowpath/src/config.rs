@@ -131,15 +131,9 @@ impl Config {
     pub fn from_attach(body: &AttachFast, secret: [u64; 4]) -> Result<Self, Errno> {
         let default = Self::default();
         let config = Self {
-            instance: if body.instance == [0; 16] {
-                default.instance
-            } else {
-                body.instance
-            },
+            instance: if body.instance == [0; 16] { default.instance } else { body.instance },
             cores: body.cores,
-            flows: or(body.flows, default.flows)
-                .checked_next_power_of_two()
-                .unwrap_or(u32::MAX),
+            flows: or(body.flows, default.flows).checked_next_power_of_two().unwrap_or(u32::MAX),
             mtu_bytes: or(body.mtu_bytes, default.mtu_bytes),
             ipv4: body.ipv4,
             prefix: body.prefix,

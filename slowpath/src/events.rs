@@ -147,28 +147,11 @@ impl Stack<'_> {
         let kinds = [
             (context_event::FASTPATH_GONE, kernel_event::FASTPATH, 0),
             (context_event::FASTPATH_BACK, kernel_event::FASTPATH, 1),
-            (
-                context_event::POOL_LOW,
-                kernel_event::POOL_LOW,
-                RegionKind::Pool as u32,
-            ),
-            (
-                context_event::MAPS_LOW,
-                kernel_event::POOL_LOW,
-                RegionKind::Maps as u32,
-            ),
+            (context_event::POOL_LOW, kernel_event::POOL_LOW, RegionKind::Pool as u32),
+            (context_event::MAPS_LOW, kernel_event::POOL_LOW, RegionKind::Maps as u32),
         ];
         let (bit, kind, error) = kinds.into_iter().find(|(bit, ..)| owed & bit != 0)?;
-        Some((
-            bit,
-            KernelEvent {
-                kind,
-                error,
-                socket: NONE,
-                flow: NONE,
-                opaque: 0,
-            },
-        ))
+        Some((bit, KernelEvent { kind, error, socket: NONE, flow: NONE, opaque: 0 }))
     }
 
     fn socket_event(&mut self, context: u32) -> Option<Action> {
@@ -178,9 +161,7 @@ impl Stack<'_> {
                 return None;
             }
             let entry = self.sockets.at(socket);
-            let found = SOCKET_EVENTS
-                .into_iter()
-                .find(|(bit, _)| entry.pending & bit != 0);
+            let found = SOCKET_EVENTS.into_iter().find(|(bit, _)| entry.pending & bit != 0);
             match found {
                 Some((bit, kind)) if entry.context == context && entry.kind != Kind::Free => {
                     let event = KernelEvent {
@@ -191,11 +172,7 @@ impl Stack<'_> {
                         opaque: entry.opaque,
                     };
                     self.sockets.at_mut(socket).pending &= !bit;
-                    self.last = Last::Socket {
-                        context,
-                        socket,
-                        bit,
-                    };
+                    self.last = Last::Socket { context, socket, bit };
                     return Some(Action::Notify { context, event });
                 }
                 _ => self.pop_socket_event(context),

@@ -22,12 +22,7 @@ impl Stack<'_> {
     ///
     /// # Errors
     /// EBUSY: one is attached. EINVAL: number of flows or local address differ.
-    pub fn fast_path_attached(
-        &mut self,
-        now_us: u64,
-        config: &Config,
-        pid: u32,
-    ) -> Result<bool, Errno> {
+    pub fn fast_path_attached(&mut self, now_us: u64, config: &Config, pid: u32) -> Result<bool, Errno> {
         if self.attached {
             return Err(Errno::EBUSY);
         }

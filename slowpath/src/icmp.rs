@@ -59,11 +59,7 @@ impl Stack<'_> {
         let (mac, local) = (self.config.mac, self.config.ipv4);
         let Some(id) = self.new_frame() else { return };
         let reply = &mut self.frames.at_mut(id).bytes;
-        let ethernet = Ethernet {
-            destination: header.source,
-            source: mac,
-            ethertype: ethernet::IPV4,
-        };
+        let ethernet = Ethernet { destination: header.source, source: mac, ethertype: ethernet::IPV4 };
         ethernet.write(reply);
         put(reply, start, message);
         if let Some(body) = reply.get_mut(start..length) {
@@ -114,11 +110,6 @@ fn quoted(datagram: &[u8]) -> Option<(Tuple, u32)> {
     }
     let (source, destination) = (get_u32(datagram, 12)?, get_u32(datagram, 16)?);
     let segment = datagram.get(header_bytes..)?;
-    let tuple = Tuple::new(
-        source,
-        get_u16(segment, 0)?,
-        destination,
-        get_u16(segment, 2)?,
-    );
+    let tuple = Tuple::new(source, get_u16(segment, 0)?, destination, get_u16(segment, 2)?);
     Some((tuple, get_u32(segment, 4)?))
 }

@@ -15,17 +15,8 @@ pub(crate) struct Tuple {
 }
 
 impl Tuple {
-    pub(crate) const fn new(
-        local_ip: u32,
-        local_port: u16,
-        remote_ip: u32,
-        remote_port: u16,
-    ) -> Self {
-        Self {
-            local_ip,
-            remote_ip,
-            ports: (local_port as u32) << 16 | remote_port as u32,
-        }
+    pub(crate) const fn new(local_ip: u32, local_port: u16, remote_ip: u32, remote_port: u16) -> Self {
+        Self { local_ip, remote_ip, ports: (local_port as u32) << 16 | remote_port as u32 }
     }
     pub(crate) const fn local_port(&self) -> u16 {
         (self.ports >> 16) as u16
@@ -35,10 +26,7 @@ impl Tuple {
     }
     /// Keyed hash.
     pub(crate) fn hash(&self, key: &SipKey) -> u64 {
-        key.hash([
-            (self.local_ip as u64) << 32 | self.remote_ip as u64,
-            self.ports as u64,
-        ])
+        key.hash([(self.local_ip as u64) << 32 | self.remote_ip as u64, self.ports as u64])
     }
 }
 
@@ -53,15 +41,7 @@ pub struct Node {
 
 impl Default for Node {
     fn default() -> Self {
-        Self {
-            tuple: Tuple {
-                local_ip: 0,
-                remote_ip: 0,
-                ports: 0,
-            },
-            next: NONE,
-            wait_next: NONE,
-        }
+        Self { tuple: Tuple { local_ip: 0, remote_ip: 0, ports: 0 }, next: NONE, wait_next: NONE }
     }
 }
 
@@ -93,13 +73,7 @@ impl<'m> Lookup<'m> {
     ) -> Option<Self> {
         buckets.fill(NONE);
         let (buckets, nodes) = (Table::new(buckets)?, Table::new(nodes)?);
-        Some(Self {
-            buckets,
-            nodes,
-            connections,
-            half_open,
-            key,
-        })
+        Some(Self { buckets, nodes, connections, half_open, key })
     }
 
     /// Node of an object.
@@ -107,10 +81,7 @@ impl<'m> Lookup<'m> {
         match object {
             Found::Connection(id) => id,
             Found::HalfOpen(id) => self.connections.wrapping_add(id),
-            Found::TimeWait(id) => self
-                .connections
-                .wrapping_add(self.half_open)
-                .wrapping_add(id),
+            Found::TimeWait(id) => self.connections.wrapping_add(self.half_open).wrapping_add(id),
             Found::Nothing => NONE,
         }
     }
@@ -158,11 +129,7 @@ impl<'m> Lookup<'m> {
             return;
         }
         let head = *self.buckets.at(bucket);
-        *self.nodes.at_mut(node) = Node {
-            tuple,
-            next: head,
-            wait_next: NONE,
-        };
+        *self.nodes.at_mut(node) = Node { tuple, next: head, wait_next: NONE };
         *self.buckets.at_mut(bucket) = node;
     }
 

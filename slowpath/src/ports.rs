@@ -40,15 +40,7 @@ pub struct Port {
 
 impl Default for Port {
     fn default() -> Self {
-        Self {
-            users: 0,
-            exclusive: 0,
-            unshared: 0,
-            ephemeral: 0,
-            uid: 0,
-            listeners: NONE,
-            listener_count: 0,
-        }
+        Self { users: 0, exclusive: 0, unshared: 0, ephemeral: 0, uid: 0, listeners: NONE, listener_count: 0 }
     }
 }
 
@@ -70,9 +62,7 @@ pub(crate) struct Ports<'m> {
 
 impl<'m> Ports<'m> {
     pub(crate) fn new(table: &'m mut [Port]) -> Option<Self> {
-        Some(Self {
-            table: Table::new(table)?,
-        })
+        Some(Self { table: Table::new(table)? })
     }
     pub(crate) fn at(&self, port: u16) -> &Port {
         self.table.at(port as u32)
@@ -167,9 +157,7 @@ impl<'m> Ports<'m> {
 
     /// A port that nobody uses, searched from `start` (below `EPHEMERAL_COUNT`).
     pub(crate) fn unused(&self, start: u32) -> Option<u16> {
-        (0..EPHEMERAL_COUNT)
-            .map(|step| Self::ephemeral(start, step))
-            .find(|&port| self.at(port).users == 0)
+        (0..EPHEMERAL_COUNT).map(|step| Self::ephemeral(start, step)).find(|&port| self.at(port).users == 0)
     }
 }
 
@@ -177,26 +165,10 @@ impl<'m> Ports<'m> {
 mod tests {
     use super::*;
 
-    const PLAIN: Use = Use {
-        reuse_address: false,
-        reuse_port: false,
-        ephemeral: false,
-    };
-    const ADDRESS: Use = Use {
-        reuse_address: true,
-        reuse_port: false,
-        ephemeral: false,
-    };
-    const PORT: Use = Use {
-        reuse_address: false,
-        reuse_port: true,
-        ephemeral: false,
-    };
-    const AUTO: Use = Use {
-        reuse_address: false,
-        reuse_port: false,
-        ephemeral: true,
-    };
+    const PLAIN: Use = Use { reuse_address: false, reuse_port: false, ephemeral: false };
+    const ADDRESS: Use = Use { reuse_address: true, reuse_port: false, ephemeral: false };
+    const PORT: Use = Use { reuse_address: false, reuse_port: true, ephemeral: false };
+    const AUTO: Use = Use { reuse_address: false, reuse_port: false, ephemeral: true };
 
     #[test]
     fn bind_rules_are_linuxs() {
@@ -208,33 +180,18 @@ mod tests {
         ports.add(80, ADDRESS, 1);
         assert_eq!(ports.may_bind(80, PLAIN, 1), Err(Errno::EADDRINUSE));
         assert_eq!(ports.may_bind(80, PORT, 1), Err(Errno::EADDRINUSE));
-        assert_eq!(
-            ports.may_bind(80, ADDRESS, 2),
-            Ok(()),
-            "reuse with nobody listening"
-        );
+        assert_eq!(ports.may_bind(80, ADDRESS, 2), Ok(()), "reuse with nobody listening");
         ports.at_mut(80).listener_count = 1;
-        assert_eq!(
-            ports.may_bind(80, ADDRESS, 1),
-            Err(Errno::EADDRINUSE),
-            "a listener is there"
-        );
+        assert_eq!(ports.may_bind(80, ADDRESS, 1), Err(Errno::EADDRINUSE), "a listener is there");
         ports.at_mut(80).listener_count = 0;
         ports.remove(80, ADDRESS);
         ports.add(80, PORT, 7);
         assert_eq!(ports.may_bind(80, PORT, 7), Ok(()));
-        assert_eq!(
-            ports.may_bind(80, PORT, 8),
-            Err(Errno::EADDRINUSE),
-            "another user's group"
-        );
+        assert_eq!(ports.may_bind(80, PORT, 8), Err(Errno::EADDRINUSE), "another user's group");
         assert!(!ports.may_connect_from(80));
         ports.remove(80, PORT);
         ports.add(80, AUTO, 0);
-        assert!(
-            ports.may_connect_from(80),
-            "one ephemeral port serves many peers"
-        );
+        assert!(ports.may_connect_from(80), "one ephemeral port serves many peers");
         assert_eq!(ports.may_bind(80, ADDRESS, 0), Err(Errno::EADDRINUSE));
     }
 

@@ -31,13 +31,7 @@ pub struct Frame {
 
 impl Default for Frame {
     fn default() -> Self {
-        Self {
-            bytes: [0; FRAME_BYTES],
-            len: 0,
-            op: 0,
-            flow: NONE,
-            next: NONE,
-        }
+        Self { bytes: [0; FRAME_BYTES], len: 0, op: 0, flow: NONE, next: NONE }
     }
 }
 
@@ -56,13 +50,7 @@ pub struct CoreQueue {
 
 impl Default for CoreQueue {
     fn default() -> Self {
-        Self {
-            flow_head: NONE,
-            flow_tail: NONE,
-            frame_head: NONE,
-            frame_tail: NONE,
-            blocked: false,
-        }
+        Self { flow_head: NONE, flow_tail: NONE, frame_head: NONE, frame_tail: NONE, blocked: false }
     }
 }
 
@@ -142,21 +130,9 @@ impl Stack<'_> {
             };
             let connection = self.connections.at_mut(flow);
             connection.pending &= !bit;
-            let value = if bit == pending::RETRANSMIT {
-                connection.retransmit_window as u64
-            } else {
-                0
-            };
+            let value = if bit == pending::RETRANSMIT { connection.retransmit_window as u64 } else { 0 };
             self.last = Last::Command { core, flow, bit };
-            return Some(Action::ToFast {
-                core,
-                entry: KernelEntry {
-                    op,
-                    reason: 0,
-                    flow,
-                    value,
-                },
-            });
+            return Some(Action::ToFast { core, entry: KernelEntry { op, reason: 0, flow, value } });
         }
     }
 
@@ -225,12 +201,7 @@ impl Stack<'_> {
             return None;
         }
         let frame = self.frames.at(id);
-        let entry = KernelEntry {
-            op: frame.op,
-            reason: 0,
-            flow: frame.flow,
-            value: frame.len as u64,
-        };
+        let entry = KernelEntry { op: frame.op, reason: 0, flow: frame.flow, value: frame.len as u64 };
         let length = frame.len as usize;
         if let (Some(target), Some(bytes)) = (target.get_mut(..length), frame.bytes.get(..length)) {
             target.copy_from_slice(bytes);
@@ -320,11 +291,7 @@ impl Stack<'_> {
                     queue.frame_tail = frame;
                 }
             }
-            Last::Socket {
-                context,
-                socket,
-                bit,
-            } => {
+            Last::Socket { context, socket, bit } => {
                 self.sockets.at_mut(socket).pending |= bit;
                 self.queue_socket_event(socket);
                 self.stall_context(context);

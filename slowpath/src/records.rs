@@ -23,12 +23,7 @@ pub struct RecordSegment {
 
 impl Default for RecordSegment {
     fn default() -> Self {
-        Self {
-            taken: [0; SEGMENT_WORDS],
-            used: 0,
-            number: 0,
-            next: NONE,
-        }
+        Self { taken: [0; SEGMENT_WORDS], used: 0, number: 0, next: NONE }
     }
 }
 
@@ -53,11 +48,8 @@ impl Stack<'_> {
             self.segment_free = self.records.at(id).next;
             let owner = self.applications.at_mut(application);
             let number = owner.segments;
-            *self.records.at_mut(id) = RecordSegment {
-                number,
-                next: owner.segment_head,
-                ..RecordSegment::default()
-            };
+            *self.records.at_mut(id) =
+                RecordSegment { number, next: owner.segment_head, ..RecordSegment::default() };
             owner.segment_head = id;
             owner.segments = number.saturating_add(1);
         }

@@ -31,9 +31,7 @@ pub(crate) struct Routes<'m> {
 
 impl<'m> Routes<'m> {
     pub(crate) fn new(table: &'m mut [RouteEntry]) -> Option<Self> {
-        Some(Self {
-            table: Table::new(table)?,
-        })
+        Some(Self { table: Table::new(table)? })
     }
 
     /// Forgets all routes.
@@ -45,12 +43,7 @@ impl<'m> Routes<'m> {
     ///
     /// # Errors
     /// EINVAL: prefix above 32. ENOBUFS: the table is full.
-    pub(crate) fn add(
-        &mut self,
-        destination: u32,
-        prefix: u32,
-        next_hop: u32,
-    ) -> Result<(), Errno> {
+    pub(crate) fn add(&mut self, destination: u32, prefix: u32, next_hop: u32) -> Result<(), Errno> {
         if prefix > 32 {
             return Err(Errno::EINVAL);
         }
@@ -69,12 +62,7 @@ impl<'m> Routes<'m> {
         let Some(id) = place else {
             return Err(Errno::ENOBUFS);
         };
-        *self.table.at_mut(id) = RouteEntry {
-            used: true,
-            destination,
-            prefix,
-            next_hop,
-        };
+        *self.table.at_mut(id) = RouteEntry { used: true, destination, prefix, next_hop };
         Ok(())
     }
 
@@ -98,12 +86,7 @@ mod tests {
 
     #[test]
     fn longest_prefix_wins_in_any_order() {
-        let routes = [
-            (0x0a00_0000, 8, 1),
-            (0, 0, 2),
-            (0x0a01_0000, 16, 3),
-            (0x0a01_0203, 32, 4),
-        ];
+        let routes = [(0x0a00_0000, 8, 1), (0, 0, 2), (0x0a01_0000, 16, 3), (0x0a01_0203, 32, 4)];
         for rotation in 0..routes.len() {
             let mut table = std::vec![RouteEntry::default(); 9];
             let mut all = Routes::new(&mut table).unwrap();

@@ -141,13 +141,7 @@ impl<'m> Stack<'m> {
         let mut records = Table::new(private.records).ok_or(none)?;
         let neighbors = Table::new(private.neighbors).ok_or(none)?;
         let key = SipKey(key0, key1);
-        let lookup = Lookup::new(
-            private.buckets,
-            private.nodes,
-            config.flows,
-            half_open.len(),
-            key,
-        );
+        let lookup = Lookup::new(private.buckets, private.nodes, config.flows, half_open.len(), key);
         // Nothing is built twice: this value is larger than a frame of the kernel's stack should be.
         Ok(Self {
             connection_free: thread(&mut connections, |entry, next| entry.next = next),
@@ -275,11 +269,7 @@ impl<'m> Stack<'m> {
         if self.has_dead_sockets() {
             return Some(self.clock_us);
         }
-        let timers = if self.attached {
-            self.wheel.deadline_us()
-        } else {
-            None
-        };
+        let timers = if self.attached { self.wheel.deadline_us() } else { None };
         let timers = timers.map(|at| at.saturating_add(self.frozen_us));
         match (timers, self.retry_us) {
             (Some(timers), Some(retry)) => Some(timers.min(retry)),

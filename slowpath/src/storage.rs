@@ -134,16 +134,8 @@ impl Sizes {
     /// Sizes for a configuration.
     pub const fn of(config: &Config) -> Self {
         let flows = config.flows;
-        let half_open = if flows > HALF_OPEN_MAX {
-            HALF_OPEN_MAX
-        } else {
-            flows
-        };
-        let time_wait = if flows > TIME_WAIT_MAX {
-            TIME_WAIT_MAX
-        } else {
-            flows
-        };
+        let half_open = if flows > HALF_OPEN_MAX { HALF_OPEN_MAX } else { flows };
+        let time_wait = if flows > TIME_WAIT_MAX { TIME_WAIT_MAX } else { flows };
         let nodes = flows.wrapping_add(half_open).wrapping_add(time_wait);
         // Every application has one segment of records at least; the rest is for those with more
         // than 4096 flows, with room for uneven sharing.

@@ -93,20 +93,14 @@ fn every_order_ends_clean() {
             .copied()
             .filter(|s| {
                 !(*s == Shutdown
-                    && order.iter().position(|x| x == &Release)
-                        < order.iter().position(|x| x == &Shutdown))
+                    && order.iter().position(|x| x == &Release) < order.iter().position(|x| x == &Shutdown))
             })
             .collect();
         steps.push(Acknowledge);
         let (mut world, flow, _) = run(&steps);
         let first = steps.iter().find(|s| **s != Acknowledge).unwrap();
         let status = world.status();
-        assert_eq!(
-            status.flows_used,
-            0,
-            "{steps:?} state {}",
-            world.state(flow)
-        );
+        assert_eq!(status.flows_used, 0, "{steps:?} state {}", world.state(flow));
         assert_eq!(status.time_wait, u32::from(*first != PeerFin), "{steps:?}");
         assert_eq!(world.stack.counter(Counter::ResetsSent), 0);
         world.advance(61_000_000);
@@ -124,19 +118,12 @@ fn half_close_waits_for_what_was_written() {
     world.preempted = true; // the core has not looked at its rings
     world.shutdown(info.socket, 1, info.tx_start + 100).unwrap();
     world.advance(PAUSE);
-    assert!(
-        !world.ops().contains(&to_fast::FINISH),
-        "100 bytes are still in the ring"
-    );
+    assert!(!world.ops().contains(&to_fast::FINISH), "100 bytes are still in the ring");
     hot.snd_end.store(info.tx_start + 100, Relaxed);
     world.advance(PAUSE);
     assert!(world.ops().contains(&to_fast::FINISH));
     assert_eq!(world.state(info.flow), tcp_state::FIN_WAIT1);
-    assert_eq!(
-        world.info(info.socket).unwrap().tcp_state,
-        tcp_state::FIN_WAIT1,
-        "reading goes on"
-    );
+    assert_eq!(world.info(info.socket).unwrap().tcp_state, tcp_state::FIN_WAIT1, "reading goes on");
 }
 
 #[test]
@@ -146,10 +133,7 @@ fn a_bogus_end_does_not_hold_up_the_fin() {
     let info = world.accepted(listener, 8080, 4000);
     world.shutdown(info.socket, 1, u64::MAX).unwrap();
     world.advance(PAUSE);
-    assert!(
-        world.ops().contains(&to_fast::FINISH),
-        "the core has looked at every ring"
-    );
+    assert!(world.ops().contains(&to_fast::FINISH), "the core has looked at every ring");
 }
 
 #[test]
@@ -169,10 +153,7 @@ fn close_waits_until_the_core_has_seen_the_rings() {
     world.advance(PAUSE);
     assert!(world.ops().contains(&to_fast::FINISH));
     assert_eq!(world.stack.counter(Counter::ResetsSent), 0);
-    assert_eq!(
-        world.cold[info.flow as usize].owner.load(Relaxed),
-        APP << 16 | 0xffff
-    );
+    assert_eq!(world.cold[info.flow as usize].owner.load(Relaxed), APP << 16 | 0xffff);
 }
 
 #[test]
@@ -184,10 +165,7 @@ fn unread_data_resets() {
     world.release(info.socket);
     world.advance(PAUSE);
     let rst = world.sent().pop().unwrap();
-    assert_eq!(
-        (rst.flags, rst.seq, rst.ack),
-        (RST | ACK, info.tx_start as u32, info.rx_start as u32 + 10)
-    );
+    assert_eq!((rst.flags, rst.seq, rst.ack), (RST | ACK, info.tx_start as u32, info.rx_start as u32 + 10));
     assert!(world.ops().contains(&to_fast::REMOVE));
     assert_eq!(world.status().time_wait, 0);
     world.assert_clean();
@@ -202,10 +180,7 @@ fn linger_zero_resets_at_once() {
     world.write(info.flow, 500);
     world.release(info.socket);
     let rst = world.sent().pop().unwrap();
-    assert_eq!(
-        (rst.flags, rst.seq),
-        (RST | ACK, info.tx_start as u32 + 500)
-    );
+    assert_eq!((rst.flags, rst.seq), (RST | ACK, info.tx_start as u32 + 500));
     world.assert_clean();
 }
 
@@ -216,10 +191,7 @@ fn data_after_close_resets() {
     let info = world.accepted(listener, 8080, 4000);
     world.report(0, to_slow::DATA_AFTER_CLOSE, info.flow);
     world.pump();
-    assert!(
-        world.sent().is_empty(),
-        "a socket that is still held is not reset"
-    );
+    assert!(world.sent().is_empty(), "a socket that is still held is not reset");
     world.release(info.socket);
     world.advance(PAUSE);
     world.report(0, to_slow::DATA_AFTER_CLOSE, info.flow);
@@ -248,16 +220,9 @@ fn resets_are_validated() {
     assert_eq!(world.events.pop().unwrap().1.error, 104);
     assert_eq!(world.get_option(info.socket, option::ERROR), Ok(104));
     assert_eq!(world.ops(), [to_fast::UPDATE]);
-    assert_eq!(
-        world.cold[info.flow as usize].rate_kbps.load(Relaxed),
-        0,
-        "zero stops"
-    );
+    assert_eq!(world.cold[info.flow as usize].rate_kbps.load(Relaxed), 0, "zero stops");
     assert_eq!(world.shutdown(info.socket, 1, 0), Err(107));
-    assert!(
-        world.info(info.socket).is_ok(),
-        "what was received stays readable"
-    );
+    assert!(world.info(info.socket).is_ok(), "what was received stays readable");
     world.release(info.socket);
     assert!(world.sent().is_empty());
     world.assert_clean();
@@ -300,11 +265,7 @@ fn closing_a_listener_resets_what_waits() {
     world.release(listener);
     assert_eq!(world.sent().iter().filter(|s| s.has(RST)).count(), 2);
     world.peer(Tcp::ack(4002, 8080, 5001, numbers[2]));
-    assert_eq!(
-        world.sent().pop().unwrap().flags,
-        RST,
-        "half-open, and nobody listens"
-    );
+    assert_eq!(world.sent().pop().unwrap().flags, RST, "half-open, and nobody listens");
     world.assert_clean();
     assert_eq!(world.status().listeners, 0);
     world.listener(8080, 5);
@@ -343,10 +304,7 @@ fn an_orphan_goes_on_sending_and_is_bounded() {
 
 #[test]
 fn orphans_are_bounded_in_number() {
-    let mut world = World::with(slowpath::Config {
-        flows: 512,
-        ..config()
-    });
+    let mut world = World::with(slowpath::Config { flows: 512, ..config() });
     let listener = world.listener(8080, 500);
     let mut flows = vec![];
     for from in 0..200u16 {
@@ -357,10 +315,7 @@ fn orphans_are_bounded_in_number() {
         world.write(info.flow, 10);
         world.release(info.socket);
     }
-    assert_eq!(
-        world.sent().iter().filter(|s| s.has(RST)).count(),
-        200 - 128
-    );
+    assert_eq!(world.sent().iter().filter(|s| s.has(RST)).count(), 200 - 128);
 }
 
 #[test]
@@ -376,10 +331,7 @@ fn time_wait_answers_reuses_and_expires() {
     // RST is ignored (RFC 1337), an old SYN is not taken for a new one.
     world.peer(Tcp::new(4000, 8080, 5002, 0, RST));
     world.advance(600_000);
-    world.peer(Tcp {
-        options: vec![],
-        ..Tcp::syn(4000, 8080, 4000)
-    });
+    world.peer(Tcp { options: vec![], ..Tcp::syn(4000, 8080, 4000) });
     assert_eq!(world.sent().pop().unwrap().flags, ACK);
     assert_eq!(world.status().time_wait, 1);
     // A newer one is, with a number of ours behind the old ones.
@@ -414,11 +366,7 @@ fn a_full_time_wait_table_loses_its_oldest() {
     assert_eq!(world.stack.counter(Counter::TimeWaitsEarly), 36);
     world.frames.clear();
     world.peer(Tcp::new(4000, 8080, 5001, 1, FIN | ACK));
-    assert_eq!(
-        world.sent().pop().unwrap().flags,
-        RST,
-        "the oldest is forgotten"
-    );
+    assert_eq!(world.sent().pop().unwrap().flags, RST, "the oldest is forgotten");
     world.peer(Tcp::new(4099, 8080, 5001, 1, FIN | ACK));
     assert_eq!(world.sent().pop().unwrap().flags, ACK);
 }
@@ -494,8 +442,7 @@ fn the_librarys_own_fin_is_noticed() {
     let listener = world.listener(8080, 5);
     let info = world.accepted(listener, 8080, 4000);
     let hot = &world.hot[info.flow as usize];
-    hot.flags
-        .fetch_or(hot_flags::FIN_QUEUED | hot_flags::FIN_SENT, Relaxed);
+    hot.flags.fetch_or(hot_flags::FIN_QUEUED | hot_flags::FIN_SENT, Relaxed);
     hot.snd_max.fetch_add(1, Relaxed);
     world.report(0, to_slow::ACTIVE, info.flow);
     world.advance(PAUSE);

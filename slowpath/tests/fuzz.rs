@@ -41,14 +41,8 @@ fn still_works(world: &mut World, seed: u64) {
     let listener = world.socket();
     let port = world.bind(listener, 0, 0).unwrap();
     world.listen(listener, 5).unwrap();
-    world.peer(Tcp {
-        from: PEER,
-        ..Tcp::syn(60_001, port, 5000)
-    });
-    let syn_ack = world
-        .sent()
-        .into_iter()
-        .find(|s| s.flags & (SYN | ACK) == SYN | ACK);
+    world.peer(Tcp { from: PEER, ..Tcp::syn(60_001, port, 5000) });
+    let syn_ack = world.sent().into_iter().find(|s| s.flags & (SYN | ACK) == SYN | ACK);
     let syn_ack = syn_ack.unwrap_or_else(|| panic!("seed {seed}: no SYN-ACK"));
     world.peer(Tcp::ack(60_001, port, 5001, syn_ack.seq.wrapping_add(1)));
     assert!(world.accept(listener).is_ok(), "seed {seed}");
@@ -71,22 +65,14 @@ fn options_of_every_length_with_any_bytes() {
                     }
                 }
                 world.frames.clear();
-                world.peer(Tcp {
-                    options: options.clone(),
-                    ..Tcp::new(from, 8080, 5000, 0, SYN)
-                });
+                world.peer(Tcp { options: options.clone(), ..Tcp::new(from, 8080, 5000, 0, SYN) });
                 let syn_ack = world.sent().pop().expect("any options are survived");
-                world.peer(Tcp {
-                    options,
-                    ..Tcp::ack(from, 8080, 5001, syn_ack.seq.wrapping_add(1))
-                });
+                world.peer(Tcp { options, ..Tcp::ack(from, 8080, 5001, syn_ack.seq.wrapping_add(1)) });
                 let info = world.accept(listener).expect("accepted");
                 assert!((36..=1460).contains(&info.mss_bytes));
                 let scale = world.hot[info.flow as usize].mss_scale.load(Relaxed);
                 assert!(scale >> 16 & 0xff <= 14);
-                world
-                    .set_option(info.socket, abi::message::option::LINGER, 1, 0)
-                    .unwrap();
+                world.set_option(info.socket, abi::message::option::LINGER, 1, 0).unwrap();
                 world.release(info.socket);
             }
         }
@@ -180,17 +166,11 @@ fn requests_with_random_bodies() {
                 _ => Some(sockets[random.below(sockets.len() as u64) as usize]),
             };
             let caller = Caller {
-                application: if random.below(10) == 0 {
-                    random.next() as u32
-                } else {
-                    APP
-                },
+                application: if random.below(10) == 0 { random.next() as u32 } else { APP },
                 net_bind_service: random.below(2) == 0,
                 net_admin: random.below(2) == 0,
             };
-            let outcome = world
-                .stack
-                .handle_request(world.now, &caller, id, &mut message);
+            let outcome = world.stack.handle_request(world.now, &caller, id, &mut message);
             match outcome {
                 Outcome::NewSocket { socket } => sockets.push(socket),
                 Outcome::Done => assert!(message.error < 134, "{}", message.error),
@@ -206,18 +186,9 @@ fn requests_with_random_bodies() {
             }
             for segment in world.sent() {
                 if segment.has(SYN) && random.below(2) == 0 {
-                    let flags = if random.below(4) == 0 {
-                        RST | ACK
-                    } else {
-                        SYN | ACK
-                    };
-                    let mut answer = Tcp::new(
-                        segment.destination,
-                        segment.source,
-                        1,
-                        segment.seq.wrapping_add(1),
-                        flags,
-                    );
+                    let flags = if random.below(4) == 0 { RST | ACK } else { SYN | ACK };
+                    let mut answer =
+                        Tcp::new(segment.destination, segment.source, 1, segment.seq.wrapping_add(1), flags);
                     answer.from = segment.to;
                     world.peer(answer);
                 }
@@ -266,18 +237,10 @@ fn a_fast_path_that_lies() {
             let entry = KernelEntry {
                 op: random.below(12) as u8,
                 reason: random.next() as u8,
-                flow: if random.below(8) == 0 {
-                    random.next() as u32
-                } else {
-                    random.below(64) as u32
-                },
+                flow: if random.below(8) == 0 { random.next() as u32 } else { random.below(64) as u32 },
                 value: random.next() >> random.below(64),
             };
-            let core = if random.below(10) == 0 {
-                random.next() as u32
-            } else {
-                0
-            };
+            let core = if random.below(10) == 0 { random.next() as u32 } else { 0 };
             world.stack.handle_report(world.now, core, entry);
             if random.below(10) == 0 {
                 world.advance(random.below(100_000));

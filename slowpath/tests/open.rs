@@ -19,17 +19,11 @@ fn passive_open_negotiates_and_queues_before_accept() {
     let listener = world.listener(8080, 5);
     world.peer(Tcp::syn(4000, 8080, 5000));
     let sent = world.sent();
-    let [syn_ack] = &sent[..] else {
-        panic!("{sent:?}")
-    };
+    let [syn_ack] = &sent[..] else { panic!("{sent:?}") };
     assert!(syn_ack.has(SYN | ACK) && !syn_ack.has(ECE));
     assert_eq!((syn_ack.ack, syn_ack.destination), (5001, 4000));
     assert_eq!(syn_ack.option(2), Some(vec![5, 0xb4]));
-    assert_eq!(
-        syn_ack.option(3),
-        Some(vec![2]),
-        "258,048 bytes need a shift of 2"
-    );
+    assert_eq!(syn_ack.option(3), Some(vec![2]), "258,048 bytes need a shift of 2");
     assert_eq!(syn_ack.option(8).unwrap()[4..], [0, 0, 0, 77]);
     assert!(syn_ack.option(4).is_some());
     assert_eq!(world.accept(listener), Err(11));
@@ -39,15 +33,9 @@ fn passive_open_negotiates_and_queues_before_accept() {
     assert_eq!(world.ops(), [to_fast::INSTALL]);
     assert_eq!(world.kinds(), [kernel_event::ACCEPTABLE]);
     let info = world.accept(listener).unwrap();
-    assert_eq!(
-        (info.mss_bytes, info.tcp_state, info.context),
-        (1448, tcp_state::ESTABLISHED, CONTEXT)
-    );
+    assert_eq!((info.mss_bytes, info.tcp_state, info.context), (1448, tcp_state::ESTABLISHED, CONTEXT));
     assert_eq!(info.rx_start, 1 << 32 | 5001);
-    assert_eq!(
-        info.tx_start,
-        1 << 32 | u64::from(syn_ack.seq.wrapping_add(1))
-    );
+    assert_eq!(info.tx_start, 1 << 32 | u64::from(syn_ack.seq.wrapping_add(1)));
     assert_eq!(info.srtt_us, 3000);
     let hot = &world.hot[info.flow as usize];
     assert_eq!(hot.snd_wnd.load(Relaxed), 1000 << 7);
@@ -55,10 +43,7 @@ fn passive_open_negotiates_and_queues_before_accept() {
     let flags = hot_flags::INSTALLED | hot_flags::TIMESTAMPS | hot_flags::SACK;
     assert_eq!(hot.flags.load(Relaxed), flags);
     assert_eq!(hot.owner.load(Relaxed) >> 16, APP);
-    assert_eq!(
-        world.cold[info.flow as usize].owner.load(Relaxed),
-        APP << 16 | CONTEXT
-    );
+    assert_eq!(world.cold[info.flow as usize].owner.load(Relaxed), APP << 16 | CONTEXT);
     assert_eq!(world.ops(), [to_fast::UPDATE]);
 }
 
@@ -88,19 +73,12 @@ fn peers_without_options_are_served() {
         (vec![2, 4, 2, 0], 512, 0),
         (vec![2, 4, 0, 1], 48, 0),
         (vec![1, 3, 3, 255], 536, 0),
-        (
-            vec![8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0],
-            524,
-            hot_flags::TIMESTAMPS,
-        ),
+        (vec![8, 10, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0], 524, hot_flags::TIMESTAMPS),
     ] {
         let mut world = World::new();
         let listener = world.listener(8080, 5);
         let scaled = options.starts_with(&[1, 3]);
-        world.peer(Tcp {
-            options,
-            ..Tcp::new(4000, 8080, 5000, 0, SYN)
-        });
+        world.peer(Tcp { options, ..Tcp::new(4000, 8080, 5000, 0, SYN) });
         let syn_ack = world.sent().pop().unwrap();
         assert_eq!(syn_ack.option(8).is_some(), flags == hot_flags::TIMESTAMPS);
         assert_eq!(syn_ack.option(3).is_some(), scaled);
@@ -124,10 +102,7 @@ fn active_open_asks_for_the_neighbour_first() {
     assert_eq!(world.connect(socket, PEER, 80), 114);
     assert!(world.info(socket).is_err());
     let request = world.frames.pop().unwrap();
-    assert_eq!(
-        (&request[12..14], &request[38..42]),
-        (&[8, 6][..], &PEER.to_be_bytes()[..])
-    );
+    assert_eq!((&request[12..14], &request[38..42]), (&[8, 6][..], &PEER.to_be_bytes()[..]));
     world.receive(arp(2, PEER_MAC, PEER, LOCAL_MAC, LOCAL));
     world.pump();
     let syn = world.sent().pop().unwrap();
@@ -143,23 +118,13 @@ fn active_open_asks_for_the_neighbour_first() {
         world.events,
         [(
             CONTEXT,
-            abi::event::KernelEvent {
-                kind: kernel_event::CONNECTED,
-                error: 0,
-                socket,
-                flow: 0,
-                opaque: 99,
-            }
+            abi::event::KernelEvent { kind: kernel_event::CONNECTED, error: 0, socket, flow: 0, opaque: 99 }
         )]
     );
     let info = world.info(socket).unwrap();
     assert_eq!((info.rx_start as u32, info.srtt_us), (9001, 2000));
     assert!(world.hot[0].flags.load(Relaxed) & hot_flags::ECN != 0);
-    assert_eq!(
-        world.hot[0].snd_wnd.load(Relaxed),
-        1000,
-        "a SYN's window is not scaled"
-    );
+    assert_eq!(world.hot[0].snd_wnd.load(Relaxed), 1000, "a SYN's window is not scaled");
     assert_eq!(world.connect(socket, PEER, 80), 106);
 }
 
@@ -177,22 +142,12 @@ fn refused_and_wrong_answers() {
     world.peer(Tcp::syn_ack(80, syn.source, 1, syn.seq.wrapping_add(7)));
     let rst = world.sent().pop().unwrap();
     assert_eq!((rst.flags, rst.seq), (RST, syn.seq.wrapping_add(7)));
-    world.peer(Tcp::new(
-        80,
-        syn.source,
-        0,
-        syn.seq.wrapping_add(1),
-        RST | ACK,
-    ));
+    world.peer(Tcp::new(80, syn.source, 0, syn.seq.wrapping_add(1), RST | ACK));
     assert_eq!(world.kinds(), [kernel_event::FAILED]);
     assert_eq!(world.get_option(socket, option::ERROR), Ok(111));
     assert_eq!(world.get_option(socket, option::ERROR), Ok(0));
     world.assert_clean();
-    assert_eq!(
-        world.connect(socket, PEER, 80),
-        115,
-        "the socket may try again"
-    );
+    assert_eq!(world.connect(socket, PEER, 80), 115, "the socket may try again");
 }
 
 #[test]
@@ -225,10 +180,7 @@ fn a_silent_neighbour_is_no_route_to_host() {
     let socket = world.socket();
     world.connect(socket, PEER, 80);
     let listener = world.listener(8080, 5);
-    world.peer(Tcp {
-        from: PEER + 1,
-        ..Tcp::syn(4000, 8080, 1)
-    });
+    world.peer(Tcp { from: PEER + 1, ..Tcp::syn(4000, 8080, 1) });
     world.advance(20_000_000);
     assert_eq!(world.get_option(socket, option::ERROR), Ok(113));
     assert!(world.sent().is_empty());
@@ -243,10 +195,7 @@ fn a_silent_neighbour_is_no_route_to_host() {
 #[test]
 fn routes_lead_through_the_gateway() {
     let mut world = World::new();
-    assert!(
-        world.stack.add_route(0, 0, 0x0b00_0001).is_err(),
-        "the gateway is not on the link"
-    );
+    assert!(world.stack.add_route(0, 0, 0x0b00_0001).is_err(), "the gateway is not on the link");
     world.stack.add_route(0, 0, PEER).unwrap();
     let socket = world.socket();
     assert_eq!(world.connect(socket, 0x0808_0808, 80), 115);
@@ -293,10 +242,7 @@ fn simultaneous_open() {
     let syn = world.sent().pop().unwrap();
     world.peer(Tcp::syn(80, 5555, 700));
     let syn_ack = world.sent().pop().unwrap();
-    assert_eq!(
-        (syn_ack.flags & (SYN | ACK), syn_ack.seq, syn_ack.ack),
-        (SYN | ACK, syn.seq, 701)
-    );
+    assert_eq!((syn_ack.flags & (SYN | ACK), syn_ack.seq, syn_ack.ack), (SYN | ACK, syn.seq, 701));
     world.peer(Tcp::syn_ack(80, 5555, 700, syn.seq.wrapping_add(1)));
     assert_eq!(world.ops(), [to_fast::INSTALL, to_fast::ACKNOWLEDGE]);
     assert_eq!(world.kinds(), [kernel_event::CONNECTED]);
@@ -328,11 +274,7 @@ fn half_open_connections_validate() {
     assert_eq!(world.sent().pop().unwrap().flags, ACK, "outside the window");
     world.peer(Tcp::new(4000, 8080, 5002, next, RST));
     world.peer(Tcp::syn(4000, 8080, 900_000));
-    assert_eq!(
-        world.sent().pop().unwrap().flags,
-        ACK,
-        "another SYN is challenged"
-    );
+    assert_eq!(world.sent().pop().unwrap().flags, ACK, "another SYN is challenged");
     assert_eq!(world.accept(listener), Err(11));
     world.peer(Tcp::new(4000, 8080, 5001, next, RST));
     world.assert_clean();
@@ -351,24 +293,14 @@ fn backlogs_are_bounded_and_counted() {
     assert_eq!(world.stack.counter(Counter::SynsDropped), 34);
     let answers = world.sent();
     for syn_ack in &answers {
-        world.peer(Tcp::ack(
-            syn_ack.destination,
-            8080,
-            5001,
-            syn_ack.seq.wrapping_add(1),
-        ));
+        world.peer(Tcp::ack(syn_ack.destination, 8080, 5001, syn_ack.seq.wrapping_add(1)));
     }
     // As Linux, one more than the backlog.
     assert_eq!(world.status().flows_used, 2);
     assert_eq!(world.stack.counter(Counter::AcceptOverflows), 14);
     world.accept(listener).unwrap();
     let syn_ack = &answers[9];
-    world.peer(Tcp::ack(
-        syn_ack.destination,
-        8080,
-        5001,
-        syn_ack.seq.wrapping_add(1),
-    ));
+    world.peer(Tcp::ack(syn_ack.destination, 8080, 5001, syn_ack.seq.wrapping_add(1)));
     assert_eq!(world.status().flows_used, 3, "a later ACK gets in");
     world.accept(listener).unwrap();
     world.accept(listener).unwrap();
@@ -381,10 +313,7 @@ fn segments_for_nobody_are_reset() {
     world.peer(Tcp::syn(4000, 9999, 5000));
     let rst = world.sent().pop().unwrap();
     assert_eq!((rst.flags, rst.seq, rst.ack), (RST | ACK, 0, 5001));
-    world.peer(Tcp {
-        payload: vec![0; 9],
-        ..Tcp::new(4000, 9999, 5000, 31, ACK | FIN)
-    });
+    world.peer(Tcp { payload: vec![0; 9], ..Tcp::new(4000, 9999, 5000, 31, ACK | FIN) });
     let rst = world.sent().pop().unwrap();
     assert_eq!((rst.flags, rst.seq), (RST, 31));
     world.peer(Tcp::new(4000, 9999, 1, 1, RST));
@@ -399,10 +328,7 @@ fn segments_for_nobody_are_reset() {
 fn ecn_is_accepted_only_when_asked_for() {
     let mut world = World::new();
     let listener = world.listener(8080, 5);
-    world.peer(Tcp {
-        flags: SYN | ECE | CWR,
-        ..Tcp::syn(4000, 8080, 5000)
-    });
+    world.peer(Tcp { flags: SYN | ECE | CWR, ..Tcp::syn(4000, 8080, 5000) });
     let syn_ack = world.sent().pop().unwrap();
     assert_eq!(syn_ack.flags, SYN | ACK | ECE);
     world.peer(Tcp::ack(4000, 8080, 5001, syn_ack.seq.wrapping_add(1)));
@@ -413,10 +339,7 @@ fn ecn_is_accepted_only_when_asked_for() {
 #[test]
 fn sequence_numbers_are_keyed_and_advance() {
     let mut first = World::new();
-    let mut second = World::with(slowpath::Config {
-        secret: [9, 9, 9, 9],
-        ..config()
-    });
+    let mut second = World::with(slowpath::Config { secret: [9, 9, 9, 9], ..config() });
     let mut numbers = vec![];
     for world in [&mut first, &mut second] {
         world.listener(8080, 5);

@@ -17,22 +17,11 @@ fn bind_errors_are_linuxs() {
     let socket = world.socket();
     assert_eq!(world.bind(socket, LOCAL + 1, 80), Err(99));
     assert_eq!(world.bind(socket, 0, 80), Err(13));
-    let privileged = Caller {
-        net_bind_service: true,
-        ..Caller::application(APP)
-    };
-    let body = Name {
-        endpoint: Endpoint::ipv4(LOCAL, 80),
-        reserved: 0,
-    };
+    let privileged = Caller { net_bind_service: true, ..Caller::application(APP) };
+    let body = Name { endpoint: Endpoint::ipv4(LOCAL, 80), reserved: 0 };
     let mut message = Message::with(Op::Bind, socket, &body);
-    world
-        .stack
-        .handle_request(world.now, &privileged, Some(socket), &mut message);
-    assert_eq!(
-        (message.error, message.get::<Name>().endpoint),
-        (0, Endpoint::ipv4(LOCAL, 80))
-    );
+    world.stack.handle_request(world.now, &privileged, Some(socket), &mut message);
+    assert_eq!((message.error, message.get::<Name>().endpoint), (0, Endpoint::ipv4(LOCAL, 80)));
     assert_eq!(world.bind(socket, 0, 8080), Err(22), "bound already");
     let mut other = body;
     other.endpoint.family = 10;
@@ -55,17 +44,11 @@ fn ports_are_reusable_by_linuxs_rules() {
     let first = world.listener(8080, 1);
     let second = world.socket();
     assert_eq!(world.bind(second, 0, 8080), Err(98));
-    world
-        .set_option(second, option::REUSE_ADDRESS, 1, 0)
-        .unwrap();
+    world.set_option(second, option::REUSE_ADDRESS, 1, 0).unwrap();
     assert_eq!(world.bind(second, 0, 8080), Err(98), "a listener is there");
     let info = world.accepted(first, 8080, 4000);
     world.release(first);
-    assert_eq!(
-        world.bind(second, 0, 8080),
-        Err(98),
-        "its connection came without SO_REUSEADDR"
-    );
+    assert_eq!(world.bind(second, 0, 8080), Err(98), "its connection came without SO_REUSEADDR");
     world.release(info.socket);
     world.advance(10_000);
     world.acknowledged(info.flow);
@@ -78,9 +61,7 @@ fn ports_are_reusable_by_linuxs_rules() {
     let info = world.accepted(second, 8080, 4001);
     world.release(second);
     let third = world.socket();
-    world
-        .set_option(third, option::REUSE_ADDRESS, 1, 0)
-        .unwrap();
+    world.set_option(third, option::REUSE_ADDRESS, 1, 0).unwrap();
     world.bind(third, 0, 8080).unwrap();
     world.listen(third, 5).unwrap();
     world.release(info.socket);
@@ -108,20 +89,11 @@ fn a_reuseport_group_shares_connections() {
     for from in 0..40u16 {
         world.peer(Tcp::syn(4000 + from, 8080, 5000));
         let syn_ack = world.sent().pop().unwrap();
-        world.peer(Tcp::ack(
-            4000 + from,
-            8080,
-            5001,
-            syn_ack.seq.wrapping_add(1),
-        ));
+        world.peer(Tcp::ack(4000 + from, 8080, 5001, syn_ack.seq.wrapping_add(1)));
     }
     let counts: Vec<usize> = group
         .iter()
-        .map(|s| {
-            std::iter::repeat_with(|| world.accept(*s))
-                .take_while(Result::is_ok)
-                .count()
-        })
+        .map(|s| std::iter::repeat_with(|| world.accept(*s)).take_while(Result::is_ok).count())
         .collect();
     assert_eq!(counts.iter().sum::<usize>(), 40);
     assert!(counts.iter().all(|count| *count >= 2), "{counts:?}");
@@ -133,11 +105,7 @@ fn a_reuseport_group_shares_connections() {
 
 #[test]
 fn one_ephemeral_port_serves_many_peers() {
-    let mut world = World::with(slowpath::Config {
-        flows: 512,
-        prefix: 8,
-        ..config()
-    });
+    let mut world = World::with(slowpath::Config { flows: 512, prefix: 8, ..config() });
     world.answers_arp = true;
     let mut tuples = HashSet::new();
     for peer in 0..400u32 {
@@ -158,10 +126,7 @@ fn one_ephemeral_port_serves_many_peers() {
     let socket = world.socket();
     world.connect(socket, PEER, 80);
     let syn = world.sent().pop().unwrap();
-    assert!(
-        syn.source == kept || syn.source >= 36_768,
-        "bound ports are left alone"
-    );
+    assert!(syn.source == kept || syn.source >= 36_768, "bound ports are left alone");
 }
 
 #[test]
@@ -177,11 +142,7 @@ fn listen_connect_accept_shutdown_errors() {
     assert_eq!(world.accept(socket), Err(11));
     assert_eq!(world.shutdown(socket, 7, 0), Err(22));
     world.shutdown(socket, 0, 0).unwrap();
-    assert_eq!(
-        world.accept(socket),
-        Err(22),
-        "shut down: it listens no more"
-    );
+    assert_eq!(world.accept(socket), Err(22), "shut down: it listens no more");
     let info = world.connected();
     assert_eq!(world.listen(info.socket, 1), Err(22));
     assert_eq!(world.bind(info.socket, 0, 7777), Err(22));
@@ -193,16 +154,10 @@ fn listen_connect_accept_shutdown_errors() {
     world.stack.add_context(APP, CONTEXT + 1).unwrap();
     world.call(Some(info.socket), &mut message);
     assert_eq!(
-        world
-            .events
-            .pop()
-            .map(|(context, event)| (context, event.kind)),
+        world.events.pop().map(|(context, event)| (context, event.kind)),
         Some((CONTEXT + 1, kernel_event::MOVED))
     );
-    assert_eq!(
-        world.cold[info.flow as usize].owner.load(Relaxed),
-        APP << 16 | (CONTEXT + 1)
-    );
+    assert_eq!(world.cold[info.flow as usize].owner.load(Relaxed), APP << 16 | (CONTEXT + 1));
     for (request, error) in [(Op::Bind, 9), (Op::FlowInfo, 9), (Op::Close, 9)] {
         for id in [None, Some(u32::MAX), Some(999_999), Some(4000)] {
             let mut message = Message::new(request, 0);
@@ -226,11 +181,7 @@ fn events_wait_for_a_context() {
     message.flags = 9;
     world.call(Some(listener), &mut message);
     assert_eq!(
-        world
-            .events
-            .iter()
-            .map(|(c, e)| (*c, e.kind))
-            .collect::<Vec<_>>(),
+        world.events.iter().map(|(c, e)| (*c, e.kind)).collect::<Vec<_>>(),
         [(9, kernel_event::ACCEPTABLE)]
     );
 }
@@ -251,21 +202,11 @@ fn options_are_kept_and_checked() {
         world.set_option(socket, name, value, 0).unwrap();
         assert_eq!(world.get_option(socket, name), Ok(value));
     }
-    world
-        .set_option(socket, option::RECEIVE_BUFFER, u32::MAX, 0)
-        .unwrap();
-    assert_eq!(
-        world.get_option(socket, option::RECEIVE_BUFFER),
-        Ok(abi::pool::BUFFER_BYTES_MAX)
-    );
-    world
-        .set_option(socket, option::RECEIVE_BUFFER, 0, 0)
-        .unwrap();
+    world.set_option(socket, option::RECEIVE_BUFFER, u32::MAX, 0).unwrap();
+    assert_eq!(world.get_option(socket, option::RECEIVE_BUFFER), Ok(abi::pool::BUFFER_BYTES_MAX));
+    world.set_option(socket, option::RECEIVE_BUFFER, 0, 0).unwrap();
     assert_eq!(world.get_option(socket, option::RECEIVE_BUFFER), Ok(4096));
-    assert_eq!(
-        world.set_option(socket, option::USER_TIMEOUT, u32::MAX, 0),
-        Err(22)
-    );
+    assert_eq!(world.set_option(socket, option::USER_TIMEOUT, u32::MAX, 0), Err(22));
     for unknown in [0, 13, u32::MAX] {
         assert_eq!(world.set_option(socket, unknown, 1, 0), Err(92));
         assert_eq!(world.get_option(socket, unknown), Err(92));
@@ -278,26 +219,17 @@ fn options_are_kept_and_checked() {
 
 #[test]
 fn records_run_out_cleanly_and_are_reused() {
-    let mut world = World::with(slowpath::Config {
-        flows: 8192,
-        ..config()
-    });
+    let mut world = World::with(slowpath::Config { flows: 8192, ..config() });
     let listener = world.listener(8080, 4096);
     // 4096 records, 8192 flows.
     let mut count = 0u32;
     'all: for peer in 0..3u32 {
         for from in 1..2000u16 {
-            world.peer(Tcp {
-                from: PEER + peer,
-                ..Tcp::syn(from, 8080, 5000)
-            });
+            world.peer(Tcp { from: PEER + peer, ..Tcp::syn(from, 8080, 5000) });
             let Some(syn_ack) = world.sent().pop() else {
                 break 'all;
             };
-            world.peer(Tcp {
-                from: PEER + peer,
-                ..Tcp::ack(from, 8080, 5001, syn_ack.seq.wrapping_add(1))
-            });
+            world.peer(Tcp { from: PEER + peer, ..Tcp::ack(from, 8080, 5001, syn_ack.seq.wrapping_add(1)) });
             if world.accept(listener).is_err() {
                 break 'all;
             }
@@ -307,18 +239,11 @@ fn records_run_out_cleanly_and_are_reused() {
     assert_eq!(count, 4096);
     let socket = world.socket();
     assert_eq!(world.connect(socket, PEER, 80), 105);
-    assert!(world
-        .events
-        .iter()
-        .any(|(_, event)| event.kind == kernel_event::POOL_LOW && event.error == 9));
+    assert!(world.events.iter().any(|(_, event)| event.kind == kernel_event::POOL_LOW && event.error == 9));
     world.stack.set_map_records(APP, 8192).unwrap();
     assert_eq!(world.connect(socket, PEER, 80), 115);
-    let flows: HashSet<u32> = world
-        .cold
-        .iter()
-        .filter(|c| c.state.load(Relaxed) != 0)
-        .map(|c| c.buffers.load(Relaxed))
-        .collect();
+    let flows: HashSet<u32> =
+        world.cold.iter().filter(|c| c.state.load(Relaxed) != 0).map(|c| c.buffers.load(Relaxed)).collect();
     assert_eq!(flows.len(), 4097, "every record once");
 }
 
@@ -332,49 +257,27 @@ fn tables_are_listed_for_tasctl() {
     let mut message = Message::new(Op::FlowEntry, 0);
     world.call(None, &mut message);
     let entry: FlowEntry = message.get();
-    assert_eq!(
-        (entry.id, entry.pid, entry.receive_queue, entry.send_queue),
-        (info.flow, 4242, 10, 30)
-    );
-    assert_eq!(
-        (
-            entry.rx_bytes,
-            entry.tx_bytes,
-            entry.options,
-            entry.mss_bytes
-        ),
-        (10, 0, 7, 1448)
-    );
+    assert_eq!((entry.id, entry.pid, entry.receive_queue, entry.send_queue), (info.flow, 4242, 10, 30));
+    assert_eq!((entry.rx_bytes, entry.tx_bytes, entry.options, entry.mss_bytes), (10, 0, 7, 1448));
     let mut message = Message::new(Op::FlowEntry, info.flow + 1);
     world.call(None, &mut message);
     assert_eq!(message.error, 2);
     let mut message = Message::new(Op::ListenEntry, 0);
     world.call(None, &mut message);
     let entry: FlowEntry = message.get();
-    assert_eq!(
-        (entry.id, entry.local.port, entry.send_queue),
-        (listener, 8080, 5)
-    );
+    assert_eq!((entry.id, entry.local.port, entry.send_queue), (listener, 8080, 5));
     let mut message = Message::new(Op::ApplicationEntry, 0);
     world.call(None, &mut message);
     let entry: ApplicationEntry = message.get();
-    assert_eq!(
-        (entry.id, entry.flows, entry.sockets, entry.contexts),
-        (APP, 1, 2, 1)
-    );
+    assert_eq!((entry.id, entry.flows, entry.sockets, entry.contexts), (APP, 1, 2, 1));
     let mut message = Message::new(Op::SlowCounters, 0);
     world.call(None, &mut message);
     let values = message.get::<SlowCounters>().values;
-    let place = counters::NAMES
-        .iter()
-        .position(|name| *name == "passive_opens")
-        .unwrap();
+    let place = counters::NAMES.iter().position(|name| *name == "passive_opens").unwrap();
     assert_eq!(values[place], 1);
     let mut message = Message::new(Op::ResetFlow, info.flow);
     let plain = Caller::application(APP);
-    world
-        .stack
-        .handle_request(world.now, &plain, None, &mut message);
+    world.stack.handle_request(world.now, &plain, None, &mut message);
     assert_eq!(message.error, 1);
     let mut message = Message::new(Op::Grow, 0);
     assert_eq!(world.call(None, &mut message), Outcome::NotForStack);

@@ -41,10 +41,7 @@ fn timeouts_double_and_end_the_connection() {
     let mut last = 0;
     for time in &times {
         let waited = time - last;
-        assert!(
-            (timeout..timeout * 13 / 10 + 20).contains(&waited),
-            "{waited} for {timeout}: {times:?}"
-        );
+        assert!((timeout..timeout * 13 / 10 + 20).contains(&waited), "{waited} for {timeout}: {times:?}");
         last = *time;
         timeout = (timeout * 2).min(120_000);
     }
@@ -86,9 +83,7 @@ fn progress_restarts_the_timer() {
 #[test]
 fn user_timeout_ends_earlier() {
     let (mut world, info) = established(config());
-    world
-        .set_option(info.socket, option::USER_TIMEOUT, 3000, 0)
-        .unwrap();
+    world.set_option(info.socket, option::USER_TIMEOUT, 3000, 0).unwrap();
     world.write(info.flow, 10);
     world.advance(2_500_000);
     assert!(world.kinds().is_empty());
@@ -118,14 +113,8 @@ fn a_closed_window_is_probed_for_ever_while_the_peer_answers() {
     assert!(probes.len() > 80, "{}", probes.len());
     assert!(world.events.is_empty());
     let gaps: Vec<u64> = probes.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    assert!(
-        gaps[0] >= 3 && gaps[1] >= gaps[0] && gaps[5] > 60,
-        "{gaps:?}"
-    );
-    assert!(
-        gaps.iter().all(|gap| *gap <= 1220),
-        "at most two minutes: {gaps:?}"
-    );
+    assert!(gaps[0] >= 3 && gaps[1] >= gaps[0] && gaps[5] > 60, "{gaps:?}");
+    assert!(gaps.iter().all(|gap| *gap <= 1220), "at most two minutes: {gaps:?}");
     // The window opens: nothing more to do here.
     hot.snd_wnd.store(100_000, Relaxed);
     hot.snd_nxt.fetch_add(5000, Relaxed);
@@ -196,10 +185,7 @@ fn idle_flows_cost_nothing() {
     assert!(deadline > world.now + 1_000_000, "{deadline} {}", world.now);
     world.write(info.flow, 100);
     world.advance(250_000);
-    assert!(
-        world.ops().contains(&to_fast::RETRANSMIT),
-        "it is watched again"
-    );
+    assert!(world.ops().contains(&to_fast::RETRANSMIT), "it is watched again");
 }
 
 #[test]
@@ -214,22 +200,14 @@ fn dctcp_grows_when_limited_by_its_rate_only() {
     let cold = &world.cold[info.flow as usize];
     let hot = &world.hot[info.flow as usize];
     let first = cold.rate_kbps.load(Relaxed);
-    assert_eq!(
-        first,
-        14_480 * 8 / 3,
-        "the initial window in the handshake's RTT"
-    );
+    assert_eq!(first, 14_480 * 8 / 3, "the initial window in the handshake's RTT");
     world.write(info.flow, 100);
     for _ in 0..100 {
         world.acknowledged(info.flow);
         world.write(info.flow, 100);
         world.advance(1000);
     }
-    assert_eq!(
-        cold.rate_kbps.load(Relaxed),
-        first,
-        "limited by the application"
-    );
+    assert_eq!(cold.rate_kbps.load(Relaxed), first, "limited by the application");
     // More to send than the rate lets out.
     hot.rtt_sample.store(1 << 24 | 500, Relaxed);
     hot.snd_wnd.store(1 << 20, Relaxed);
@@ -242,8 +220,7 @@ fn dctcp_grows_when_limited_by_its_rate_only() {
         hot.acked_bytes.fetch_add((rate / 8) as u32, Relaxed);
         hot.snd_nxt.store(hot.snd_una.load(Relaxed) + 3000, Relaxed);
         hot.snd_max.store(hot.snd_una.load(Relaxed) + 3000, Relaxed);
-        hot.snd_end
-            .store(hot.snd_una.load(Relaxed) + 200_000, Relaxed);
+        hot.snd_end.store(hot.snd_una.load(Relaxed) + 200_000, Relaxed);
     }
     let grown = cold.rate_kbps.load(Relaxed);
     assert!(grown > first * 4, "{first} {grown}");
@@ -255,26 +232,15 @@ fn dctcp_grows_when_limited_by_its_rate_only() {
 
 #[test]
 fn congestion_control_is_chosen_per_connection() {
-    let (mut world, info) = established(slowpath::Config {
-        congestion: congestion::NEWRENO,
-        ..config()
-    });
+    let (mut world, info) = established(slowpath::Config { congestion: congestion::NEWRENO, ..config() });
     let cold = &world.cold[info.flow as usize];
     assert_eq!(cold.rate_kbps.load(Relaxed), RATE_UNLIMITED);
     assert_eq!(cold.cwnd_bytes.load(Relaxed), 14_480);
-    world
-        .set_option(info.socket, option::CONGESTION, congestion::DCTCP_RATE, 0)
-        .unwrap();
+    world.set_option(info.socket, option::CONGESTION, congestion::DCTCP_RATE, 0).unwrap();
     assert!(cold.rate_kbps.load(Relaxed) < RATE_UNLIMITED);
     assert!(world.ops().contains(&to_fast::UPDATE));
-    assert_eq!(
-        world.set_option(info.socket, option::CONGESTION, 77, 0),
-        Err(2)
-    );
-    assert_eq!(
-        world.get_option(info.socket, option::CONGESTION),
-        Ok(congestion::DCTCP_RATE)
-    );
+    assert_eq!(world.set_option(info.socket, option::CONGESTION, 77, 0), Err(2));
+    assert_eq!(world.get_option(info.socket, option::CONGESTION), Ok(congestion::DCTCP_RATE));
 }
 
 #[test]
@@ -298,48 +264,27 @@ fn without_a_fast_path_time_stands_still_and_nothing_is_lost() {
     let refused = world.socket();
     assert_eq!(world.connect(refused, PEER, 80), 100);
     // An end that comes meanwhile is queued.
-    world
-        .set_option(closing.socket, option::LINGER, 1, 0)
-        .unwrap();
+    world.set_option(closing.socket, option::LINGER, 1, 0).unwrap();
     world.release(closing.socket);
     assert!(world.entries.is_empty());
     // Another process attaches; its clock and its loops begin anew.
     world.core.run_us.store(0, Relaxed);
     world.core.loops.store(0, Relaxed);
-    let other = slowpath::Config {
-        flows: 128,
-        ..config()
-    };
-    assert!(world
-        .stack
-        .fast_path_attached(world.now, &other, 43)
-        .is_err());
-    assert_eq!(
-        world.stack.fast_path_attached(world.now, &config(), 43),
-        Ok(true)
-    );
+    let other = slowpath::Config { flows: 128, ..config() };
+    assert!(world.stack.fast_path_attached(world.now, &other, 43).is_err());
+    assert_eq!(world.stack.fast_path_attached(world.now, &config(), 43), Ok(true));
     world.removes = true;
     world.pump();
     assert_eq!(world.events.pop().unwrap().1.error, 1);
     assert!(world.ops().contains(&to_fast::REMOVE));
     assert!(world.sent().iter().any(|segment| segment.has(RST)));
-    assert_eq!(
-        world.cold[info.flow as usize].state.load(Relaxed),
-        slot_state::INSTALLED
-    );
+    assert_eq!(world.cold[info.flow as usize].state.load(Relaxed), slot_state::INSTALLED);
     world.advance(100_000);
     assert_eq!(world.stack.counter(Counter::Timeouts), 0);
     world.advance(300_000);
-    assert_eq!(
-        world.stack.counter(Counter::Timeouts),
-        1,
-        "the flow is watched without a report"
-    );
+    assert_eq!(world.stack.counter(Counter::Timeouts), 1, "the flow is watched without a report");
     world.advance(1_000_000);
-    assert!(world
-        .sent()
-        .iter()
-        .any(|segment| segment.seq == syn.seq && segment.has(SYN)));
+    assert!(world.sent().iter().any(|segment| segment.seq == syn.seq && segment.has(SYN)));
     world.peer(Tcp::syn_ack(80, syn.source, 9000, syn.seq.wrapping_add(1)));
     assert!(world.info(connecting).is_ok());
 }
@@ -352,10 +297,7 @@ fn a_removal_that_was_cut_off_is_asked_for_again() {
     world.release(info.socket);
     assert_eq!(world.ops(), [to_fast::REMOVE]);
     world.stack.fast_path_detached(world.now);
-    world
-        .stack
-        .fast_path_attached(world.now, &config(), 43)
-        .unwrap();
+    world.stack.fast_path_attached(world.now, &config(), 43).unwrap();
     world.removes = true;
     world.pump();
     assert_eq!(world.ops(), [to_fast::REMOVE]);
@@ -380,22 +322,13 @@ fn full_rings_lose_nothing() {
     assert_eq!(ports.len(), 30);
     world.room = 0;
     for syn_ack in answers.iter().take(30) {
-        world.receive(
-            Tcp::ack(syn_ack.destination, 8080, 5001, syn_ack.seq.wrapping_add(1)).frame(),
-        );
+        world.receive(Tcp::ack(syn_ack.destination, 8080, 5001, syn_ack.seq.wrapping_add(1)).frame());
         world.pump();
     }
     assert!(world.entries.is_empty());
     world.room = 3;
     world.advance(100_000);
-    assert_eq!(
-        world
-            .ops()
-            .iter()
-            .filter(|op| **op == to_fast::INSTALL)
-            .count(),
-        30
-    );
+    assert_eq!(world.ops().iter().filter(|op| **op == to_fast::INSTALL).count(), 30);
     assert!(world.kinds().contains(&kernel_event::ACCEPTABLE));
     world.room = usize::MAX;
     let mut accepted = 0;
@@ -414,33 +347,18 @@ fn neighbours_age_and_are_confirmed() {
     assert!(world.frames.is_empty());
     world.advance(2_000_000);
     let request = world.frames.pop().unwrap();
-    assert_eq!(
-        request[..6],
-        PEER_MAC.to_be_bytes()[2..],
-        "asked directly first"
-    );
+    assert_eq!(request[..6], PEER_MAC.to_be_bytes()[2..], "asked directly first");
     assert_ne!(world.adjacencies[0].mac.load(Relaxed), 0, "still in use");
     world.receive(arp(2, PEER_MAC + 5, PEER, LOCAL_MAC, LOCAL));
     world.pump();
-    assert_eq!(
-        world.adjacencies[0].mac.load(Relaxed),
-        (PEER_MAC + 5) | 1 << 63
-    );
+    assert_eq!(world.adjacencies[0].mac.load(Relaxed), (PEER_MAC + 5) | 1 << 63);
     world.frames.clear();
     world.advance(90_000_000);
-    assert_eq!(
-        world.adjacencies[0].mac.load(Relaxed),
-        0,
-        "silent for good: unreachable"
-    );
+    assert_eq!(world.adjacencies[0].mac.load(Relaxed), 0, "silent for good: unreachable");
     assert!(world.frames.iter().any(|frame| frame[..6] == [0xff; 6]));
     world.answers_arp = true;
     world.advance(10_000_000);
-    assert_eq!(
-        world.adjacencies[0].mac.load(Relaxed),
-        PEER_MAC | 1 << 63,
-        "back again"
-    );
+    assert_eq!(world.adjacencies[0].mac.load(Relaxed), PEER_MAC | 1 << 63, "back again");
 }
 
 #[test]
@@ -483,10 +401,7 @@ fn echo_is_answered() {
     let reply = world.frames.pop().unwrap();
     assert_eq!(reply[34], 0);
     assert_eq!(reply[38..47], frame[38..47]);
-    assert_eq!(
-        (&reply[26..30], &reply[30..34]),
-        (&frame[30..34], &frame[26..30])
-    );
+    assert_eq!((&reply[26..30], &reply[30..34]), (&frame[30..34], &frame[26..30]));
     let mut bad = frame;
     bad[40] ^= 1;
     world.receive(bad);

@@ -25,9 +25,7 @@ impl Place {
 
     /// `--instance`, else TAS_INSTANCE, else `tas0`.
     pub(crate) fn instance(&self) -> String {
-        self.instance
-            .clone()
-            .unwrap_or_else(control::instance_from_environment)
+        self.instance.clone().unwrap_or_else(control::instance_from_environment)
     }
 }
 
@@ -56,14 +54,12 @@ impl Client {
 
     /// What the instance is.
     pub(crate) fn status(&self) -> Result<Status> {
-        self.ask(Op::Status, 0)
-            .context("the slow path does not tell its status")
+        self.ask(Op::Status, 0).context("the slow path does not tell its status")
     }
 
     /// Counters of the slow path.
     pub(crate) fn slow_counters(&self) -> Result<SlowCounters> {
-        self.ask(Op::SlowCounters, 0)
-            .context("the slow path does not tell its counters")
+        self.ask(Op::SlowCounters, 0).context("the slow path does not tell its counters")
     }
 
     /// Every flow.
@@ -113,11 +109,7 @@ impl Client {
             return Ok(None);
         }
         let bytes = CORE_STATUS_STRIDE * self.cores as usize;
-        let mapping =
-            self.channel
-                .map(Region::whole(RegionKind::CoreStatus, 0), bytes, false, None);
-        Ok(Some(
-            mapping.context("cannot map the counters of the fast path")?,
-        ))
+        let mapping = self.channel.map(Region::whole(RegionKind::CoreStatus, 0), bytes, false, None);
+        Ok(Some(mapping.context("cannot map the counters of the fast path")?))
     }
 }

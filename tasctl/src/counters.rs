@@ -39,10 +39,7 @@ pub(crate) fn print(client: &Client, watch: bool, all: bool, as_json: bool) -> R
                     .collect()
             }));
         }
-        Ok(Snapshot {
-            cores,
-            slow_path: client.slow_counters()?.values.to_vec(),
-        })
+        Ok(Snapshot { cores, slow_path: client.slow_counters()?.values.to_vec() })
     };
     let mut last = take()?;
     show(&last, all, as_json, !watch);
@@ -59,18 +56,10 @@ impl Snapshot {
     /// What was added since `earlier`.
     fn since(&self, earlier: &Self) -> Self {
         let added = |now: &[u64], then: &[u64]| {
-            now.iter()
-                .zip(then)
-                .map(|(now, then)| now.wrapping_sub(*then))
-                .collect()
+            now.iter().zip(then).map(|(now, then)| now.wrapping_sub(*then)).collect()
         };
         Self {
-            cores: self
-                .cores
-                .iter()
-                .zip(&earlier.cores)
-                .map(|(now, then)| added(now, then))
-                .collect(),
+            cores: self.cores.iter().zip(&earlier.cores).map(|(now, then)| added(now, then)).collect(),
             slow_path: added(&self.slow_path, &earlier.slow_path),
         }
     }
@@ -89,18 +78,9 @@ fn to_text(snapshot: &Snapshot, all: bool) -> String {
     header.extend((0..snapshot.cores.len()).map(|core| format!("core{core}")));
     let mut rows = vec![header];
     for (index, (_, name)) in Counter::ALL.iter().enumerate() {
-        let values: Vec<u64> = snapshot
-            .cores
-            .iter()
-            .filter_map(|core| core.get(index).copied())
-            .collect();
+        let values: Vec<u64> = snapshot.cores.iter().filter_map(|core| core.get(index).copied()).collect();
         if all || values.iter().any(|value| *value != 0) {
-            rows.push(
-                [name.to_string()]
-                    .into_iter()
-                    .chain(values.iter().map(u64::to_string))
-                    .collect(),
-            );
+            rows.push([name.to_string()].into_iter().chain(values.iter().map(u64::to_string)).collect());
         }
     }
     let right: Vec<usize> = (1..=snapshot.cores.len()).collect();
@@ -121,10 +101,8 @@ fn to_json(snapshot: &Snapshot) -> Value {
         .iter()
         .enumerate()
         .map(|(core, values)| {
-            let named = Counter::ALL
-                .iter()
-                .zip(values)
-                .map(|((_, name), value)| (name.to_string(), json!(value)));
+            let named =
+                Counter::ALL.iter().zip(values).map(|((_, name), value)| (name.to_string(), json!(value)));
             let mut object: Map<String, Value> = named.collect();
             object.insert("core".into(), json!(core));
             Value::Object(object)
@@ -145,10 +123,7 @@ mod tests {
     fn snapshot(rx: u64) -> Snapshot {
         let mut core = vec![0; Counter::ALL.len()];
         core[0] = rx;
-        Snapshot {
-            cores: vec![core.clone(), core],
-            slow_path: vec![0; slowpath::counters::COUNT],
-        }
+        Snapshot { cores: vec![core.clone(), core], slow_path: vec![0; slowpath::counters::COUNT] }
     }
 
     #[test]

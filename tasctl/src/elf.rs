@@ -25,16 +25,9 @@ pub(crate) fn obstacle(file: &[u8]) -> Option<Obstacle> {
     if *file.get(4)? != CLASS_64 {
         return Some(Obstacle::OtherClass);
     }
-    let u16_at = |offset: usize| {
-        Some(u16::from_le_bytes(
-            file.get(offset..offset + 2)?.try_into().ok()?,
-        ))
-    };
-    let u32_at = |offset: usize| {
-        Some(u32::from_le_bytes(
-            file.get(offset..offset.checked_add(4)?)?.try_into().ok()?,
-        ))
-    };
+    let u16_at = |offset: usize| Some(u16::from_le_bytes(file.get(offset..offset + 2)?.try_into().ok()?));
+    let u32_at =
+        |offset: usize| Some(u32::from_le_bytes(file.get(offset..offset.checked_add(4)?)?.try_into().ok()?));
     let table = u64::from_le_bytes(file.get(32..40)?.try_into().ok()?) as usize;
     let (bytes, count) = (usize::from(u16_at(54)?), usize::from(u16_at(56)?));
     for index in 0..count {

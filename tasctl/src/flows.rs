@@ -26,16 +26,9 @@ const OPTIONS: [&str; 4] = ["ts", "wscale", "sack", "ecn"];
 /// # Errors
 /// The slow path does not answer.
 pub(crate) fn print(client: &Client, view: &View) -> Result<()> {
-    let entries = if view.listen {
-        client.listeners()?
-    } else {
-        client.flows()?
-    };
+    let entries = if view.listen { client.listeners()? } else { client.flows()? };
     if view.json {
-        println!(
-            "{:#}",
-            Value::from(entries.iter().map(to_json).collect::<Vec<_>>())
-        );
+        println!("{:#}", Value::from(entries.iter().map(to_json).collect::<Vec<_>>()));
     } else {
         print!("{}", to_text(&entries, view));
     }
@@ -45,33 +38,13 @@ pub(crate) fn print(client: &Client, view: &View) -> Result<()> {
 fn to_text(entries: &[FlowEntry], view: &View) -> String {
     let mut rows = Vec::new();
     if view.header {
-        let fixed = [
-            "State",
-            "Recv-Q",
-            "Send-Q",
-            "Local Address:Port",
-            "Peer Address:Port",
-        ];
+        let fixed = ["State", "Recv-Q", "Send-Q", "Local Address:Port", "Peer Address:Port"];
         let counters = ["Rx-Bytes", "Tx-Bytes", "Retrans", "RTT-us", "Process"];
-        let counters = if view.listen {
-            &counters[4..]
-        } else {
-            &counters[..]
-        };
-        rows.push(
-            fixed
-                .iter()
-                .chain(counters)
-                .map(ToString::to_string)
-                .collect(),
-        );
+        let counters = if view.listen { &counters[4..] } else { &counters[..] };
+        rows.push(fixed.iter().chain(counters).map(ToString::to_string).collect());
     }
     rows.extend(entries.iter().map(|entry| row(entry, view.listen)));
-    let right: &[usize] = if view.listen {
-        &[1, 2]
-    } else {
-        &[1, 2, 5, 6, 7, 8]
-    };
+    let right: &[usize] = if view.listen { &[1, 2] } else { &[1, 2, 5, 6, 7, 8] };
     let text = format::table(&rows, right);
     if !view.info || view.listen {
         return text;
@@ -186,50 +159,19 @@ mod tests {
 
     #[test]
     fn lines_look_like_those_of_ss() {
-        let text = to_text(
-            &[entry()],
-            &View {
-                listen: false,
-                info: true,
-                header: true,
-                json: false,
-            },
-        );
+        let text = to_text(&[entry()], &View { listen: false, info: true, header: true, json: false });
         let lines: Vec<&str> = text.lines().collect();
-        assert!(
-            lines[0].starts_with("State  Recv-Q  Send-Q  Local Address:Port"),
-            "{text}"
-        );
-        assert!(
-            lines[1].starts_with("ESTAB       3       0  10.77.0.1:6379"),
-            "{text}"
-        );
-        assert!(
-            lines[1].ends_with("users:((\"redis-server\",pid=12))"),
-            "{text}"
-        );
-        assert!(
-            lines[1].split_whitespace().any(|word| word == "3"),
-            "{text}"
-        );
+        assert!(lines[0].starts_with("State  Recv-Q  Send-Q  Local Address:Port"), "{text}");
+        assert!(lines[1].starts_with("ESTAB       3       0  10.77.0.1:6379"), "{text}");
+        assert!(lines[1].ends_with("users:((\"redis-server\",pid=12))"), "{text}");
+        assert!(lines[1].split_whitespace().any(|word| word == "3"), "{text}");
         assert!(lines[2].starts_with("\t ts sack none flow:0"), "{text}");
     }
 
     #[test]
     fn listeners_have_no_counters() {
-        let listener = FlowEntry {
-            tcp_state: tcp_state::LISTEN,
-            ..entry()
-        };
-        let text = to_text(
-            &[listener],
-            &View {
-                listen: true,
-                info: true,
-                header: false,
-                json: false,
-            },
-        );
+        let listener = FlowEntry { tcp_state: tcp_state::LISTEN, ..entry() };
+        let text = to_text(&[listener], &View { listen: true, info: true, header: false, json: false });
         assert_eq!(
             text,
             "LISTEN  3  0  10.77.0.1:6379  10.77.0.2:40000  users:((\"redis-server\",pid=12))\n"

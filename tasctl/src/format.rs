@@ -57,14 +57,8 @@ pub(crate) fn congestion_name(value: u32) -> &'static str {
 
 /// A zero-padded field.
 pub(crate) fn text(field: &[u8]) -> String {
-    let end = field
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(field.len());
-    String::from_utf8_lossy(&field[..end])
-        .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
+    let end = field.iter().position(|byte| *byte == 0).unwrap_or(field.len());
+    String::from_utf8_lossy(&field[..end]).chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// The holder of a connection as ss writes it.
@@ -96,11 +90,7 @@ pub(crate) fn mac(value: u64) -> String {
 pub(crate) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count())
-            .max()
-            .unwrap_or(0)
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut out = String::new();
@@ -125,18 +115,10 @@ mod tests {
 
     #[test]
     fn names_are_written_as_ss_does() {
-        assert_eq!(
-            Name(&Endpoint::ipv4(0x0a00_0001, 80)).to_string(),
-            "10.0.0.1:80"
-        );
+        assert_eq!(Name(&Endpoint::ipv4(0x0a00_0001, 80)).to_string(), "10.0.0.1:80");
         assert_eq!(Name(&Endpoint::ipv4(0, 0)).to_string(), "0.0.0.0:*");
         assert_eq!(Name(&Endpoint::default()).to_string(), "*:*");
-        let six = Endpoint {
-            address: [0x2001_0db8, 0, 0, 1],
-            port: 443,
-            family: 10,
-            scope: 0,
-        };
+        let six = Endpoint { address: [0x2001_0db8, 0, 0, 1], port: 443, family: 10, scope: 0 };
         assert_eq!(Name(&six).to_string(), "[2001:db8::1]:443");
     }
 
@@ -152,10 +134,7 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let rows = vec![
-            vec!["a".into(), "10".into()],
-            vec!["bcd".into(), "9".into()],
-        ];
+        let rows = vec![vec!["a".into(), "10".into()], vec!["bcd".into(), "9".into()]];
         assert_eq!(table(&rows, &[1]), "a    10\nbcd   9\n");
     }
 }

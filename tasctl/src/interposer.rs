@@ -12,13 +12,8 @@ pub(crate) const LIBRARY: &str = "libtas_interpose.so";
 
 /// Directories that are searched, relative to tasctl's own: beside it (a build directory), then where an
 /// installation puts libraries.
-const RELATIVE: [&str; 5] = [
-    ".",
-    "../lib",
-    "../lib/tas",
-    "../lib/x86_64-linux-gnu",
-    "../lib/aarch64-linux-gnu",
-];
+const RELATIVE: [&str; 5] =
+    [".", "../lib", "../lib/tas", "../lib/x86_64-linux-gnu", "../lib/aarch64-linux-gnu"];
 
 /// Finds the library beside tasctl or in the library directory next to its own.
 ///
@@ -60,15 +55,9 @@ mod tests {
         let error = find_from(&bin).unwrap_err().to_string();
         assert!(error.contains("cargo build -p tas-interpose"), "{error}");
         fs::write(lib.join(LIBRARY), "").unwrap();
-        assert_eq!(
-            find_from(&bin).unwrap(),
-            lib.join(LIBRARY).canonicalize().unwrap()
-        );
+        assert_eq!(find_from(&bin).unwrap(), lib.join(LIBRARY).canonicalize().unwrap());
         fs::write(bin.join(LIBRARY), "").unwrap();
-        assert_eq!(
-            find_from(&bin).unwrap(),
-            bin.join(LIBRARY).canonicalize().unwrap()
-        );
+        assert_eq!(find_from(&bin).unwrap(), bin.join(LIBRARY).canonicalize().unwrap());
         fs::remove_dir_all(&root).unwrap();
     }
 }

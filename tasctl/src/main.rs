@@ -79,12 +79,7 @@ enum Command {
         #[arg(long)]
         require: bool,
         /// The command and its arguments.
-        #[arg(
-            required = true,
-            trailing_var_arg = true,
-            allow_hyphen_values = true,
-            value_name = "COMMAND"
-        )]
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
     /// Show the instance and the applications on it.
@@ -148,18 +143,8 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Command::Run { require, command } => return run::run(&place, require, &command),
         Command::Status(output) => status::print(&client::Client::open(&place)?, output.json)?,
-        Command::Flows {
-            listen,
-            info,
-            no_header,
-            output,
-        } => {
-            let view = flows::View {
-                listen,
-                info,
-                header: !no_header,
-                json: output.json,
-            };
+        Command::Flows { listen, info, no_header, output } => {
+            let view = flows::View { listen, info, header: !no_header, json: output.json };
             flows::print(&client::Client::open(&place)?, &view)?;
         }
         Command::Counters { watch, all, output } => {
@@ -167,12 +152,7 @@ fn carry_out(arguments: Arguments) -> Result<ExitCode> {
         }
         Command::Doctor(output) => return doctor::run(&place, output.json),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut self::Arguments::command(),
-                "tasctl",
-                &mut io::stdout(),
-            );
+            clap_complete::generate(shell, &mut self::Arguments::command(), "tasctl", &mut io::stdout());
         }
         Command::Man => manual(&mut io::stdout())?,
     }
@@ -184,10 +164,7 @@ fn manual(out: &mut impl io::Write) -> io::Result<()> {
     let mut command = Arguments::command();
     command.build();
     clap_mangen::Man::new(command.clone()).render(out)?;
-    for subcommand in command
-        .get_subcommands()
-        .filter(|subcommand| subcommand.get_name() != "help")
-    {
+    for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
         let title = format!("tasctl {}", subcommand.get_name());
         writeln!(out, ".SH \"{}\"", title.to_uppercase())?;
         let page = clap_mangen::Man::new(subcommand.clone());
@@ -208,18 +185,9 @@ mod tests {
 
     #[test]
     fn a_command_keeps_its_own_options() {
-        let arguments = Arguments::parse_from([
-            "tasctl",
-            "run",
-            "--require",
-            "--",
-            "redis-server",
-            "--port",
-            "1",
-        ]);
-        let Command::Run { require, command } = arguments.command else {
-            panic!("not run")
-        };
+        let arguments =
+            Arguments::parse_from(["tasctl", "run", "--require", "--", "redis-server", "--port", "1"]);
+        let Command::Run { require, command } = arguments.command else { panic!("not run") };
         assert!(require);
         assert_eq!(command, ["redis-server", "--port", "1"]);
     }
@@ -230,10 +198,7 @@ mod tests {
         manual(&mut page).unwrap();
         let page = String::from_utf8(page).unwrap();
         for name in ["RUN", "STATUS", "FLOWS", "COUNTERS", "DOCTOR"] {
-            assert!(
-                page.contains(&format!("TASCTL {name}")),
-                "{name} is missing"
-            );
+            assert!(page.contains(&format!("TASCTL {name}")), "{name} is missing");
         }
     }
 }

@@ -37,9 +37,7 @@ pub(crate) fn run(place: &Place, require: bool, command: &[OsString]) -> Result<
         eprintln!("tasctl: {error:#}; the command uses Linux's sockets");
     }
     let mut child = Command::new(program);
-    child
-        .args(arguments)
-        .env("LD_PRELOAD", preload(&library, env::var_os("LD_PRELOAD")));
+    child.args(arguments).env("LD_PRELOAD", preload(&library, env::var_os("LD_PRELOAD")));
     child.env(control::INSTANCE_VARIABLE, place.instance());
     if let Some(backend) = place.backend {
         child.env(control::BACKEND_VARIABLE, backend.as_str());
@@ -49,11 +47,7 @@ pub(crate) fn run(place: &Place, require: bool, command: &[OsString]) -> Result<
     }
     let error = child.exec();
     eprintln!("tasctl: {}: {error}", program.to_string_lossy());
-    Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound {
-        NOT_FOUND
-    } else {
-        CANNOT_START
-    }))
+    Ok(ExitCode::from(if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_START }))
 }
 
 /// Our library comes first: its symbols must win.
@@ -82,8 +76,7 @@ fn check_program(program: &OsStr) -> Result<()> {
     let Some(path) = resolve(program, env::var_os("PATH").as_deref()) else {
         return Ok(());
     };
-    let metadata =
-        fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
+    let metadata = fs::metadata(&path).with_context(|| format!("cannot look at {}", path.display()))?;
     let name = path.display();
     if metadata.permissions().mode() & SET_ID_BITS != 0 {
         bail!("{name} is set-user-id: the loader ignores LD_PRELOAD for it; run a copy without that bit");
@@ -93,8 +86,12 @@ fn check_program(program: &OsStr) -> Result<()> {
         let _ = file.take(HEADER_BYTES).read_to_end(&mut start);
     }
     match elf::obstacle(&start) {
-        Some(elf::Obstacle::Static) => bail!("{name} is statically linked: LD_PRELOAD has no effect on it; use a dynamically linked build"),
-        Some(elf::Obstacle::OtherClass) => bail!("{name} is not a 64-bit program: the library cannot be loaded into it"),
+        Some(elf::Obstacle::Static) => bail!(
+            "{name} is statically linked: LD_PRELOAD has no effect on it; use a dynamically linked build"
+        ),
+        Some(elf::Obstacle::OtherClass) => {
+            bail!("{name} is not a 64-bit program: the library cannot be loaded into it")
+        }
         None => Ok(()),
     }
 }
@@ -105,12 +102,9 @@ fn resolve(program: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
         return Some(program.into());
     }
     let executable = |file: &PathBuf| {
-        fs::metadata(file)
-            .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     };
-    env::split_paths(path?)
-        .map(|directory| directory.join(program))
-        .find(executable)
+    env::split_paths(path?).map(|directory| directory.join(program)).find(executable)
 }
 
 #[cfg(test)]
@@ -130,10 +124,7 @@ mod tests {
         let found = resolve(OsStr::new("sh"), Some(OsStr::new("/nonexistent:/bin"))).unwrap();
         assert_eq!(found, Path::new("/bin/sh"));
         assert_eq!(resolve(OsStr::new("./x/y"), None), Some("./x/y".into()));
-        assert_eq!(
-            resolve(OsStr::new("no such command"), Some(OsStr::new("/bin"))),
-            None
-        );
+        assert_eq!(resolve(OsStr::new("no such command"), Some(OsStr::new("/bin"))), None);
         assert!(check_program(OsStr::new("sh")).is_ok());
     }
 }

@@ -28,15 +28,10 @@ fn to_text(backend: &str, status: &Status, applications: &[ApplicationEntry]) ->
             "never attached; type `sudo tas-fastpath --ip ADDRESS/PREFIX -- ...`".into()
         }
         0 => "gone; connections are frozen until tas-fastpath is started again".into(),
-        _ => format!(
-            "pid {}, {} cores, attachment {}",
-            status.fastpath_pid, status.cores, status.epoch
-        ),
+        _ => format!("pid {}, {} cores, attachment {}", status.fastpath_pid, status.cores, status.epoch),
     };
-    let mut out = format!(
-        "instance     {} ({backend})\nfast path    {fast}\n",
-        format::text(&status.instance)
-    );
+    let mut out =
+        format!("instance     {} ({backend})\nfast path    {fast}\n", format::text(&status.instance));
     if status.epoch != 0 {
         out += &format!(
             "address      {}/{} mtu {} mac {}\n\
@@ -52,25 +47,12 @@ fn to_text(backend: &str, status: &Status, applications: &[ApplicationEntry]) ->
             status.listeners,
         );
     }
-    out += &format!(
-        "applications {}, {} contexts\n",
-        status.applications, status.contexts
-    );
+    out += &format!("applications {}, {} contexts\n", status.applications, status.contexts);
     if applications.is_empty() {
         return out;
     }
-    let header = [
-        "Id",
-        "Pid",
-        "Uid",
-        "Command",
-        "Contexts",
-        "Sockets",
-        "Flows",
-        "Pool",
-        "Faults",
-        "Pool-Empty",
-    ];
+    let header =
+        ["Id", "Pid", "Uid", "Command", "Contexts", "Sockets", "Flows", "Pool", "Faults", "Pool-Empty"];
     let mut rows = vec![header.map(String::from).to_vec()];
     rows.extend(applications.iter().map(|app| {
         vec![
@@ -124,18 +106,9 @@ mod tests {
     fn a_missing_fast_path_is_explained() {
         let never = to_text("daemon", &Status::default(), &[]);
         assert!(never.contains("sudo tas-fastpath"), "{never}");
-        let gone = Status {
-            epoch: 1,
-            fastpath_pid: 7,
-            ipv4: 0x0a00_0001,
-            ..Status::default()
-        };
+        let gone = Status { epoch: 1, fastpath_pid: 7, ipv4: 0x0a00_0001, ..Status::default() };
         assert!(to_text("daemon", &gone, &[]).contains("gone; connections are frozen"));
-        let there = Status {
-            fastpath: 1,
-            cores: 2,
-            ..gone
-        };
+        let there = Status { fastpath: 1, cores: 2, ..gone };
         let app = ApplicationEntry {
             id: 1,
             pid: 42,
@@ -143,13 +116,7 @@ mod tests {
             ..ApplicationEntry::default()
         };
         let text = to_text("kernel", &there, &[app]);
-        assert!(
-            text.contains("pid 7, 2 cores") && text.contains("redis-server"),
-            "{text}"
-        );
-        assert_eq!(
-            to_json("kernel", &there, &[app])["applications"][0]["pid"],
-            42
-        );
+        assert!(text.contains("pid 7, 2 cores") && text.contains("redis-server"), "{text}");
+        assert_eq!(to_json("kernel", &there, &[app])["applications"][0]["pid"], 42);
     }
 }

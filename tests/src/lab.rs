@@ -83,11 +83,7 @@ impl Lab {
 
     /// Runs a shell line to its end within `limit`; its output whatever the status.
     pub fn output(&self, side: Side, limit: Duration, line: &str, input: &[u8]) -> Result<Output> {
-        let guarded = format!(
-            "exec timeout -k 5 {} sh -c {}",
-            limit.as_secs(),
-            quote(line)
-        );
+        let guarded = format!("exec timeout -k 5 {} sh -c {}", limit.as_secs(), quote(line));
         let mut child = self
             .command(side, &guarded)
             .stdin(Stdio::piped())
@@ -125,16 +121,9 @@ impl Lab {
             .command(side, &guarded)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(if std::env::var_os("E2E_VERBOSE").is_some() {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            })
+            .stderr(if std::env::var_os("E2E_VERBOSE").is_some() { Stdio::inherit() } else { Stdio::null() })
             .spawn()?;
-        self.background
-            .lock()
-            .expect("no thread panics with the list held")
-            .push(child);
+        self.background.lock().expect("no thread panics with the list held").push(child);
         Ok(())
     }
 
@@ -164,12 +153,8 @@ impl Lab {
 
     /// Ends what [`Self::start`] started, and waits for it.
     pub fn end_background(&self) {
-        let children: Vec<_> = self
-            .background
-            .lock()
-            .expect("no thread panics with the list held")
-            .drain(..)
-            .collect();
+        let children: Vec<_> =
+            self.background.lock().expect("no thread panics with the list held").drain(..).collect();
         for mut child in children {
             // The lab passes the signal on: `timeout` forwards it to the server.
             // SAFETY: plain system call on a child that was not waited for yet.
@@ -185,10 +170,7 @@ impl Lab {
 
     /// `tasctl` of the TAS side.
     pub fn tasctl(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(&self.script)
-            .arg("ctl")
-            .args(arguments)
-            .output()?;
+        let output = Command::new(&self.script).arg("ctl").args(arguments).output()?;
         ensure!(
             output.status.success(),
             "tasctl {arguments:?}: {}",
@@ -200,8 +182,7 @@ impl Lab {
     /// A counter of the fast path, summed over its cores.
     pub fn counter(&self, name: &str) -> Result<u64> {
         let text = self.tasctl(&["counters", "--json"])?;
-        let value: serde_json::Value =
-            serde_json::from_str(&text).context("tasctl counters --json")?;
+        let value: serde_json::Value = serde_json::from_str(&text).context("tasctl counters --json")?;
         Ok(sum(&value, name))
     }
 
@@ -216,13 +197,7 @@ fn sum(value: &serde_json::Value, name: &str) -> u64 {
     match value {
         serde_json::Value::Object(map) => map
             .iter()
-            .map(|(key, inner)| {
-                if key == name {
-                    inner.as_u64().unwrap_or(0)
-                } else {
-                    sum(inner, name)
-                }
-            })
+            .map(|(key, inner)| if key == name { inner.as_u64().unwrap_or(0) } else { sum(inner, name) })
             .sum(),
         serde_json::Value::Array(items) => items.iter().map(|item| sum(item, name)).sum(),
         _ => 0,
@@ -235,10 +210,6 @@ pub fn quote(text: &str) -> String {
 }
 
 fn tail(text: &str) -> &str {
-    let start = text
-        .char_indices()
-        .rev()
-        .nth(1500)
-        .map_or(0, |(index, _)| index);
+    let start = text.char_indices().rev().nth(1500).map_or(0, |(index, _)| index);
     &text[start..]
 }

@@ -41,12 +41,7 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let chosen: Vec<_> = cases::ALL
         .iter()
-        .filter(|case| {
-            options
-                .filter
-                .as_deref()
-                .is_none_or(|wanted| case.name.contains(wanted))
-        })
+        .filter(|case| options.filter.as_deref().is_none_or(|wanted| case.name.contains(wanted)))
         .collect();
     if options.list {
         for case in chosen {
@@ -57,20 +52,11 @@ fn main() -> ExitCode {
     let lab = Lab::new(&options.lab, options.volume, &options.share);
     let mut failed = 0;
     for (index, case) in chosen.iter().enumerate() {
-        println!(
-            "[{}/{}] {}: {}",
-            index + 1,
-            chosen.len(),
-            case.name,
-            case.about
-        );
+        println!("[{}/{}] {}: {}", index + 1, chosen.len(), case.name, case.about);
         let start = Instant::now();
         match run(&lab, case) {
             Ok(segments) => {
-                println!(
-                    "  ok, {segments} TAS segments, {:.1} s",
-                    start.elapsed().as_secs_f64()
-                );
+                println!("  ok, {segments} TAS segments, {:.1} s", start.elapsed().as_secs_f64());
             }
             Err(error) => {
                 failed += 1;
@@ -78,10 +64,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!(
-        "{} passed, {failed} failed, 0 skipped",
-        chosen.len() - failed
-    );
+    println!("{} passed, {failed} failed, 0 skipped", chosen.len() - failed);
     if failed == 0 && !chosen.is_empty() {
         ExitCode::SUCCESS
     } else {

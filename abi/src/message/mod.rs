@@ -33,13 +33,7 @@ assert_layout!(Message, size 256, op @ 0, error @ 4, object @ 8, flags @ 12, bod
 impl Message {
     /// A request without a body.
     pub const fn new(op: Op, object: u32) -> Self {
-        Self {
-            op: op as u32,
-            error: 0,
-            object,
-            flags: 0,
-            body: [0; BODY_BYTES],
-        }
+        Self { op: op as u32, error: 0, object, flags: 0, body: [0; BODY_BYTES] }
     }
     /// A request with a body.
     pub fn with<T: Body>(op: Op, object: u32, body: &T) -> Self {

@@ -22,12 +22,7 @@ body! {
 impl Endpoint {
     /// An IPv4 endpoint, address in host order.
     pub const fn ipv4(address: u32, port: u16) -> Self {
-        Self {
-            address: [address, 0, 0, 0],
-            port,
-            family: 2,
-            scope: 0,
-        }
+        Self { address: [address, 0, 0, 0], port, family: 2, scope: 0 }
     }
     /// The IPv4 address in host order, if it is one.
     pub const fn as_ipv4(&self) -> Option<u32> {

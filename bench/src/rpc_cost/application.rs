@@ -40,9 +40,7 @@ impl Server {
         let context = Context::new(&application)?;
         host.carry_out_notices()?;
         let listener = Socket::new(&context, LISTENER, 0)?;
-        listener
-            .bind(&Endpoint::ipv4(host.config().ipv4, port))
-            .context("bind")?;
+        listener.bind(&Endpoint::ipv4(host.config().ipv4, port)).context("bind")?;
         listener.listen(1024).context("listen")?;
         Ok(Self::LowLevel(Box::new(LowLevel {
             context,
@@ -110,10 +108,7 @@ impl LowLevel {
                 };
                 let read = connection.read(&mut self.buffer);
                 if read > 0 {
-                    ensure!(
-                        connection.write(&self.buffer[..read]) == read,
-                        "no room for a reply"
-                    );
+                    ensure!(connection.write(&self.buffer[..read]) == read, "no room for a reply");
                     served += 1;
                 }
             }

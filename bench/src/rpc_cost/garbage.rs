@@ -45,10 +45,7 @@ fn bad_checksums(bench: &mut Bench) -> Result<()> {
         counter(bench, Counter::RxPayloadBytes) == accepted,
         "a segment with a bad checksum was accepted"
     );
-    ensure!(
-        refused == (length - first_tcp_byte) as u64,
-        "{refused} bad checksums were counted"
-    );
+    ensure!(refused == (length - first_tcp_byte) as u64, "{refused} bad checksums were counted");
     Ok(())
 }
 
@@ -63,10 +60,7 @@ fn stale_timestamps(bench: &mut Bench) -> Result<()> {
     bench.wire.send(&frame[..length])?;
     bench.host.step()?;
     bench.listen_to_wire()?;
-    ensure!(
-        counter(bench, Counter::StaleTimestamp) == before + 1,
-        "the stale timestamp was not counted"
-    );
+    ensure!(counter(bench, Counter::StaleTimestamp) == before + 1, "the stale timestamp was not counted");
     ensure!(
         counter(bench, Counter::RxPayloadBytes) == accepted,
         "a segment with a stale timestamp was accepted"
@@ -83,9 +77,8 @@ fn garbage_entries(bench: &mut Bench) -> Result<()> {
     let region = Region::whole(RegionKind::Context, context.id());
     let memory = bench.host.instance().region(region);
     let memory = memory.ok_or_else(|| anyhow::anyhow!("the context has no region"))?;
-    let words = memory
-        .words(0, memory.len() / 8)
-        .ok_or_else(|| anyhow::anyhow!("the region is misaligned"))?;
+    let words =
+        memory.words(0, memory.len() / 8).ok_or_else(|| anyhow::anyhow!("the region is misaligned"))?;
     let mut random = Random::new(1);
     for _ in 0..50 {
         for word in words {
@@ -93,9 +86,6 @@ fn garbage_entries(bench: &mut Bench) -> Result<()> {
         }
         bench.host.step()?;
     }
-    ensure!(
-        counter(bench, Counter::RefusedEntries) > before,
-        "garbage entries were not counted"
-    );
+    ensure!(counter(bench, Counter::RefusedEntries) > before, "garbage entries were not counted");
     Ok(())
 }

@@ -64,10 +64,7 @@ const PORT: u16 = 7;
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    ensure!(
-        options.flows > 0 && options.rounds > 0,
-        "--flows and --rounds must not be zero"
-    );
+    ensure!(options.flows > 0 && options.rounds > 0, "--flows and --rounds must not be zero");
     let memory = format!("{}", 192 + options.flows / 100);
     let words = [
         "--no-huge",
@@ -82,11 +79,7 @@ fn main() -> Result<()> {
     // --in-memory and --no-huge exclude each other in DPDK 22.11.
     let words = &words[..words.len() - 1];
     let prefix = format!("--file-prefix=rpc-cost-{}", std::process::id());
-    let arguments: Vec<String> = words
-        .iter()
-        .map(|word| (*word).to_owned())
-        .chain([prefix])
-        .collect();
+    let arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).chain([prefix]).collect();
     let _eal = Eal::start(&arguments)?;
     let mut bench = Bench::new(&options)?;
     bench.connect()?;
@@ -136,11 +129,7 @@ impl Bench {
         };
         let mut host = Host::new(config, port, now_us.clone())?;
         let server = Server::new(options.api, &mut host, PORT, options.bytes)?;
-        let addresses = Addresses {
-            server: SERVER,
-            client: CLIENT,
-            port: PORT,
-        };
+        let addresses = Addresses { server: SERVER, client: CLIENT, port: PORT };
         Ok(Self {
             host,
             server,
@@ -248,17 +237,10 @@ impl Bench {
         let answered = dpdk_sys::rdtsc();
         stage_transmit(&mut self.host, now);
         let sent = dpdk_sys::rdtsc();
-        ensure!(
-            served == last - first,
-            "the application served {served} of {} requests",
-            last - first
-        );
+        ensure!(served == last - first, "the application served {served} of {} requests", last - first);
         let bytes = self.listen_to_wire()?;
         let wanted = (last - first) * self.payload.len();
-        ensure!(
-            bytes == wanted,
-            "{bytes} reply bytes came back, {wanted} were expected"
-        );
+        ensure!(bytes == wanted, "{bytes} reply bytes came back, {wanted} were expected");
         // The slow path takes what it was told, outside the measurement (the original's did, too).
         self.host.step()?;
         self.listen_to_wire()?;
@@ -294,10 +276,7 @@ impl Ticks {
         for (name, ticks) in STAGES.iter().zip(&mut self.stages) {
             ticks.sort_unstable();
             let median = ticks[ticks.len() / 2];
-            parts.push(format!(
-                "\"{name}\":{{\"min\":{},\"median\":{median}}}",
-                ticks[0]
-            ));
+            parts.push(format!("\"{name}\":{{\"min\":{},\"median\":{median}}}", ticks[0]));
         }
         println!(
             "{{\"flows\":{},\"rounds\":{},\"bytes\":{},\"cycles\":{{{}}}}}",

@@ -79,11 +79,7 @@ impl Peer {
                 established: false,
             })
             .collect();
-        Self {
-            addresses,
-            flows,
-            timestamp: 1,
-        }
+        Self { addresses, flows, timestamp: 1 }
     }
 
     /// The SYN of a flow, in `frame`; its length.
@@ -118,18 +114,14 @@ impl Peer {
 
     /// A pure ACK.
     pub fn ack(&mut self, flow: usize, frame: &mut [u8]) -> usize {
-        let Flow {
-            snd_nxt, rcv_nxt, ..
-        } = self.flows[flow];
+        let Flow { snd_nxt, rcv_nxt, .. } = self.flows[flow];
         let options = self.timestamps(flow);
         self.segment(flow, ACK, snd_nxt, rcv_nxt, &options, &[], frame)
     }
 
     /// A request with everything so far acknowledged.
     pub fn request(&mut self, flow: usize, payload: &[u8], frame: &mut [u8]) -> usize {
-        let Flow {
-            snd_nxt, rcv_nxt, ..
-        } = self.flows[flow];
+        let Flow { snd_nxt, rcv_nxt, .. } = self.flows[flow];
         self.flows[flow].snd_nxt = snd_nxt.wrapping_add(payload.len() as u32);
         let options = self.timestamps(flow);
         self.segment(flow, ACK | PSH, snd_nxt, rcv_nxt, &options, payload, frame)
@@ -173,13 +165,9 @@ impl Peer {
         let sequence = u32::from_be_bytes(tcp[4..8].try_into()?);
         let header = usize::from(tcp[12] >> 4) * 4;
         let flags = tcp[13];
-        ensure!(
-            flags & (RST | FIN) == 0,
-            "flow {index} was ended by TAS, flags {flags:#x}"
-        );
+        ensure!(flags & (RST | FIN) == 0, "flow {index} was ended by TAS, flags {flags:#x}");
         let flow = self.flows.get_mut(index).context("a frame for no client")?;
-        let timestamps =
-            find_timestamp(&tcp[20..header]).context("a segment without timestamps")?;
+        let timestamps = find_timestamp(&tcp[20..header]).context("a segment without timestamps")?;
         flow.ts_echo = timestamps;
         if flags & SYN != 0 {
             flow.rcv_nxt = sequence.wrapping_add(1);
@@ -190,11 +178,7 @@ impl Peer {
         if payload == 0 {
             return Ok(Heard::Acknowledged(index));
         }
-        ensure!(
-            sequence == flow.rcv_nxt,
-            "flow {index}: sequence {sequence}, expected {}",
-            flow.rcv_nxt
-        );
+        ensure!(sequence == flow.rcv_nxt, "flow {index}: sequence {sequence}, expected {}", flow.rcv_nxt);
         flow.rcv_nxt = sequence.wrapping_add(payload as u32);
         Ok(Heard::Reply(index, payload))
     }
@@ -217,25 +201,15 @@ impl Peer {
         payload: &[u8],
         frame: &mut [u8],
     ) -> usize {
-        let Addresses {
-            server,
-            client,
-            port,
-        } = self.addresses;
-        let Flow {
-            address,
-            port: client_port,
-            ..
-        } = self.flows[flow];
+        let Addresses { server, client, port } = self.addresses;
+        let Flow { address, port: client_port, .. } = self.flows[flow];
         let tcp_bytes = 20 + options.len() + payload.len();
         let length = ETHERNET + IPV4 + tcp_bytes;
         frame[..6].copy_from_slice(&server.0);
         frame[6..12].copy_from_slice(&client.0);
         frame[12..14].copy_from_slice(&[8, 0]);
         let ip = &mut frame[ETHERNET..ETHERNET + IPV4];
-        ip.copy_from_slice(&[
-            0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-        ]);
+        ip.copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
         ip[2..4].copy_from_slice(&((IPV4 + tcp_bytes) as u16).to_be_bytes());
         ip[12..16].copy_from_slice(&address.to_be_bytes());
         ip[16..20].copy_from_slice(&server.1.to_be_bytes());
@@ -252,8 +226,7 @@ impl Peer {
         tcp[16..20].copy_from_slice(&[0; 4]);
         tcp[20..20 + options.len()].copy_from_slice(options);
         tcp[20 + options.len()..].copy_from_slice(payload);
-        let pseudo =
-            (address >> 16) + (address & 0xffff) + (server.1 >> 16) + (server.1 & 0xffff) + 6;
+        let pseudo = (address >> 16) + (address & 0xffff) + (server.1 >> 16) + (server.1 & 0xffff) + 6;
         let checksum = !fold(u64::from(pseudo) + tcp_bytes as u64 + sum(tcp));
         tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
         length
@@ -273,10 +246,7 @@ impl Peer {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    bytes
-        .chunks(2)
-        .map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low)))
-        .sum()
+    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |low| u64::from(*low))).sum()
 }
 
 fn fold(mut sum: u64) -> u16 {
@@ -293,9 +263,7 @@ fn find_timestamp(mut options: &[u8]) -> Option<u32> {
             [1, rest @ ..] => options = rest,
             [8, 10, a, b, c, d, ..] => return Some(u32::from_be_bytes([*a, *b, *c, *d])),
             [0, ..] | [] => return None,
-            [_, length, ..] if usize::from(*length) >= 2 => {
-                options = options.get(usize::from(*length)..)?
-            }
+            [_, length, ..] if usize::from(*length) >= 2 => options = options.get(usize::from(*length)..)?,
             _ => return None,
         }
     }

@@ -43,20 +43,10 @@ impl Sockets {
         host.carry_out_notices()?;
         let listener = open::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
         let listener = told(listener.context("the socket is not served")?, "socket")?;
-        let name = address::encode(
-            Endpoint::ipv4(host.config().ipv4, port),
-            address::Family::V4,
-        );
+        let name = address::encode(Endpoint::ipv4(host.config().ipv4, port), address::Family::V4);
         // SAFETY: the name is readable for its length.
         told(
-            unsafe {
-                open::bind(
-                    stream(listener)?,
-                    listener,
-                    name.as_ptr().cast(),
-                    name.len() as u32,
-                )
-            },
+            unsafe { open::bind(stream(listener)?, listener, name.as_ptr().cast(), name.len() as u32) },
             "bind",
         )?;
         told(accept::listen(stream(listener)?, 1024), "listen")?;
@@ -81,24 +71,15 @@ impl Sockets {
     }
 
     fn watch(&self, fd: c_int, data: u64) -> Result<()> {
-        let mut event = epoll_event {
-            events: libc::EPOLLIN as u32,
-            u64: data,
-        };
+        let mut event = epoll_event { events: libc::EPOLLIN as u32, u64: data };
         // SAFETY: the event is valid.
-        told(
-            unsafe { epoll_calls::control(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut event) },
-            "epoll_ctl",
-        )
+        told(unsafe { epoll_calls::control(self.epoll, libc::EPOLL_CTL_ADD, fd, &mut event) }, "epoll_ctl")
     }
 
     /// Accepts what waits.
     pub fn accept<P: Port>(&mut self, host: &mut Host<P>) -> Result<()> {
         loop {
-            match accept::accept(
-                stream(self.listener)?,
-                libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
-            ) {
+            match accept::accept(stream(self.listener)?, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
                 Ok((fd, ..)) => self.watch(fd, fd as u64)?,
                 Err(Errno(libc::EAGAIN)) => return Ok(()),
                 // The pool of buffer maps grows while connections arrive.
@@ -113,15 +94,12 @@ impl Sockets {
     pub fn serve(&mut self) -> Result<usize> {
         let mut served = 0;
         loop {
-            let Some(Entry::Epoll(epoll)) = find(self.epoll) else {
-                bail!("the epoll instance is gone")
-            };
+            let Some(Entry::Epoll(epoll)) = find(self.epoll) else { bail!("the epoll instance is gone") };
             let (events, room) = (self.events.as_mut_ptr(), EVENTS as c_int);
             let limit = Some(std::time::Duration::ZERO);
             // SAFETY: the array has that much room; no mask.
-            let count = unsafe {
-                epoll_calls::wait(epoll, self.epoll, events, room, limit, std::ptr::null())
-            };
+            let count =
+                unsafe { epoll_calls::wait(epoll, self.epoll, events, room, limit, std::ptr::null()) };
             let count = told(count, "epoll_wait")?;
             if count == 0 {
                 return Ok(served);
@@ -137,10 +115,7 @@ impl Sockets {
 
     #[inline]
     fn echo(&mut self, fd: c_int) -> Result<usize> {
-        let mut piece = iovec {
-            iov_base: self.buffer.as_mut_ptr().cast(),
-            iov_len: self.buffer.len(),
-        };
+        let mut piece = iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: self.buffer.len() };
         // SAFETY: the buffer is writable for its length.
         let read = match unsafe { receive::receive(stream(fd)?, &[piece], 0) } {
             Err(Errno(libc::EAGAIN)) => return Ok(0),

@@ -6,9 +6,9 @@ use dpdk_sys::{
     burst::{RxBurst, TxBurst},
     mbuf,
     pool::PoolCache,
-    rte_eth_conf, rte_eth_dev_configure, rte_eth_dev_start, rte_eth_from_rings,
-    rte_eth_rx_queue_setup, rte_eth_tx_queue_setup, rte_mbuf, rte_pktmbuf_pool_create,
-    rte_ring_create, tas_pktmbuf_free, RING_F_SC_DEQ, RING_F_SP_ENQ,
+    rte_eth_conf, rte_eth_dev_configure, rte_eth_dev_start, rte_eth_from_rings, rte_eth_rx_queue_setup,
+    rte_eth_tx_queue_setup, rte_mbuf, rte_pktmbuf_pool_create, rte_ring_create, tas_pktmbuf_free,
+    RING_F_SC_DEQ, RING_F_SP_ENQ,
 };
 use fastpath::{
     dpdk::{Device, DeviceRequest, DpdkPacket, DpdkPort},
@@ -41,12 +41,7 @@ pub fn make() -> Result<(Device, Wire)> {
         let mut rings = [null_mut(), null_mut()];
         for (ring, name) in rings.iter_mut().zip(["to-tas", "from-tas"]) {
             let name = CString::new(name)?;
-            *ring = rte_ring_create(
-                name.as_ptr(),
-                RING_FRAMES,
-                -1,
-                RING_F_SP_ENQ | RING_F_SC_DEQ,
-            );
+            *ring = rte_ring_create(name.as_ptr(), RING_FRAMES, -1, RING_F_SP_ENQ | RING_F_SC_DEQ);
             ensure!(!ring.is_null(), "no memory for a ring");
         }
         let [mut to_tas, mut from_tas] = rings;
@@ -69,8 +64,7 @@ impl Wire {
     fn new(port: u16) -> Result<Self> {
         // SAFETY: EAL runs, this thread is its main lcore; the port was just made and lives as long as the process.
         unsafe {
-            let pool =
-                rte_pktmbuf_pool_create(c"clients".as_ptr(), POOL_PACKETS, 64, 0, 2048 + 128, -1);
+            let pool = rte_pktmbuf_pool_create(c"clients".as_ptr(), POOL_PACKETS, 64, 0, 2048 + 128, -1);
             ensure!(!pool.is_null(), "no memory for the clients' packets");
             let configuration: rte_eth_conf = std::mem::zeroed();
             let ok = rte_eth_dev_configure(port, 1, 1, &configuration) == 0
@@ -106,8 +100,7 @@ impl Wire {
             if self.rx.receive(&mut packet, 1) == 0 {
                 return Ok(false);
             }
-            let bytes =
-                std::slice::from_raw_parts(mbuf::data(packet), usize::from(mbuf::data_len(packet)));
+            let bytes = std::slice::from_raw_parts(mbuf::data(packet), usize::from(mbuf::data_len(packet)));
             let result = read(bytes);
             // It is of TAS's pool.
             tas_pktmbuf_free(packet);
@@ -190,8 +183,7 @@ impl Port for BenchPort {
     fn receive(&mut self, into: &mut Batch<BenchPacket>, limit: usize) -> usize {
         let limit = limit.saturating_sub(into.len()).min(into.room());
         let count = self.port.receive(&mut self.incoming, limit);
-        self.incoming
-            .take_front(count, |packet| drop(into.push(BenchPacket(packet))));
+        self.incoming.take_front(count, |packet| drop(into.push(BenchPacket(packet))));
         count
     }
     #[inline]
@@ -207,9 +199,6 @@ impl Port for BenchPort {
         count
     }
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            tx_checksum: self.offload,
-            steer_in_software: false,
-        }
+        Capabilities { tx_checksum: self.offload, steer_in_software: false }
     }
 }

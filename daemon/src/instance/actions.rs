@@ -25,11 +25,7 @@ impl Instance {
                 // The stack's queues are short: empty them as they fill.
                 self.carry_out();
             }
-            if let Some(end) = self
-                .plane
-                .as_mut()
-                .and_then(|plane| plane.cores.get_mut(core))
-            {
+            if let Some(end) = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core)) {
                 end.commit();
             }
         }
@@ -44,9 +40,7 @@ impl Instance {
         };
         let core = core as u32;
         if entry.op == to_slow::PACKET {
-            plane
-                .stack
-                .handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
+            plane.stack.handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
         } else {
             plane.stack.handle_report(now_us, core, entry);
         }
@@ -56,18 +50,10 @@ impl Instance {
     /// Carries out everything the stack wants done.
     pub(super) fn carry_out(&mut self) {
         let mut frame: FrameBuffer = [0; PACKET_SLOT_BYTES as usize];
-        while let Some(action) = self
-            .plane
-            .as_mut()
-            .and_then(|plane| plane.stack.poll_action(&mut frame))
-        {
+        while let Some(action) = self.plane.as_mut().and_then(|plane| plane.stack.poll_action(&mut frame)) {
             let (pushed, wake) = match action {
-                Action::ToFast { core, entry } => {
-                    (self.push_to_core(core, entry, &frame), Wake::Core(core))
-                }
-                Action::Notify { context, event } => {
-                    (self.notify(context, event), Wake::Context(context))
-                }
+                Action::ToFast { core, entry } => (self.push_to_core(core, entry, &frame), Wake::Core(core)),
+                Action::Notify { context, event } => (self.notify(context, event), Wake::Context(context)),
                 Action::ApplicationDrained { application } => {
                     self.application_drained(application);
                     continue;
@@ -90,10 +76,7 @@ impl Instance {
         if self.fast.is_none() && plane::has_frame(&entry) {
             return Pushed::Yes;
         }
-        let end = self
-            .plane
-            .as_mut()
-            .and_then(|plane| plane.cores.get_mut(core as usize));
+        let end = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core as usize));
         end.map_or(Pushed::Yes, |end| end.push(entry, frame))
     }
 

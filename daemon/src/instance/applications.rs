@@ -57,9 +57,7 @@ impl Application {
         if byte_offset % SEGMENT_BYTES != 0 {
             return None;
         }
-        self.segments(kind)
-            .get((byte_offset / SEGMENT_BYTES) as usize)
-            .cloned()
+        self.segments(kind).get((byte_offset / SEGMENT_BYTES) as usize).cloned()
     }
 }
 
@@ -77,21 +75,13 @@ impl Instance {
     ) -> Result<Reply, Errno> {
         let request: AttachApplication = message.get();
         if request.abi_hash != APPLICATION_HASH || request.version != APPLICATION_VERSION {
-            let ours = AttachApplication {
-                abi_hash: APPLICATION_HASH,
-                version: APPLICATION_VERSION,
-                ..request
-            };
+            let ours =
+                AttachApplication { abi_hash: APPLICATION_HASH, version: APPLICATION_VERSION, ..request };
             message.set(&ours);
             return Err(libc::EPROTO);
         }
         self.check_name(&request.instance)?;
-        let config = self
-            .plane
-            .as_ref()
-            .filter(|_| self.was_ready)
-            .ok_or(libc::ENODEV)?
-            .config;
+        let config = self.plane.as_ref().filter(|_| self.was_ready).ok_or(libc::ENODEV)?.config;
         let id = self.new_application(client, request.command)?;
         let counts = self.applications.get(id).map(Application::segment_counts);
         let (pool_segments, map_segments) = counts.ok_or(libc::ENOMEM)?;
@@ -115,38 +105,19 @@ impl Instance {
         });
         let after_notice = self.announce_segments(id);
         let give = (0..config.cores).map(Give::CoreWake).collect();
-        Ok(Reply {
-            give,
-            after_notice,
-            take: None,
-        })
+        Ok(Reply { give, after_notice, take: None })
     }
 
     fn new_application(&mut self, client: Client, command: [u8; 16]) -> Result<u32, Errno> {
         let credentials = self.clients.get(&client.0).ok_or(libc::EBADF)?.credentials;
         let kind = self.settings.memory;
         let pool = (0..self.settings.pool_segments.max(1)).map(|_| new_segment(kind, "tas-pool"));
-        let pool = pool
-            .collect::<io::Result<Segments>>()
-            .map_err(|_| libc::ENOMEM)?;
+        let pool = pool.collect::<io::Result<Segments>>().map_err(|_| libc::ENOMEM)?;
         let maps = vec![new_segment(kind, "tas-maps").map_err(|_| libc::ENOMEM)?];
-        let application = Application {
-            contexts: 0,
-            pool,
-            maps,
-            records: 0,
-            life: Life::Alive,
-        };
-        let id = self
-            .applications
-            .insert(application)
-            .map_err(|_| libc::EMFILE)?;
+        let application = Application { contexts: 0, pool, maps, records: 0, life: Life::Alive };
+        let id = self.applications.insert(application).map_err(|_| libc::EMFILE)?;
         let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
-        if let Err(error) =
-            plane
-                .stack
-                .add_application(id, credentials.uid, credentials.pid, command)
-        {
+        if let Err(error) = plane.stack.add_application(id, credentials.uid, credentials.pid, command) {
             self.applications.remove(id);
             return Err(error.0 as Errno);
         }
@@ -161,9 +132,7 @@ impl Instance {
         for index in 0..pool {
             self.tell_fast(notice::POOL_SEGMENT, id, index);
         }
-        (0..maps)
-            .filter_map(|index| self.tell_fast(notice::MAP_SEGMENT, id, index))
-            .last()
+        (0..maps).filter_map(|index| self.tell_fast(notice::MAP_SEGMENT, id, index)).last()
     }
 
     /// GROW. ENOBUFS: at the limit; ENOMEM.
@@ -171,49 +140,26 @@ impl Instance {
         let id = self.application_of(client)?;
         let request: Grow = message.get();
         let (limit, notice, name) = match RegionKind::from_u32(request.kind) {
-            Some(RegionKind::Pool) => (
-                self.settings.pool_segments_max,
-                notice::POOL_SEGMENT,
-                "tas-pool",
-            ),
-            Some(RegionKind::Maps) => (
-                self.settings.map_segments_max,
-                notice::MAP_SEGMENT,
-                "tas-maps",
-            ),
+            Some(RegionKind::Pool) => (self.settings.pool_segments_max, notice::POOL_SEGMENT, "tas-pool"),
+            Some(RegionKind::Maps) => (self.settings.map_segments_max, notice::MAP_SEGMENT, "tas-maps"),
             _ => return Err(libc::EINVAL),
         };
         let is_maps = notice == notice::MAP_SEGMENT;
         let application = self.applications.get_mut(id).ok_or(libc::EBADF)?;
-        let segments = if is_maps {
-            &mut application.maps
-        } else {
-            &mut application.pool
-        };
+        let segments = if is_maps { &mut application.maps } else { &mut application.pool };
         if segments.len() as u32 >= limit {
             return Err(libc::ENOBUFS);
         }
         segments.push(new_segment(self.settings.memory, name).map_err(|_| libc::ENOMEM)?);
         let count = segments.len() as u32;
-        message.set(&Grow {
-            kind: request.kind,
-            segments: count,
-            reserved: [0; 2],
-        });
+        message.set(&Grow { kind: request.kind, segments: count, reserved: [0; 2] });
         let after_notice = self.tell_fast(notice, id, count - 1);
-        Ok(Reply {
-            after_notice,
-            ..Reply::default()
-        })
+        Ok(Reply { after_notice, ..Reply::default() })
     }
 
     /// The fast path has mapped a segment of an application's maps: its records may be used.
     pub(super) fn maps_mapped(&mut self, id: u32, segment: u32) {
-        let Some(application) = self
-            .applications
-            .get_mut(id)
-            .filter(|a| a.life == Life::Alive)
-        else {
+        let Some(application) = self.applications.get_mut(id).filter(|a| a.life == Life::Alive) else {
             return;
         };
         let usable = segment.saturating_add(1).saturating_mul(SEGMENT_RECORDS);
@@ -272,9 +218,8 @@ impl Instance {
 
     /// Frees an application of which nothing is left.
     pub(super) fn try_free_application(&mut self, id: u32) {
-        let gone = |application: &Application| {
-            application.life == Life::Unmapped && application.contexts == 0
-        };
+        let gone =
+            |application: &Application| application.life == Life::Unmapped && application.contexts == 0;
         if !self.applications.get(id).is_some_and(gone) {
             return;
         }

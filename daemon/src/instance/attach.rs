@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Roles: becoming the fast path or a control client, and losing the fast path.
 
-use super::{
-    plane::Plane, regions::Errno, Client, FastPath, Give, Instance, Life, Reply, Role, Take, Wake,
-};
+use super::{plane::Plane, regions::Errno, Client, FastPath, Give, Instance, Life, Reply, Role, Take, Wake};
 use abi::{
     message::{notice, AttachControl, AttachFast, Message, Notice, Route},
     version::{CONTROL_HASH, CONTROL_VERSION, FAST_HASH, FAST_VERSION},
@@ -16,11 +14,7 @@ const DEFAULT_NAME: [u8; 16] = *b"tas0\0\0\0\0\0\0\0\0\0\0\0\0";
 impl Instance {
     /// ENODEV if `name` is another instance's.
     pub(super) fn check_name(&self, name: &[u8; 16]) -> Result<(), Errno> {
-        let name = if *name == [0; 16] {
-            &DEFAULT_NAME
-        } else {
-            name
-        };
+        let name = if *name == [0; 16] { &DEFAULT_NAME } else { name };
         if *name == self.settings.name {
             Ok(())
         } else {
@@ -42,11 +36,7 @@ impl Instance {
             return Err(libc::EPERM);
         }
         if request.abi_hash != FAST_HASH || request.version != FAST_VERSION {
-            message.set(&AttachFast {
-                abi_hash: FAST_HASH,
-                version: FAST_VERSION,
-                ..request
-            });
+            message.set(&AttachFast { abi_hash: FAST_HASH, version: FAST_VERSION, ..request });
             return Err(libc::EPROTO);
         }
         self.check_name(&request.instance)?;
@@ -54,14 +44,9 @@ impl Instance {
             return Err(libc::EBUSY);
         }
         let [a, b, c, d, hash_key @ ..] = self.settings.secret;
-        let config = Config::from_attach(
-            &AttachFast {
-                instance: self.settings.name,
-                ..request
-            },
-            [a, b, c, d],
-        )
-        .map_err(|error| error.0 as Errno)?;
+        let config =
+            Config::from_attach(&AttachFast { instance: self.settings.name, ..request }, [a, b, c, d])
+                .map_err(|error| error.0 as Errno)?;
         let resumed = self.attach_plane(now_us, config, credentials.pid)?;
         self.fast = Some(FastPath { client });
         self.epoch = self.epoch.wrapping_add(1);
@@ -79,10 +64,7 @@ impl Instance {
             reserved: [0; 4],
             ..request
         });
-        Ok(Reply {
-            give: vec![Give::NoticeWake, Give::SlowpathWake],
-            ..Reply::default()
-        })
+        Ok(Reply { give: vec![Give::NoticeWake, Give::SlowpathWake], ..Reply::default() })
     }
 
     /// Keeps the tables if anything lives in them, else makes new ones; true if there are flows to
@@ -101,10 +83,8 @@ impl Instance {
         if plane.cores() != config.cores {
             return Err(libc::EINVAL);
         }
-        let resumed = plane
-            .stack
-            .fast_path_attached(now_us, &config, pid)
-            .map_err(|error| error.0 as Errno)?;
+        let resumed =
+            plane.stack.fast_path_attached(now_us, &config, pid).map_err(|error| error.0 as Errno)?;
         plane.config = config;
         Ok(resumed)
     }
@@ -120,11 +100,8 @@ impl Instance {
         for id in applications {
             self.announce_segments(id);
         }
-        let contexts: Vec<(u32, u32)> = self
-            .contexts
-            .iter()
-            .map(|(id, context)| (context.application, id))
-            .collect();
+        let contexts: Vec<(u32, u32)> =
+            self.contexts.iter().map(|(id, context)| (context.application, id)).collect();
         for (application, context) in contexts {
             self.tell_fast(notice::CONTEXT_ADDED, application, context);
         }
@@ -155,10 +132,7 @@ impl Instance {
         if core >= self.plane.as_ref().map_or(0, Plane::cores) {
             return Err(libc::EINVAL);
         }
-        Ok(Reply {
-            take: Some(Take::CoreWake(core)),
-            ..Reply::default()
-        })
+        Ok(Reply { take: Some(Take::CoreWake(core)), ..Reply::default() })
     }
 
     /// ADD_ROUTE.
@@ -166,47 +140,28 @@ impl Instance {
         self.check_fast(client)?;
         let route: Route = message.get();
         let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
-        let added = plane
-            .stack
-            .add_route(route.destination, route.prefix, route.next_hop);
+        let added = plane.stack.add_route(route.destination, route.prefix, route.next_hop);
         added.map_err(|error| error.0 as Errno)?;
         Ok(Reply::default())
     }
 
     /// NEXT_NOTICE. EAGAIN: none.
-    pub(super) fn next_notice(
-        &mut self,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    pub(super) fn next_notice(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         self.check_fast(client)?;
         let taken = self.notices.take().ok_or(libc::EAGAIN)?;
         message.set(&taken);
         if self.notices.is_waiting() {
             self.queue_wake(Wake::Notice);
         }
-        let give = if taken.kind == notice::CONTEXT_ADDED {
-            self.context_wake(taken.index)
-        } else {
-            Vec::new()
-        };
-        Ok(Reply {
-            give,
-            ..Reply::default()
-        })
+        let give =
+            if taken.kind == notice::CONTEXT_ADDED { self.context_wake(taken.index) } else { Vec::new() };
+        Ok(Reply { give, ..Reply::default() })
     }
 
     /// NOTICE_DONE. ENOENT: no such notice was taken.
-    pub(super) fn notice_done(
-        &mut self,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    pub(super) fn notice_done(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         self.check_fast(client)?;
-        let done = self
-            .notices
-            .done(message.get::<Notice>().sequence)
-            .ok_or(libc::ENOENT)?;
+        let done = self.notices.done(message.get::<Notice>().sequence).ok_or(libc::ENOENT)?;
         message.set(&Notice::default());
         self.notice_ended(done);
         Ok(Reply::default())
@@ -216,9 +171,7 @@ impl Instance {
     fn notice_ended(&mut self, ended: Notice) {
         match ended.kind {
             notice::CONTEXT_REMOVED => self.free_context(ended.index),
-            notice::MAP_SEGMENT if self.fast.is_some() => {
-                self.maps_mapped(ended.application, ended.index)
-            }
+            notice::MAP_SEGMENT if self.fast.is_some() => self.maps_mapped(ended.application, ended.index),
             notice::APPLICATION_REMOVED => self.application_unmapped(ended.application),
             _ => {}
         }
@@ -233,18 +186,10 @@ impl Instance {
     }
 
     /// ATTACH_CONTROL.
-    pub(super) fn attach_control(
-        &mut self,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    pub(super) fn attach_control(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         let request: AttachControl = message.get();
         if request.abi_hash != CONTROL_HASH || request.version != CONTROL_VERSION {
-            message.set(&AttachControl {
-                abi_hash: CONTROL_HASH,
-                version: CONTROL_VERSION,
-                ..request
-            });
+            message.set(&AttachControl { abi_hash: CONTROL_HASH, version: CONTROL_VERSION, ..request });
             return Err(libc::EPROTO);
         }
         self.check_name(&request.instance)?;
@@ -276,9 +221,7 @@ impl Instance {
     }
 
     pub(super) fn role(&self, client: Client) -> Role {
-        self.clients
-            .get(&client.0)
-            .map_or(Role::None, |entry| entry.role)
+        self.clients.get(&client.0).map_or(Role::None, |entry| entry.role)
     }
 
     pub(super) fn set_role(&mut self, client: Client, role: Role) {
@@ -294,8 +237,6 @@ impl Instance {
 
     /// True while an application lives, or its memory is still in use.
     pub fn has_applications(&self) -> bool {
-        self.applications
-            .iter()
-            .any(|(_, application)| application.life == Life::Alive)
+        self.applications.iter().any(|(_, application)| application.life == Life::Alive)
     }
 }

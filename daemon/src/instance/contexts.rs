@@ -35,17 +35,8 @@ impl Context {
         let [header] = whole.table::<ContextHeader>(0, 1)? else {
             return None;
         };
-        let ring = Producer::attach(
-            whole.words(layout.from_kernel(), words)?,
-            layout.kernel_entries,
-        )?;
-        Some(Self {
-            application,
-            removing: false,
-            ring,
-            header,
-            memory,
-        })
+        let ring = Producer::attach(whole.words(layout.from_kernel(), words)?, layout.kernel_entries)?;
+        Some(Self { application, removing: false, ring, header, memory })
     }
 
     fn notify(&mut self, event: KernelEvent) -> Pushed {
@@ -63,30 +54,17 @@ impl Context {
 
 impl Instance {
     /// CREATE_CONTEXT. EMFILE: the application or the instance has all it may.
-    pub(super) fn create_context(
-        &mut self,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    pub(super) fn create_context(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         let cores = self.plane.as_ref().ok_or(libc::ENODEV)?.cores();
         let owner = self.applications.get_mut(application).ok_or(libc::ENODEV)?;
         if owner.contexts >= CONTEXTS_PER_APPLICATION {
             return Err(libc::EMFILE);
         }
-        let layout = ContextLayout {
-            cores,
-            entries: CONTEXT_RING_ENTRIES,
-            kernel_entries: KERNEL_EVENT_ENTRIES,
-        };
-        let memory = Memory::new(
-            self.settings.memory,
-            "tas-context",
-            layout.bytes(),
-            Writers::Shared,
-            true,
-        )
-        .map_err(|_| libc::ENOMEM)?;
+        let layout =
+            ContextLayout { cores, entries: CONTEXT_RING_ENTRIES, kernel_entries: KERNEL_EVENT_ENTRIES };
+        let memory = Memory::new(self.settings.memory, "tas-context", layout.bytes(), Writers::Shared, true)
+            .map_err(|_| libc::ENOMEM)?;
         let context = Context::new(application, &layout, memory).ok_or(libc::ENOMEM)?;
         let id = self.contexts.insert(context).map_err(|_| libc::EMFILE)?;
         owner.contexts += 1;
@@ -101,11 +79,7 @@ impl Instance {
             reserved: 0,
         });
         let after_notice = self.tell_fast(notice::CONTEXT_ADDED, application, id);
-        Ok(Reply {
-            take: Some(Take::ContextWake(id)),
-            after_notice,
-            ..Reply::default()
-        })
+        Ok(Reply { take: Some(Take::ContextWake(id)), after_notice, ..Reply::default() })
     }
 
     fn add_context_to_stack(&mut self, application: u32, id: u32) -> Result<(), Errno> {
@@ -117,12 +91,7 @@ impl Instance {
     }
 
     /// DESTROY_CONTEXT. ENOENT: no such context of the caller.
-    pub(super) fn destroy_context(
-        &mut self,
-        now_us: u64,
-        client: Client,
-        id: u32,
-    ) -> Result<Reply, Errno> {
+    pub(super) fn destroy_context(&mut self, now_us: u64, client: Client, id: u32) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         if !self.owns_context(application, id) {
             return Err(libc::ENOENT);
@@ -133,9 +102,7 @@ impl Instance {
 
     /// True if `id` is a live context of `application`.
     pub(super) fn owns_context(&self, application: u32, id: u32) -> bool {
-        self.contexts
-            .get(id)
-            .is_some_and(|context| context.application == application && !context.removing)
+        self.contexts.get(id).is_some_and(|context| context.application == application && !context.removing)
     }
 
     /// Takes a context away: at once without a fast path, else when the fast path has let go of it.
@@ -151,10 +118,7 @@ impl Instance {
         if let Some(plane) = &mut self.plane {
             plane.stack.remove_context(now_us, id);
         }
-        if self
-            .tell_fast(notice::CONTEXT_REMOVED, application, id)
-            .is_none()
-        {
+        if self.tell_fast(notice::CONTEXT_REMOVED, application, id).is_none() {
             self.free_context(id);
         }
     }

@@ -227,13 +227,7 @@ impl Instance {
     pub fn connect(&mut self, credentials: Credentials) -> Client {
         let client = self.next_client;
         self.next_client = self.next_client.wrapping_add(1);
-        self.clients.insert(
-            client,
-            ClientEntry {
-                credentials,
-                role: Role::None,
-            },
-        );
+        self.clients.insert(client, ClientEntry { credentials, role: Role::None });
         Client(client)
     }
 
@@ -317,10 +311,9 @@ impl Instance {
         match region.kind {
             RegionKind::Clock => Some(self.clock.clone()),
             RegionKind::Context => Some(self.contexts.get(region.index)?.memory.clone()),
-            RegionKind::Maps | RegionKind::Pool => self
-                .applications
-                .get(region.index)?
-                .segment(region.kind, region.byte_offset),
+            RegionKind::Maps | RegionKind::Pool => {
+                self.applications.get(region.index)?.segment(region.kind, region.byte_offset)
+            }
             _ => self.plane.as_ref()?.region(region),
         }
     }
@@ -334,8 +327,6 @@ impl Instance {
     fn publish_epoch(&self) {
         let odd = u32::from(self.fast.is_none());
         let value = self.epoch.wrapping_mul(2) | odd;
-        self.clock()
-            .fastpath_epoch
-            .store(value, std::sync::atomic::Ordering::Release);
+        self.clock().fastpath_epoch.store(value, std::sync::atomic::Ordering::Release);
     }
 }

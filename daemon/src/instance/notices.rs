@@ -18,13 +18,7 @@ impl Notices {
     /// Queues a notice; its sequence number (never zero).
     pub(super) fn push(&mut self, kind: u32, application: u32, index: u32) -> u32 {
         self.last = self.last.wrapping_add(1).max(1);
-        self.waiting.push_back(Notice {
-            kind,
-            sequence: self.last,
-            application,
-            index,
-            reserved: [0; 8],
-        });
+        self.waiting.push_back(Notice { kind, sequence: self.last, application, index, reserved: [0; 8] });
         self.last
     }
 
@@ -37,10 +31,7 @@ impl Notices {
 
     /// Ends a notice that was taken.
     pub(super) fn done(&mut self, sequence: u32) -> Option<Notice> {
-        let index = self
-            .taken
-            .iter()
-            .position(|notice| notice.sequence == sequence)?;
+        let index = self.taken.iter().position(|notice| notice.sequence == sequence)?;
         Some(self.taken.remove(index))
     }
 
@@ -51,11 +42,7 @@ impl Notices {
     /// True if this notice and all before it have ended.
     pub(super) fn is_settled(&self, sequence: u32) -> bool {
         let not_after = |other: u32| (sequence.wrapping_sub(other) as i32) >= 0;
-        !self
-            .waiting
-            .iter()
-            .chain(&self.taken)
-            .any(|notice| not_after(notice.sequence))
+        !self.waiting.iter().chain(&self.taken).any(|notice| not_after(notice.sequence))
     }
 
     /// The fast path is gone: returns what it will not do any more.

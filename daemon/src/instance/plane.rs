@@ -74,8 +74,7 @@ impl CoreEnd {
         if has_frame(&entry) {
             let slot = (self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
             let bytes = frame.len().min(entry.value as usize);
-            self.to_fast_slots
-                .write(slot * PACKET_SLOT_BYTES as usize, &frame[..bytes]);
+            self.to_fast_slots.write(slot * PACKET_SLOT_BYTES as usize, &frame[..bytes]);
         }
         self.to_fast.push(entry.encode());
         self.to_fast.publish();
@@ -96,8 +95,7 @@ impl CoreEnd {
         }
         let slot = (position & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
         let bytes = frame.len().min(entry.value as usize);
-        self.to_slow_slots
-            .read(slot * PACKET_SLOT_BYTES as usize, &mut frame[..bytes]);
+        self.to_slow_slots.read(slot * PACKET_SLOT_BYTES as usize, &mut frame[..bytes]);
         Some((entry, bytes))
     }
 
@@ -127,11 +125,7 @@ pub(super) struct Plane {
 
 /// # Safety
 /// The memory must outlive what is returned.
-unsafe fn forever<T: TableEntry>(
-    memory: &Memory,
-    offset: usize,
-    count: usize,
-) -> io::Result<&'static [T]> {
+unsafe fn forever<T: TableEntry>(memory: &Memory, offset: usize, count: usize) -> io::Result<&'static [T]> {
     let table = memory.table::<T>(offset, count).ok_or_else(too_small)?;
     // SAFETY: the caller's contract.
     Ok(unsafe { std::slice::from_raw_parts(table.as_ptr(), table.len()) })
@@ -145,26 +139,14 @@ impl Plane {
     /// Allocates the tables and rings for `config` and makes a stack over them.
     pub(super) fn new(kind: MemoryKind, config: Config, now_us: u64) -> io::Result<Self> {
         let flows = config.flows as usize;
-        let region =
-            |name, bytes, writers| Memory::new(kind, name, bytes, writers, false).map(Arc::new);
+        let region = |name, bytes, writers| Memory::new(kind, name, bytes, writers, false).map(Arc::new);
         let hot = region("tas-hot", flows * size_of::<HotFlow>(), Writers::Shared)?;
         let cold = region("tas-cold", flows * size_of::<ColdFlow>(), Writers::Daemon)?;
-        let adjacencies = region(
-            "tas-adjacencies",
-            ADJACENCIES_MAX as usize * size_of::<Adjacency>(),
-            Writers::Daemon,
-        )?;
+        let adjacencies =
+            region("tas-adjacencies", ADJACENCIES_MAX as usize * size_of::<Adjacency>(), Writers::Daemon)?;
         let blocks = recovery_blocks(config.flows) as usize;
-        let recovery = region(
-            "tas-recovery",
-            blocks * size_of::<RecoveryBlock>(),
-            Writers::Shared,
-        )?;
-        let status = region(
-            "tas-status",
-            config.cores as usize * CORE_STATUS_STRIDE,
-            Writers::Shared,
-        )?;
+        let recovery = region("tas-recovery", blocks * size_of::<RecoveryBlock>(), Writers::Shared)?;
+        let status = region("tas-status", config.cores as usize * CORE_STATUS_STRIDE, Writers::Shared)?;
         let rings: Vec<Arc<Memory>> = (0..config.cores)
             .map(|_| region("tas-kernel-rings", kernel_rings::BYTES, Writers::Shared))
             .collect::<io::Result<_>>()?;
@@ -191,18 +173,7 @@ impl Plane {
             Stack::new(now_us, config, storage)
                 .map_err(|error| io::Error::from_raw_os_error(error.0 as i32))?,
         );
-        Ok(Self {
-            stack,
-            cores,
-            config,
-            _tables: tables,
-            hot,
-            cold,
-            adjacencies,
-            recovery,
-            status,
-            rings,
-        })
+        Ok(Self { stack, cores, config, _tables: tables, hot, cold, adjacencies, recovery, status, rings })
     }
 
     pub(super) fn cores(&self) -> u32 {
@@ -242,10 +213,7 @@ unsafe fn core_end(rings: &Memory, status: &Memory, index: usize) -> io::Result<
     };
     // SAFETY: the caller's contract; the slots lie within the region and are only copied.
     let all: SharedBytes<'static> = unsafe { SharedBytes::new(rings.start(), rings.len()) };
-    let slots = |offset| {
-        all.slice(offset, kernel_rings::SLOTS_BYTES)
-            .ok_or_else(too_small)
-    };
+    let slots = |offset| all.slice(offset, kernel_rings::SLOTS_BYTES).ok_or_else(too_small);
     Ok(CoreEnd {
         to_fast: Producer::attach(to_fast, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,
         to_slow: Consumer::attach(to_slow, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,

@@ -16,27 +16,15 @@ impl Instance {
     pub(super) fn map(&mut self, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         let request: MapRequest = message.get();
         let kind = RegionKind::from_u32(request.kind).ok_or(libc::EINVAL)?;
-        let region = Region {
-            kind,
-            index: request.index,
-            byte_offset: request.byte_offset,
-        };
+        let region = Region { kind, index: request.index, byte_offset: request.byte_offset };
         let writable = self.may_map(client, region)?;
         let memory = self.region(region).ok_or(libc::ENOENT)?;
         let bytes = match kind {
             RegionKind::Maps | RegionKind::Pool => u64::from(SEGMENT_BYTES),
             _ => memory.len() as u64,
         };
-        message.set(&MapRequest {
-            writable: u32::from(writable),
-            bytes,
-            reserved: 0,
-            ..request
-        });
-        Ok(Reply {
-            give: vec![Give::Region { region, writable }],
-            ..Reply::default()
-        })
+        message.set(&MapRequest { writable: u32::from(writable), bytes, reserved: 0, ..request });
+        Ok(Reply { give: vec![Give::Region { region, writable }], ..Reply::default() })
     }
 
     /// Whether the client may map the region, and if so, whether it may write it.
@@ -47,9 +35,7 @@ impl Instance {
         match region.kind {
             RegionKind::Clock if role != Role::None => Ok(false),
             RegionKind::CoreStatus if role != Role::None => Ok(fast),
-            RegionKind::FlowHot | RegionKind::Recovery | RegionKind::KernelRings if fast => {
-                Ok(true)
-            }
+            RegionKind::FlowHot | RegionKind::Recovery | RegionKind::KernelRings if fast => Ok(true),
             RegionKind::FlowCold | RegionKind::Adjacencies if fast => Ok(false),
             RegionKind::Context => {
                 let context = self.contexts.get(region.index).ok_or(libc::ENOENT)?;

@@ -16,15 +16,10 @@ impl Instance {
         message.error = 0;
         let op = Op::from_u32(message.op).ok_or(libc::EINVAL)?;
         let role = self.role(client);
-        let attaching = matches!(
-            op,
-            Op::AttachFast | Op::AttachApplication | Op::AttachControl
-        );
+        let attaching = matches!(op, Op::AttachFast | Op::AttachApplication | Op::AttachControl);
         match role {
             Role::None if !attaching => return Err(libc::EPERM),
-            Role::FastPath | Role::Application(_) | Role::Control if attaching => {
-                return Err(libc::EALREADY)
-            }
+            Role::FastPath | Role::Application(_) | Role::Control if attaching => return Err(libc::EALREADY),
             _ => {}
         }
         match op {
@@ -81,34 +76,19 @@ impl Instance {
 
     /// On whose behalf the stack is asked.
     fn caller(&self, client: Client) -> Caller {
-        let privileged = self
-            .clients
-            .get(&client.0)
-            .is_some_and(|entry| entry.credentials.privileged);
+        let privileged = self.clients.get(&client.0).is_some_and(|entry| entry.credentials.privileged);
         let application = match self.role(client) {
             Role::Application(id) => id,
             _ => Caller::NO_APPLICATION,
         };
-        Caller {
-            application,
-            net_bind_service: privileged,
-            net_admin: privileged,
-        }
+        Caller { application, net_bind_service: privileged, net_admin: privileged }
     }
 
     /// A call on a socket. EBADF: the caller has no such socket.
-    fn ask_socket(
-        &mut self,
-        now_us: u64,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    fn ask_socket(&mut self, now_us: u64, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         let application = self.application_of(client)?;
         let socket = message.object;
-        let owner = self
-            .plane
-            .as_ref()
-            .and_then(|plane| plane.stack.socket_application(socket));
+        let owner = self.plane.as_ref().and_then(|plane| plane.stack.socket_application(socket));
         if owner != Some(application) {
             return Err(libc::EBADF);
         }
@@ -116,12 +96,7 @@ impl Instance {
     }
 
     /// A call of a control client. Before the first fast path there is nothing to tell.
-    fn ask_control(
-        &mut self,
-        now_us: u64,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    fn ask_control(&mut self, now_us: u64, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         if self.role(client) != Role::Control {
             return Err(libc::EPERM);
         }
@@ -136,12 +111,7 @@ impl Instance {
     }
 
     /// STATUS: the stack's, or that of an instance which never had a fast path.
-    fn status(
-        &mut self,
-        now_us: u64,
-        client: Client,
-        message: &mut Message,
-    ) -> Result<Reply, Errno> {
+    fn status(&mut self, now_us: u64, client: Client, message: &mut Message) -> Result<Reply, Errno> {
         if self.role(client) != Role::Control {
             return Err(libc::EPERM);
         }
@@ -161,15 +131,10 @@ impl Instance {
         let Some(plane) = &mut self.plane else {
             return Status::default();
         };
-        let caller = Caller {
-            application: Caller::NO_APPLICATION,
-            net_bind_service: false,
-            net_admin: false,
-        };
+        let caller =
+            Caller { application: Caller::NO_APPLICATION, net_bind_service: false, net_admin: false };
         let mut message = Message::new(Op::Status, 0);
-        plane
-            .stack
-            .handle_request(now_us, &caller, None, &mut message);
+        plane.stack.handle_request(now_us, &caller, None, &mut message);
         message.get()
     }
 
@@ -183,15 +148,8 @@ impl Instance {
         let reply = self.ask_control(now_us, client, message)?;
         if message.error == 0 {
             let entry: ApplicationEntry = message.get();
-            let (pool, maps) = self
-                .applications
-                .get(entry.id)
-                .map_or((0, 0), Application::segment_counts);
-            message.set(&ApplicationEntry {
-                pool_segments: pool,
-                map_segments: maps,
-                ..entry
-            });
+            let (pool, maps) = self.applications.get(entry.id).map_or((0, 0), Application::segment_counts);
+            message.set(&ApplicationEntry { pool_segments: pool, map_segments: maps, ..entry });
         }
         Ok(reply)
     }
@@ -208,10 +166,9 @@ impl Instance {
         let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
         match plane.stack.handle_request(now_us, &caller, socket, message) {
             Outcome::Done => Ok(Reply::default()),
-            Outcome::NewSocket { socket } => Ok(Reply {
-                give: vec![Give::Socket(socket)],
-                ..Reply::default()
-            }),
+            Outcome::NewSocket { socket } => {
+                Ok(Reply { give: vec![Give::Socket(socket)], ..Reply::default() })
+            }
             Outcome::NotForStack => Err(libc::EINVAL),
         }
     }

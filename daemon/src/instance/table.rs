@@ -13,12 +13,7 @@ pub(super) struct Table<T> {
 impl<T> Table<T> {
     pub(super) fn new(first: u32, limit: u32) -> Self {
         let slots = (0..limit).map(|_| None).collect();
-        Self {
-            slots,
-            first: first as usize,
-            next: first as usize,
-            used: 0,
-        }
+        Self { slots, first: first as usize, next: first as usize, used: 0 }
     }
 
     /// Stores `object`; its identifier, or the object back if the table is full.
@@ -33,11 +28,7 @@ impl<T> Table<T> {
             *slot = Some(object);
         }
         self.used += 1;
-        self.next = if index + 1 < self.slots.len() {
-            index + 1
-        } else {
-            self.first
-        };
+        self.next = if index + 1 < self.slots.len() { index + 1 } else { self.first };
         Ok(index as u32)
     }
 
@@ -58,10 +49,7 @@ impl<T> Table<T> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .filter_map(|(id, slot)| Some((id as u32, slot.as_ref()?)))
+        self.slots.iter().enumerate().filter_map(|(id, slot)| Some((id as u32, slot.as_ref()?)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -82,10 +70,7 @@ mod tests {
         assert_eq!(table.insert('d'), Ok(1));
         assert_eq!(table.insert('e'), Err('e'));
         assert_eq!(table.len(), 3);
-        assert_eq!(
-            table.iter().map(|(id, _)| id).collect::<Vec<_>>(),
-            [1, 2, 3]
-        );
+        assert_eq!(table.iter().map(|(id, _)| id).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(table.get(0).is_none() && table.get(99).is_none() && table.remove(99).is_none());
     }
 }

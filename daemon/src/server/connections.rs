@@ -44,40 +44,24 @@ impl Server {
     pub(super) fn accept(&mut self) {
         while let Some((socket, credentials)) = self.listener.accept() {
             let token = self.token();
-            if self
-                .watch(socket.as_fd(), token, EpollFlags::EPOLLIN)
-                .is_err()
-            {
+            if self.watch(socket.as_fd(), token, EpollFlags::EPOLLIN).is_err() {
                 continue;
             }
             let client = self.instance.connect(credentials);
-            self.connections.insert(
-                token,
-                Connection {
-                    client,
-                    socket,
-                    is_fast: false,
-                    parked: None,
-                },
-            );
+            self.connections.insert(token, Connection { client, socket, is_fast: false, parked: None });
         }
     }
 
     /// Something happened on a client's connection.
     pub(super) fn serve(&mut self, token: u64, flags: EpollFlags) {
-        if self
-            .connections
-            .get(&token)
-            .is_some_and(|connection| connection.parked.is_some())
-        {
+        if self.connections.get(&token).is_some_and(|connection| connection.parked.is_some()) {
             if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
                 self.disconnect(token);
             }
             return;
         }
         for _ in 0..CALLS_AT_A_TIME {
-            let Some(connection) = self.connections.get(&token).filter(|c| c.parked.is_none())
-            else {
+            let Some(connection) = self.connections.get(&token).filter(|c| c.parked.is_none()) else {
                 return;
             };
             match transport::receive(connection.socket.as_fd()) {
@@ -97,11 +81,7 @@ impl Server {
         };
         let op = Op::from_u32(message.op);
         let needs_wake = matches!(op, Some(Op::CoreEventfd | Op::CreateContext));
-        if needs_wake
-            && !passed
-                .as_ref()
-                .is_some_and(|passed| wakes::is_eventfd(passed.as_fd()))
-        {
+        if needs_wake && !passed.as_ref().is_some_and(|passed| wakes::is_eventfd(passed.as_fd())) {
             return self.answer(token, transport::refusal(message.op), &Reply::default());
         }
         let now_us = self.now_us();
@@ -122,14 +102,9 @@ impl Server {
         }
         self.send_wakes();
         match reply.after_notice {
-            Some(notice) if !self.instance.is_settled(notice) => self.park(
-                token,
-                Parked {
-                    notice,
-                    message,
-                    reply,
-                },
-            ),
+            Some(notice) if !self.instance.is_settled(notice) => {
+                self.park(token, Parked { notice, message, reply })
+            }
             _ => self.answer(token, message, &reply),
         }
         self.answer_parked();
@@ -152,10 +127,7 @@ impl Server {
         let Some(connection) = self.connections.get_mut(&token) else {
             return;
         };
-        let _ = self.epoll.modify(
-            &connection.socket,
-            &mut EpollEvent::new(EpollFlags::empty(), token),
-        );
+        let _ = self.epoll.modify(&connection.socket, &mut EpollEvent::new(EpollFlags::empty(), token));
         connection.parked = Some(parked);
         self.parked.push(token);
     }
@@ -171,10 +143,9 @@ impl Server {
             };
             match connection.parked.take() {
                 Some(parked) if self.instance.is_settled(parked.notice) => {
-                    let _ = self.epoll.modify(
-                        &connection.socket,
-                        &mut EpollEvent::new(EpollFlags::EPOLLIN, token),
-                    );
+                    let _ = self
+                        .epoll
+                        .modify(&connection.socket, &mut EpollEvent::new(EpollFlags::EPOLLIN, token));
                     self.answer(token, parked.message, &parked.reply);
                 }
                 still => {
@@ -222,9 +193,7 @@ impl Server {
             Give::Socket(id) => self.new_socket(token, id),
             Give::Region { region, writable } => {
                 let memory = self.instance.region(region);
-                memory
-                    .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?
-                    .descriptor(writable)
+                memory.ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT))?.descriptor(writable)
             }
         }
     }
@@ -258,27 +227,11 @@ impl Server {
     }
 
     fn socket_pair(&mut self, token: u64, id: u32) -> io::Result<OwnedFd> {
-        let client = self
-            .connections
-            .get(&token)
-            .map(client_of)
-            .ok_or(io::ErrorKind::NotConnected)?;
-        let (ours, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::Stream,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )?;
+        let client = self.connections.get(&token).map(client_of).ok_or(io::ErrorKind::NotConnected)?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)?;
         let watch = self.token();
         self.watch(ours.as_fd(), watch, EpollFlags::EPOLLRDHUP)?;
-        self.sockets.insert(
-            watch,
-            SocketEnd {
-                id,
-                client,
-                _end: ours,
-            },
-        );
+        self.sockets.insert(watch, SocketEnd { id, client, _end: ours });
         self.socket_tokens.insert(id, watch);
         Ok(theirs)
     }
@@ -299,11 +252,7 @@ impl Server {
         let Some(watch) = self.socket_tokens.get(&id).copied() else {
             return;
         };
-        if self
-            .sockets
-            .get(&watch)
-            .is_some_and(|end| end.client == client)
-        {
+        if self.sockets.get(&watch).is_some_and(|end| end.client == client) {
             self.sockets.remove(&watch);
             self.socket_tokens.remove(&id);
         }
@@ -328,12 +277,8 @@ impl Server {
             return;
         };
         let client = connection.client;
-        let ends: Vec<u64> = self
-            .sockets
-            .iter()
-            .filter(|(_, end)| end.client == client)
-            .map(|(watch, _)| *watch)
-            .collect();
+        let ends: Vec<u64> =
+            self.sockets.iter().filter(|(_, end)| end.client == client).map(|(watch, _)| *watch).collect();
         for watch in ends {
             if let Some(end) = self.sockets.remove(&watch) {
                 self.socket_tokens.remove(&end.id);

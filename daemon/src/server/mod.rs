@@ -128,11 +128,7 @@ impl Server {
             socket_tokens: BTreeMap::new(),
             parked: Vec::new(),
         };
-        server.watch(
-            server.listener.socket.as_fd(),
-            LISTENER,
-            EpollFlags::EPOLLIN,
-        )?;
+        server.watch(server.listener.socket.as_fd(), LISTENER, EpollFlags::EPOLLIN)?;
         server.watch(server.wakes.slowpath.as_fd(), SLOWPATH, EpollFlags::EPOLLIN)?;
         Ok(server)
     }
@@ -238,9 +234,7 @@ fn wait_us(epoll: &Epoll, events: &mut [EpollEvent], timeout_us: Option<u64>) ->
         tv_sec: (us / 1_000_000) as libc::time_t,
         tv_nsec: (us % 1_000_000 * 1000) as libc::c_long,
     });
-    let timeout = timeout
-        .as_ref()
-        .map_or(std::ptr::null(), std::ptr::from_ref);
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: EpollEvent is a transparent epoll_event; the slice's length is passed with it.
     let count = unsafe {
         libc::epoll_pwait2(

@@ -73,15 +73,9 @@ pub(super) fn receive(socket: BorrowedFd<'_>) -> Received {
 
 /// recvmsg(2): length, whether all of it fitted, and every descriptor that came, even with a
 /// datagram that is refused: none of them may stay open.
-fn receive_raw(
-    socket: BorrowedFd<'_>,
-    bytes: &mut [u8],
-) -> Result<(usize, bool, Vec<OwnedFd>), Errno> {
+fn receive_raw(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<(usize, bool, Vec<OwnedFd>), Errno> {
     let mut control = [0u64; CONTROL_WORDS];
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: all-zero is a valid msghdr.
     let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
     header.msg_iov = &raw mut part;
@@ -90,8 +84,7 @@ fn receive_raw(
     header.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header points to buffers that live through the call.
-    let length =
-        Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) })?;
+    let length = Errno::result(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) })?;
     // SAFETY: the kernel has just filled the control buffer.
     let descriptors = unsafe { owned(&header) };
     let whole = header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0;
@@ -126,13 +119,7 @@ pub(super) fn send(socket: BorrowedFd<'_>, message: &Message, descriptors: &[Own
     let rights = [ControlMessage::ScmRights(&raw)];
     let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let sent = sendmsg::<()>(
-        socket.as_raw_fd(),
-        &[IoSlice::new(message.as_bytes())],
-        control,
-        flags,
-        None,
-    );
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(message.as_bytes())], control, flags, None);
     sent == Ok(MESSAGE_BYTES)
 }
 
@@ -156,10 +143,7 @@ impl Listener {
     /// Listens at `path`, mode 0660, owned by group `group` if there is one. A stale path is
     /// removed; one that is served is not touched.
     pub(super) fn open(path: &Path, group: &str) -> Result<Self> {
-        if let Some(directory) = path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty())
-        {
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             fs::create_dir_all(directory).with_context(|| {
                 format!(
                     "cannot create {}; start as root, or choose a place of your own with --socket",
@@ -183,11 +167,7 @@ impl Listener {
                 path.display()
             )
         })?;
-        let listener = Self {
-            socket,
-            path: path.to_owned(),
-            spare: spare(),
-        };
+        let listener = Self { socket, path: path.to_owned(), spare: spare() };
         give_to_group(path, group)?;
         listen(&listener.socket, Backlog::new(BACKLOG)?).context("listen")?;
         Ok(listener)
@@ -196,10 +176,7 @@ impl Listener {
     /// Accepts a waiting client with its credentials, or `None` if none waits.
     pub(super) fn accept(&mut self) -> Option<(OwnedFd, Credentials)> {
         loop {
-            match accept4(
-                self.socket.as_raw_fd(),
-                SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
-            ) {
+            match accept4(self.socket.as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
                 // SAFETY: just returned by accept4.
                 Ok(raw) => return with_credentials(unsafe { OwnedFd::from_raw_fd(raw) }),
                 Err(Errno::EMFILE | Errno::ENFILE) => self.turn_away()?,
@@ -218,7 +195,9 @@ impl Listener {
         drop(accepted.map(|raw| unsafe { OwnedFd::from_raw_fd(raw) }));
         self.spare = spare();
         accepted.ok()?;
-        eprintln!("tas-slowpathd: no descriptors left, a client was turned away; start with a larger `ulimit -Hn`");
+        eprintln!(
+            "tas-slowpathd: no descriptors left, a client was turned away; start with a larger `ulimit -Hn`"
+        );
         Some(())
     }
 }
@@ -230,12 +209,8 @@ fn spare() -> Option<fs::File> {
 fn with_credentials(client: OwnedFd) -> Option<(OwnedFd, Credentials)> {
     let peer = getsockopt(&client, PeerCredentials).ok()?;
     let privileged = peer.uid() == 0 || peer.uid() == geteuid().as_raw();
-    let credentials = Credentials {
-        pid: peer.pid().max(0) as u32,
-        uid: peer.uid(),
-        gid: peer.gid(),
-        privileged,
-    };
+    let credentials =
+        Credentials { pid: peer.pid().max(0) as u32, uid: peer.uid(), gid: peer.gid(), privileged };
     Some((client, credentials))
 }
 
@@ -252,8 +227,8 @@ fn lock(path: &Path) -> Result<Flock<fs::File>> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let mut file = fs::File::open(directory)
-        .with_context(|| format!("cannot open {}", directory.display()))?;
+    let mut file =
+        fs::File::open(directory).with_context(|| format!("cannot open {}", directory.display()))?;
     for _ in 0..LOCK_ATTEMPTS {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
@@ -261,10 +236,7 @@ fn lock(path: &Path) -> Result<Flock<fs::File>> {
         }
         std::thread::sleep(LOCK_PAUSE);
     }
-    bail!(
-        "{} is locked by another process that is starting; try again",
-        directory.display()
-    )
+    bail!("{} is locked by another process that is starting; try again", directory.display())
 }
 
 fn already_served(path: &Path) -> anyhow::Error {
@@ -286,15 +258,11 @@ fn remove_stale(path: &Path) -> Result<()> {
             path.display()
         );
     }
-    let probe = socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )?;
+    let probe = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     match connect(probe.as_raw_fd(), &UnixAddr::new(path)?) {
-        Err(Errno::ECONNREFUSED) => fs::remove_file(path)
-            .with_context(|| format!("cannot remove the stale {}", path.display())),
+        Err(Errno::ECONNREFUSED) => {
+            fs::remove_file(path).with_context(|| format!("cannot remove the stale {}", path.display()))
+        }
         _ => Err(already_served(path)),
     }
 }
@@ -316,11 +284,6 @@ fn give_to_group(path: &Path, group: &str) -> Result<()> {
         ),
     }
     let mode = Mode::from_bits_truncate(0o660);
-    fchmodat(
-        nix::fcntl::AT_FDCWD,
-        path,
-        mode,
-        FchmodatFlags::FollowSymlink,
-    )
-    .with_context(|| format!("cannot set the mode of {}", path.display()))
+    fchmodat(nix::fcntl::AT_FDCWD, path, mode, FchmodatFlags::FollowSymlink)
+        .with_context(|| format!("cannot set the mode of {}", path.display()))
 }

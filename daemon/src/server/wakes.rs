@@ -25,12 +25,7 @@ pub(super) fn eventfd() -> io::Result<OwnedFd> {
 /// True if a passed descriptor is an eventfd: writing to anything else might block.
 pub(super) fn is_eventfd(descriptor: BorrowedFd<'_>) -> bool {
     let link = fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-    link.is_ok_and(|target| {
-        target
-            .as_os_str()
-            .as_encoded_bytes()
-            .starts_with(b"anon_inode:[eventfd")
-    })
+    link.is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"anon_inode:[eventfd"))
 }
 
 /// Wakes whoever waits on an eventfd. One whose counter its owner has filled is left alone: it is
@@ -122,10 +117,7 @@ impl Wakes {
 
     /// The fast path is gone: its eventfds, to be forwarded from now on.
     pub(super) fn take_cores(&mut self) -> Vec<Former> {
-        std::mem::take(&mut self.cores)
-            .into_iter()
-            .map(|(core, event)| Former { core, event })
-            .collect()
+        std::mem::take(&mut self.cores).into_iter().map(|(core, event)| Former { core, event }).collect()
     }
 
     /// Forwards an eventfd from now on; returns the token of one that is too old to be kept.

@@ -33,10 +33,7 @@ fn ethernet(to: u64, from: u64, kind: u16) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
-        .sum()
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
 }
 
 fn checksum(mut sum: u32) -> u16 {
@@ -48,26 +45,13 @@ fn checksum(mut sum: u32) -> u16 {
 
 /// A segment of the peer, with an MSS option on a SYN.
 pub fn from_peer(segment: Segment, payload: &[u8]) -> Vec<u8> {
-    let options: &[u8] = if segment.flags & SYN != 0 {
-        &[2, 4, 0x05, 0xb4]
-    } else {
-        &[]
-    };
+    let options: &[u8] = if segment.flags & SYN != 0 { &[2, 4, 0x05, 0xb4] } else { &[] };
     let mut tcp = Vec::new();
     tcp.extend(segment.source.to_be_bytes());
     tcp.extend(segment.destination.to_be_bytes());
     tcp.extend(segment.sequence.to_be_bytes());
     tcp.extend(segment.acknowledgement.to_be_bytes());
-    tcp.extend([
-        ((20 + options.len()) as u8 / 4) << 4,
-        segment.flags,
-        0xff,
-        0xff,
-        0,
-        0,
-        0,
-        0,
-    ]);
+    tcp.extend([((20 + options.len()) as u8 / 4) << 4, segment.flags, 0xff, 0xff, 0, 0, 0, 0]);
     tcp.extend(options);
     tcp.extend(payload);
     let mut pseudo = Vec::new();
@@ -117,16 +101,8 @@ pub fn to_peer(frame: &[u8]) -> Option<Segment> {
     let length = usize::from(u16::from_be_bytes(frame.get(16..18)?.try_into().ok()?));
     let (ip, tcp) = (frame.get(14..34)?, frame.get(34..14 + length)?);
     let pseudo = [&ip[12..20], &[0, 6], &(tcp.len() as u16).to_be_bytes()].concat();
-    assert_eq!(
-        checksum(sum(ip)),
-        0,
-        "IP checksum of a frame of the slow path"
-    );
-    assert_eq!(
-        checksum(sum(&pseudo) + sum(tcp)),
-        0,
-        "TCP checksum of a frame of the slow path"
-    );
+    assert_eq!(checksum(sum(ip)), 0, "IP checksum of a frame of the slow path");
+    assert_eq!(checksum(sum(&pseudo) + sum(tcp)), 0, "TCP checksum of a frame of the slow path");
     let u32_at = |at: usize| u32::from_be_bytes([tcp[at], tcp[at + 1], tcp[at + 2], tcp[at + 3]]);
     Some(Segment {
         source: u16::from_be_bytes([tcp[0], tcp[1]]),

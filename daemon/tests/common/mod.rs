@@ -10,8 +10,8 @@ use abi::{
     kernel_ring::{to_fast, to_slow, KernelEntry, KERNEL_WORDS},
     limits::{CONTEXT_RING_ENTRIES, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
     message::{
-        notice, AttachApplication, AttachControl, AttachFast, Body, Endpoint, Message, Name,
-        Notice, Op, Socket,
+        notice, AttachApplication, AttachControl, AttachFast, Body, Endpoint, Message, Name, Notice, Op,
+        Socket,
     },
     region::{kernel_rings, Region, RegionKind},
     version,
@@ -21,19 +21,9 @@ use ring::{Consumer, Producer};
 use std::sync::Arc;
 
 /// Credentials of root.
-pub const ROOT: Credentials = Credentials {
-    pid: 100,
-    uid: 0,
-    gid: 0,
-    privileged: true,
-};
+pub const ROOT: Credentials = Credentials { pid: 100, uid: 0, gid: 0, privileged: true };
 /// Credentials of somebody else.
-pub const USER: Credentials = Credentials {
-    pid: 200,
-    uid: 1000,
-    gid: 1000,
-    privileged: false,
-};
+pub const USER: Credentials = Credentials { pid: 200, uid: 1000, gid: 1000, privileged: false };
 
 /// A frame the slow path wants sent, or another entry for the fast path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +46,7 @@ pub fn keep(memory: Arc<Memory>) -> &'static Memory {
 
 impl Rings {
     fn new(instance: &Instance, core: u32) -> Self {
-        let memory = keep(
-            instance
-                .region(Region::whole(RegionKind::KernelRings, core))
-                .unwrap(),
-        );
+        let memory = keep(instance.region(Region::whole(RegionKind::KernelRings, core)).unwrap());
         let words = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
         let to_slow = memory.words(kernel_rings::TO_SLOW, words).unwrap();
         let to_fast = memory.words(kernel_rings::TO_FAST, words).unwrap();
@@ -93,12 +79,7 @@ impl Rings {
     /// Hands a frame to the slow path.
     pub fn packet(&mut self, reason: u8, frame: &[u8]) {
         self.write_slot(frame);
-        let entry = KernelEntry {
-            op: to_slow::PACKET,
-            reason,
-            flow: 0,
-            value: frame.len() as u64,
-        };
+        let entry = KernelEntry { op: to_slow::PACKET, reason, flow: 0, value: frame.len() as u64 };
         assert!(self.report(entry), "the ring to the slow path is full");
     }
 
@@ -177,20 +158,12 @@ impl World {
         let fast = instance.connect(ROOT);
         let mut message = Message::with(Op::AttachFast, 0, &attach_request());
         let reply = instance.request(0, fast, &mut message);
-        assert_eq!(
-            (message.error, reply.give),
-            (0, vec![Give::NoticeWake, Give::SlowpathWake])
-        );
+        assert_eq!((message.error, reply.give), (0, vec![Give::NoticeWake, Give::SlowpathWake]));
         let mut message = Message::new(Op::Ready, 0);
         instance.request(0, fast, &mut message);
         assert_eq!(message.error, 0);
         let rings = Rings::new(&instance, 0);
-        Self {
-            instance,
-            fast,
-            rings,
-            now_us: 1_000_000,
-        }
+        Self { instance, fast, rings, now_us: 1_000_000 }
     }
 
     /// A new fast path after the last one went.
@@ -226,23 +199,14 @@ impl World {
 
     /// Lets time pass in steps of a millisecond, the fast path's cores running all the while.
     pub fn pass(&mut self, microseconds: u64) {
-        let status = keep(
-            self.instance
-                .region(Region::whole(RegionKind::CoreStatus, 0))
-                .unwrap(),
-        );
-        let [page] = status.table::<abi::core_status::CoreStatus>(0, 1).unwrap() else {
-            unreachable!()
-        };
+        let status = keep(self.instance.region(Region::whole(RegionKind::CoreStatus, 0)).unwrap());
+        let [page] = status.table::<abi::core_status::CoreStatus>(0, 1).unwrap() else { unreachable!() };
         let end = self.now_us + microseconds;
         while self.now_us < end {
             self.now_us += 1000.min(end - self.now_us);
-            page.run_us
-                .store(self.now_us, std::sync::atomic::Ordering::Relaxed);
-            page.now_us
-                .store(self.now_us, std::sync::atomic::Ordering::Relaxed);
-            page.loops
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            page.run_us.store(self.now_us, std::sync::atomic::Ordering::Relaxed);
+            page.now_us.store(self.now_us, std::sync::atomic::Ordering::Relaxed);
+            page.loops.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.instance.run_once(self.now_us);
         }
     }
@@ -260,10 +224,7 @@ impl World {
             match self.ask(self.fast, Op::NextNotice, 0) {
                 Ok((message, reply)) => {
                     let notice: Notice = message.get();
-                    assert_eq!(
-                        reply.give.len(),
-                        usize::from(notice.kind == notice::CONTEXT_ADDED)
-                    );
+                    assert_eq!(reply.give.len(), usize::from(notice.kind == notice::CONTEXT_ADDED));
                     all.push((notice.kind, notice.application, notice.index));
                     self.call(self.fast, Op::NoticeDone, 0, &notice).unwrap();
                 }
@@ -297,27 +258,15 @@ impl World {
         assert!(!self.instance.is_settled(reply.after_notice.unwrap()));
         self.notices();
         assert!(self.instance.is_settled(reply.after_notice.unwrap()));
-        let memory = keep(
-            self.instance
-                .region(Region::whole(RegionKind::Context, context))
-                .unwrap(),
-        );
+        let memory = keep(self.instance.region(Region::whole(RegionKind::Context, context)).unwrap());
         let layout = ContextLayout {
             cores: attached.cores,
             entries: CONTEXT_RING_ENTRIES,
             kernel_entries: KERNEL_EVENT_ENTRIES,
         };
-        let words = memory.words(
-            layout.from_kernel(),
-            ring_bytes(KERNEL_EVENT_ENTRIES, EVENT_WORDS) / 8,
-        );
+        let words = memory.words(layout.from_kernel(), ring_bytes(KERNEL_EVENT_ENTRIES, EVENT_WORDS) / 8);
         let events = Consumer::attach(words.unwrap(), KERNEL_EVENT_ENTRIES).unwrap();
-        App {
-            client,
-            id: attached.application,
-            context,
-            events,
-        }
+        App { client, id: attached.application, context, events }
     }
 
     /// A control client.
@@ -334,12 +283,7 @@ impl World {
 
     /// A socket of an application.
     pub fn socket(&mut self, app: &App, opaque: u64) -> u32 {
-        let body = Socket {
-            opaque,
-            family: 2,
-            context: app.context,
-            ..Socket::default()
-        };
+        let body = Socket { opaque, family: 2, context: app.context, ..Socket::default() };
         let (message, reply) = self.call(app.client, Op::Socket, 0, &body).unwrap();
         let socket = message.get::<Socket>().socket;
         assert_eq!(reply.give, [Give::Socket(socket)]);
@@ -349,10 +293,7 @@ impl World {
     /// A listening socket.
     pub fn listener(&mut self, app: &App, port: u16) -> Result<u32, u32> {
         let socket = self.socket(app, 7);
-        let name = Name {
-            endpoint: Endpoint::ipv4(0, port),
-            reserved: 0,
-        };
+        let name = Name { endpoint: Endpoint::ipv4(0, port), reserved: 0 };
         let mut message = Message::with(Op::Bind, socket, &name);
         self.instance.request(self.now_us, app.client, &mut message);
         if message.error == 0 {
@@ -370,27 +311,13 @@ impl World {
 
 /// The entries among what the fast path got.
 pub fn entries(out: &[Out]) -> Vec<KernelEntry> {
-    out.iter()
-        .filter_map(|out| {
-            if let Out::Entry(entry) = out {
-                Some(*entry)
-            } else {
-                None
-            }
-        })
-        .collect()
+    out.iter().filter_map(|out| if let Out::Entry(entry) = out { Some(*entry) } else { None }).collect()
 }
 
 /// The segments among what the fast path got.
 pub fn segments(out: &[Out]) -> Vec<frames::Segment> {
     out.iter()
-        .filter_map(|out| {
-            if let Out::Frame(frame) = out {
-                frames::to_peer(frame)
-            } else {
-                None
-            }
-        })
+        .filter_map(|out| if let Out::Frame(frame) = out { frames::to_peer(frame) } else { None })
         .collect()
 }
 

@@ -37,20 +37,13 @@ pub struct Directory(pub PathBuf);
 impl Directory {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "tas-daemon-test-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Relaxed)
-        );
+        let name = format!("tas-daemon-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Relaxed));
         let path = std::env::temp_dir().join(name);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
     pub fn options(&self) -> Options {
-        Options {
-            socket: self.0.join("tas0.sock"),
-            ..Options::new("tas0")
-        }
+        Options { socket: self.0.join("tas0.sock"), ..Options::new("tas0") }
     }
 }
 
@@ -74,11 +67,7 @@ impl Daemon {
         let stop = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC).unwrap();
         let theirs: OwnedFd = stop.as_fd().try_clone_to_owned().unwrap();
         let thread = thread::spawn(move || server.run(theirs.as_fd()).unwrap());
-        Self {
-            directory,
-            stop,
-            thread: Some(thread),
-        }
+        Self { directory, stop, thread: Some(thread) }
     }
     pub fn path(&self) -> PathBuf {
         self.directory.options().socket
@@ -90,18 +79,9 @@ impl Daemon {
     pub fn fast_path(&self) -> (Arc<DaemonChannel>, EventFd) {
         let channel = self.channel();
         attach::fast(&*channel, "tas0", &attach_request()).unwrap();
-        let core = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .unwrap();
-        channel
-            .call(
-                Target::Instance,
-                &mut Message::new(Op::CoreEventfd, 0),
-                Some(core.as_fd()),
-            )
-            .unwrap();
-        channel
-            .call(Target::Instance, &mut Message::new(Op::Ready, 0), None)
-            .unwrap();
+        let core = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK).unwrap();
+        channel.call(Target::Instance, &mut Message::new(Op::CoreEventfd, 0), Some(core.as_fd())).unwrap();
+        channel.call(Target::Instance, &mut Message::new(Op::Ready, 0), None).unwrap();
         (channel, core)
     }
     pub fn control(&self) -> Arc<DaemonChannel> {
@@ -110,14 +90,10 @@ impl Daemon {
         channel
     }
     /// An application; the fast path carries out its notices meanwhile.
-    pub fn application(
-        &self,
-        fast: &Arc<DaemonChannel>,
-    ) -> (Arc<DaemonChannel>, AttachApplication) {
+    pub fn application(&self, fast: &Arc<DaemonChannel>) -> (Arc<DaemonChannel>, AttachApplication) {
         let channel = self.channel();
-        let attached = while_serving(fast, || {
-            attach::application(&*channel, "tas0", *b"test\0\0\0\0\0\0\0\0\0\0\0\0")
-        });
+        let attached =
+            while_serving(fast, || attach::application(&*channel, "tas0", *b"test\0\0\0\0\0\0\0\0\0\0\0\0"));
         (channel, attached.unwrap())
     }
 }
@@ -135,18 +111,11 @@ impl Drop for Daemon {
 
 pub fn wait_readable(descriptor: impl AsFd) {
     let mut ready = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(
-        poll(&mut ready, PollTimeout::from(PATIENCE_MS)),
-        Ok(1),
-        "nothing came"
-    );
+    assert_eq!(poll(&mut ready, PollTimeout::from(PATIENCE_MS)), Ok(1), "nothing came");
 }
 
 pub fn is_readable(descriptor: impl AsFd) -> bool {
-    poll(
-        &mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)],
-        PollTimeout::ZERO,
-    ) == Ok(1)
+    poll(&mut [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO) == Ok(1)
 }
 
 /// Carries out waiting notices.
@@ -157,12 +126,7 @@ pub fn serve_notices(fast: &DaemonChannel) -> Vec<Notice> {
         match fast.call(Target::Instance, &mut message, None) {
             Ok(_) => {
                 let notice: Notice = message.get();
-                fast.call(
-                    Target::Instance,
-                    &mut Message::with(Op::NoticeDone, 0, &notice),
-                    None,
-                )
-                .unwrap();
+                fast.call(Target::Instance, &mut Message::with(Op::NoticeDone, 0, &notice), None).unwrap();
                 all.push(notice);
             }
             Err(error) => {
@@ -186,33 +150,21 @@ pub fn while_serving<T: Send>(fast: &Arc<DaemonChannel>, work: impl FnOnce() -> 
 }
 
 /// Asks again until the answer is as wished: for what happens when the kernel tells the daemon.
-pub fn eventually<T: std::fmt::Debug>(
-    mut ask: impl FnMut() -> T,
-    wished: impl Fn(&T) -> bool,
-) -> T {
+pub fn eventually<T: std::fmt::Debug>(mut ask: impl FnMut() -> T, wished: impl Fn(&T) -> bool) -> T {
     let start = Instant::now();
     loop {
         let answer = ask();
         if wished(&answer) {
             return answer;
         }
-        assert!(
-            start.elapsed() < Duration::from_millis(PATIENCE_MS.into()),
-            "still {answer:?}"
-        );
+        assert!(start.elapsed() < Duration::from_millis(PATIENCE_MS.into()), "still {answer:?}");
         thread::yield_now();
     }
 }
 
 /// A connection that sends what it likes.
 pub fn raw_client(daemon: &Daemon) -> OwnedFd {
-    let client = socket(
-        AddressFamily::Unix,
-        SockType::SeqPacket,
-        SockFlag::SOCK_CLOEXEC,
-        None,
-    )
-    .unwrap();
+    let client = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None).unwrap();
     connect(client.as_raw_fd(), &UnixAddr::new(&daemon.path()).unwrap()).unwrap();
     client
 }
@@ -221,10 +173,7 @@ pub fn raw_client(daemon: &Daemon) -> OwnedFd {
 pub fn answer(client: &OwnedFd) -> Message {
     let mut reply = [0u8; MESSAGE_BYTES + 1];
     wait_readable(client);
-    assert_eq!(
-        recv(client.as_raw_fd(), &mut reply, MsgFlags::empty()),
-        Ok(MESSAGE_BYTES)
-    );
+    assert_eq!(recv(client.as_raw_fd(), &mut reply, MsgFlags::empty()), Ok(MESSAGE_BYTES));
     Message::read_from_bytes(&reply[..MESSAGE_BYTES]).unwrap()
 }
 
@@ -235,31 +184,15 @@ pub fn create_context(channel: &DaemonChannel, event: &EventFd) -> io::Result<u3
 }
 
 pub fn new_socket(channel: &DaemonChannel, context: u32) -> (u32, OwnedFd) {
-    let mut message = Message::with(
-        Op::Socket,
-        0,
-        &Socket {
-            family: 2,
-            context,
-            ..Socket::default()
-        },
-    );
+    let mut message = Message::with(Op::Socket, 0, &Socket { family: 2, context, ..Socket::default() });
     let mut descriptors = channel.call(Target::Instance, &mut message, None).unwrap();
     assert_eq!(descriptors.len(), 1);
     (message.get::<Socket>().socket, descriptors.remove(0))
 }
 
-pub fn listen(
-    channel: &DaemonChannel,
-    socket: u32,
-    descriptor: &OwnedFd,
-    port: u16,
-) -> io::Result<()> {
+pub fn listen(channel: &DaemonChannel, socket: u32, descriptor: &OwnedFd, port: u16) -> io::Result<()> {
     let target = Target::Socket(descriptor.as_fd(), socket);
-    let name = Name {
-        endpoint: Endpoint::ipv4(0, port),
-        reserved: 0,
-    };
+    let name = Name { endpoint: Endpoint::ipv4(0, port), reserved: 0 };
     channel.call(target, &mut Message::with(Op::Bind, 0, &name), None)?;
     let mut message = Message::new(Op::Listen, 0);
     message.flags = 8;
@@ -268,8 +201,5 @@ pub fn listen(
 
 pub fn first_listener(control: &DaemonChannel) -> Option<FlowEntry> {
     let mut message = Message::new(Op::ListenEntry, 0);
-    control
-        .call(Target::Instance, &mut message, None)
-        .ok()
-        .map(|_| message.get())
+    control.call(Target::Instance, &mut message, None).ok().map(|_| message.get())
 }

@@ -42,10 +42,7 @@ pub(super) fn open(options: &Options) -> Result<Arc<dyn ControlChannel>> {
             Arc::new(KernelChannel::open_at(&path)?)
         }
         Backend::Daemon => {
-            let path = options
-                .socket
-                .clone()
-                .unwrap_or_else(|| socket_path(&options.instance));
+            let path = options.socket.clone().unwrap_or_else(|| socket_path(&options.instance));
             Arc::new(DaemonChannel::open(&path)?)
         }
     })
@@ -117,8 +114,7 @@ pub(super) fn flow_slots(options: &Options) -> u32 {
 
 /// A MAC address as the messages have it: first byte on the wire highest.
 fn mac_bits(mac: [u8; 6]) -> u64 {
-    mac.iter()
-        .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    mac.iter().fold(0, |bits, byte| bits << 8 | u64::from(*byte))
 }
 
 /// Tells the slow path the routes.
@@ -134,15 +130,8 @@ pub(super) fn add_routes(channel: &dyn ControlChannel, options: &Options) -> Res
             ..Route::default()
         };
         let mut message = Message::with(Op::AddRoute, 0, &body);
-        let what = || {
-            format!(
-                "route {}/{}",
-                route.destination.address, route.destination.prefix
-            )
-        };
-        channel
-            .call(Target::Instance, &mut message, None)
-            .with_context(what)?;
+        let what = || format!("route {}/{}", route.destination.address, route.destination.prefix);
+        channel.call(Target::Instance, &mut message, None).with_context(what)?;
     }
     Ok(())
 }
@@ -166,9 +155,7 @@ pub(super) fn register_wakes(channel: &dyn ControlChannel, wakes: &[CoreWake]) -
 /// # Errors
 /// The slow path is gone.
 pub(super) fn ready(channel: &dyn ControlChannel) -> Result<()> {
-    channel
-        .call(Target::Instance, &mut Message::new(Op::Ready, 0), None)
-        .context("READY")?;
+    channel.call(Target::Instance, &mut Message::new(Op::Ready, 0), None).context("READY")?;
     Ok(())
 }
 
@@ -178,9 +165,6 @@ mod tests {
 
     #[test]
     fn mac_is_in_wire_order() {
-        assert_eq!(
-            mac_bits([0x52, 0x54, 0, 0x12, 0x34, 0x56]),
-            0x5254_0012_3456
-        );
+        assert_eq!(mac_bits([0x52, 0x54, 0, 0x12, 0x34, 0x56]), 0x5254_0012_3456);
     }
 }

@@ -86,20 +86,11 @@ impl CoreHandle {
             .name(format!("tas-core-{core}"))
             .spawn(move || run(start, &theirs, &inbox, &started))
             .context("thread")?;
-        let mut handle = Self {
-            orders,
-            signs,
-            wakes,
-            core,
-            thread: Some(thread),
-        };
+        let mut handle = Self { orders, signs, wakes, core, thread: Some(thread) };
         match ready.recv() {
             Ok(()) => Ok(handle),
             // The sender is gone: the thread ended with an error.
-            Err(_) => Err(handle
-                .join()
-                .err()
-                .unwrap_or_else(|| anyhow!("core {core} ended at once"))),
+            Err(_) => Err(handle.join().err().unwrap_or_else(|| anyhow!("core {core} ended at once"))),
         }
     }
 
@@ -110,10 +101,7 @@ impl CoreHandle {
         let _ = self.orders.send(Order { commands, done });
         self.signs.order_waits.store(true, Release);
         self.wake();
-        Pending {
-            answer,
-            core: self.core,
-        }
+        Pending { answer, core: self.core }
     }
 
     /// True if the thread has ended.
@@ -158,10 +146,7 @@ impl Pending {
     /// # Errors
     /// The core refused one, or has ended.
     pub(super) fn wait(self) -> Result<()> {
-        let answer = self
-            .answer
-            .recv()
-            .map_err(|_| anyhow!("core {} has ended", self.core))?;
+        let answer = self.answer.recv().map_err(|_| anyhow!("core {} has ended", self.core))?;
         answer.with_context(|| format!("core {}", self.core))
     }
 }
@@ -178,33 +163,17 @@ struct Loop<'a> {
     last_work_us: u64,
 }
 
-fn run(
-    start: CoreStart,
-    signs: &Signs,
-    inbox: &Receiver<Order>,
-    started: &Sender<()>,
-) -> Result<u64> {
+fn run(start: CoreStart, signs: &Signs, inbox: &Receiver<Order>, started: &Sender<()>) -> Result<u64> {
     if let Some(cpu) = start.cpu {
         pin_to(cpu)?;
     }
     let _registered = RegisteredThread::new()?;
     let queue = start.config.core as u16;
-    let wake = start
-        .wakes
-        .get(usize::from(queue))
-        .context("no wake-up for this core")?;
+    let wake = start.wakes.get(usize::from(queue)).context("no wake-up for this core")?;
     let sleeper = wake.sleeper(RxInterrupt::of(&start.device, queue));
     let port = DpdkPort::new(&start.device, queue)?;
     let now_us = start.clock.microseconds(dpdk_sys::rdtsc());
-    let core = Core::new(
-        start.config,
-        start.tables,
-        start.memory,
-        start.shared,
-        port,
-        start.steer,
-        now_us,
-    )?;
+    let core = Core::new(start.config, start.tables, start.memory, start.shared, port, start.steer, now_us)?;
     let mut state = Loop {
         core,
         clock: start.clock,
@@ -266,8 +235,7 @@ impl Loop<'_> {
     fn send_wakes(&mut self) {
         let channel = self.channel;
         // A context that is just being removed has no wake-up any more.
-        self.core
-            .drain_wakes(|context| drop(channel.wake_context(u32::from(context))));
+        self.core.drain_wakes(|context| drop(channel.wake_context(u32::from(context))));
         if self.core.slow_path_needs_wake() {
             // The control thread finds out when the slow path is gone.
             let _ = channel.wake_slowpath();
@@ -284,26 +252,19 @@ impl Loop<'_> {
         let asleep_us = self.now_us;
         let mut limit_us = 0;
         if !self.core.port_mut().look() {
-            let timeout = self
-                .core
-                .next_deadline_us()
-                .map(|deadline| deadline.saturating_sub(asleep_us));
+            let timeout = self.core.next_deadline_us().map(|deadline| deadline.saturating_sub(asleep_us));
             limit_us = self.sleeper.sleep(timeout);
         }
         self.sleeper.disarm();
         self.tick();
         // Waking later than that was not the core's will: its processor was busy with others.
-        self.core
-            .finish_sleep(self.now_us.min(asleep_us + limit_us + WAKE_SLACK_US));
+        self.core.finish_sleep(self.now_us.min(asleep_us + limit_us + WAKE_SLACK_US));
     }
 
     #[cold]
     fn carry_out(&mut self, inbox: &Receiver<Order>) {
         while let Ok(order) = inbox.try_recv() {
-            let result = order
-                .commands
-                .into_iter()
-                .try_for_each(|command| self.core.command(command));
+            let result = order.commands.into_iter().try_for_each(|command| self.core.command(command));
             // Nobody may wait any more: at the end of the process.
             let _ = order.done.send(result);
         }

@@ -94,9 +94,7 @@ impl Device {
              (queues={queues} for net_vhost and net_virtio_user, qpairs={queues} for net_af_packet)"
         );
         // SAFETY: the driver's name is a static string.
-        let driver = unsafe { CStr::from_ptr(info.driver_name) }
-            .to_string_lossy()
-            .into_owned();
+        let driver = unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned();
 
         let mut conf = wanted_configuration(&info, request);
         let interrupts = try_configure(port, queues, &mut conf)?;
@@ -146,10 +144,7 @@ impl Device {
             )?;
             let mut tx_conf = info.default_txconf;
             tx_conf.offloads = conf.txmode.offloads;
-            check(
-                rte_eth_tx_queue_setup(self.port, queue, tx, socket, &tx_conf),
-                "rte_eth_tx_queue_setup",
-            )?;
+            check(rte_eth_tx_queue_setup(self.port, queue, tx, socket, &tx_conf), "rte_eth_tx_queue_setup")?;
         }
         Ok(())
     }
@@ -221,12 +216,7 @@ const RX_CHECKSUMS: u64 = TAS_RX_OFFLOAD_IPV4_CKSUM | TAS_RX_OFFLOAD_TCP_CKSUM;
 
 fn find(name: Option<&str>) -> Result<u16> {
     let ports = all_ports();
-    let names = || {
-        ports
-            .iter()
-            .map(|port| port_name(*port))
-            .collect::<Result<Vec<_>>>()
-    };
+    let names = || ports.iter().map(|port| port_name(*port)).collect::<Result<Vec<_>>>();
     match (name, ports.as_slice()) {
         (_, []) => bail!(
             "DPDK found no port. Type: dpdk-devbind.py --status, and give a device (-- -a DEVICE) or a virtual one \
@@ -261,14 +251,9 @@ fn all_ports() -> Vec<u16> {
 fn port_name(port: u16) -> Result<String> {
     let mut name = [0 as std::ffi::c_char; NAME_BYTES];
     // SAFETY: DPDK writes at most RTE_ETH_NAME_MAX_LEN bytes, zero included.
-    check(
-        unsafe { rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) },
-        "port name",
-    )?;
+    check(unsafe { rte_eth_dev_get_name_by_port(port, name.as_mut_ptr()) }, "port name")?;
     // SAFETY: zero-terminated within the array.
-    Ok(unsafe { CStr::from_ptr(name.as_ptr()) }
-        .to_string_lossy()
-        .into_owned())
+    Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
 }
 
 /// RTE_ETH_NAME_MAX_LEN (64), with room.
@@ -278,10 +263,7 @@ fn device_info(port: u16) -> Result<rte_eth_dev_info> {
     // SAFETY: plain data, filled in by DPDK.
     unsafe {
         let mut info: rte_eth_dev_info = zeroed();
-        check(
-            rte_eth_dev_info_get(port, &mut info),
-            "rte_eth_dev_info_get",
-        )?;
+        check(rte_eth_dev_info_get(port, &mut info), "rte_eth_dev_info_get")?;
         Ok(info)
     }
 }
@@ -334,23 +316,14 @@ fn try_configure(port: u16, queues: u16, conf: &mut rte_eth_conf) -> Result<bool
     conf.intr_conf.set_rxq(u32::from(with_interrupts) as _);
     // SAFETY: as above.
     let code = unsafe { rte_eth_dev_configure(port, queues, queues, conf) };
-    check(
-        code,
-        &format!(
-            "rte_eth_dev_configure (first try: {})",
-            error_text(first.saturating_neg())
-        ),
-    )?;
+    check(code, &format!("rte_eth_dev_configure (first try: {})", error_text(first.saturating_neg())))?;
     Ok(with_interrupts)
 }
 
 fn set_mtu(port: u16, info: &rte_eth_dev_info, request: &DeviceRequest) -> Result<u16> {
     let mut current = 0;
     // SAFETY: plain out-parameter.
-    check(
-        unsafe { rte_eth_dev_get_mtu(port, &mut current) },
-        "rte_eth_dev_get_mtu",
-    )?;
+    check(unsafe { rte_eth_dev_get_mtu(port, &mut current) }, "rte_eth_dev_get_mtu")?;
     let largest = request.mtu_max_bytes.min(info.max_mtu);
     let wanted = request.mtu_bytes.unwrap_or(current.min(largest));
     ensure!(
@@ -359,8 +332,7 @@ fn set_mtu(port: u16, info: &rte_eth_dev_info, request: &DeviceRequest) -> Resul
         info.min_mtu
     );
     ensure!(
-        u32::from(wanted) + FRAME_OVERHEAD_BYTES
-            <= u32::from(DATA_ROOM_BYTES) - RTE_PKTMBUF_HEADROOM,
+        u32::from(wanted) + FRAME_OVERHEAD_BYTES <= u32::from(DATA_ROOM_BYTES) - RTE_PKTMBUF_HEADROOM,
         "MTU {wanted} does not fit a packet buffer"
     );
     if wanted != current {
@@ -377,23 +349,17 @@ fn set_mtu(port: u16, info: &rte_eth_dev_info, request: &DeviceRequest) -> Resul
 fn create_pool(port: u16, queues: u16) -> Result<(*mut rte_mempool, u16, u16)> {
     let (mut rx, mut tx) = (RX_DESCRIPTORS, TX_DESCRIPTORS);
     // SAFETY: out-parameters; the port is configured.
-    check(
-        unsafe { rte_eth_dev_adjust_nb_rx_tx_desc(port, &mut rx, &mut tx) },
-        "descriptor counts",
-    )?;
+    check(unsafe { rte_eth_dev_adjust_nb_rx_tx_desc(port, &mut rx, &mut tx) }, "descriptor counts")?;
     let per_queue = u32::from(rx) + u32::from(tx) + BUFFERS_PER_CORE;
     // SAFETY: the port exists.
     let socket = unsafe { rte_eth_dev_socket_id(port) };
     let name = c"tas-packets".as_ptr();
     let count = per_queue * u32::from(queues);
     // SAFETY: a name, sizes and a node; the result is checked.
-    let mut pool =
-        unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, socket) };
+    let mut pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, socket) };
     if pool.is_null() {
         // SAFETY: as above, on any node.
-        pool = unsafe {
-            rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, ANY_SOCKET)
-        };
+        pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, ANY_SOCKET) };
     }
     if pool.is_null() {
         // SAFETY: reads the calling thread's rte_errno.

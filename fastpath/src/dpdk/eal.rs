@@ -41,23 +41,15 @@ impl Eal {
         let owned: Vec<CString> = program
             .iter()
             .chain(arguments)
-            .map(|word| {
-                CString::new(word.as_str())
-                    .with_context(|| format!("{word:?} contains a zero byte"))
-            })
+            .map(|word| CString::new(word.as_str()).with_context(|| format!("{word:?} contains a zero byte")))
             .collect::<Result<_>>()?;
-        let mut pointers: Vec<*mut c_char> =
-            owned.iter().map(|word| word.as_ptr().cast_mut()).collect();
+        let mut pointers: Vec<*mut c_char> = owned.iter().map(|word| word.as_ptr().cast_mut()).collect();
         // SAFETY: EAL permutes the vector but not the strings, which live as long as Self.
-        let parsed =
-            unsafe { dpdk_sys::rte_eal_init(pointers.len() as i32, pointers.as_mut_ptr()) };
+        let parsed = unsafe { dpdk_sys::rte_eal_init(pointers.len() as i32, pointers.as_mut_ptr()) };
         if parsed < 0 {
             // SAFETY: reads the calling thread's rte_errno.
             let reason = error_text(unsafe { dpdk_sys::tas_errno() });
-            bail!(
-                "DPDK refused to start: {reason}. Arguments: {}",
-                arguments.join(" ")
-            );
+            bail!("DPDK refused to start: {reason}. Arguments: {}", arguments.join(" "));
         }
         sched_setaffinity(Pid::from_raw(0), &affinity).context("sched_setaffinity")?;
         Ok(Self { _arguments: owned })
@@ -84,10 +76,7 @@ impl RegisteredThread {
         // SAFETY: EAL is running; the thread leaves on drop.
         if unsafe { dpdk_sys::rte_thread_register() } != 0 {
             // SAFETY: reads the calling thread's rte_errno.
-            bail!(
-                "rte_thread_register: {}",
-                error_text(unsafe { dpdk_sys::tas_errno() })
-            );
+            bail!("rte_thread_register: {}", error_text(unsafe { dpdk_sys::tas_errno() }));
         }
         Ok(Self(PhantomData))
     }
@@ -123,15 +112,10 @@ pub(super) fn lcore_cpus() -> Vec<usize> {
 /// Too few processors were asked for, or one that is not usable.
 pub(super) fn choose_cpus(cores: usize, asked: Option<&[usize]>) -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("sched_getaffinity")?;
-    let usable: Vec<usize> = (0..CpuSet::count())
-        .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .collect();
+    let usable: Vec<usize> =
+        (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
     if let Some(asked) = asked {
-        ensure!(
-            asked.len() >= cores,
-            "{} processors for {cores} cores",
-            asked.len()
-        );
+        ensure!(asked.len() >= cores, "{} processors for {cores} cores", asked.len());
         for cpu in asked {
             ensure!(
                 usable.contains(cpu),
@@ -150,8 +134,7 @@ pub(super) fn choose_cpus(cores: usize, asked: Option<&[usize]>) -> Result<Vec<u
 pub(super) fn pin_to(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("processor {cpu}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set)
-        .with_context(|| format!("cannot run on processor {cpu}"))
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot run on processor {cpu}"))
 }
 
 #[cfg(test)]
@@ -164,9 +147,6 @@ mod tests {
         let many = choose_cpus(CpuSet::count(), None).unwrap();
         assert_eq!((many.len(), many[0]), (CpuSet::count(), one[0]));
         assert_eq!(choose_cpus(1, Some(&one)).unwrap(), one);
-        assert!(choose_cpus(1, Some(&[CpuSet::count() - 1]))
-            .unwrap_err()
-            .to_string()
-            .contains("not usable"));
+        assert!(choose_cpus(1, Some(&[CpuSet::count() - 1])).unwrap_err().to_string().contains("not usable"));
     }
 }

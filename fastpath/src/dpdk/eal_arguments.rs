@@ -31,15 +31,10 @@ pub(super) fn complete(
     let mut words = given.0.to_vec();
     let mut notes = Vec::new();
     let devices = pci_devices(&given, host)?;
-    let physical = devices
-        .iter()
-        .any(|device| device.binding.needs_physical_addresses());
+    let physical = devices.iter().any(|device| device.binding.needs_physical_addresses());
 
     if !given.has(&["--iova-mode"]) {
-        words.push(format!(
-            "--iova-mode={}",
-            if physical { "pa" } else { "va" }
-        ));
+        words.push(format!("--iova-mode={}", if physical { "pa" } else { "va" }));
     }
     if physical {
         notes.push(
@@ -70,14 +65,8 @@ fn add_memory(
     words: &mut Vec<String>,
     notes: &mut Vec<String>,
 ) -> Result<(), String> {
-    let chosen = [
-        "--no-huge",
-        "--in-memory",
-        "--huge-dir",
-        "--legacy-mem",
-        "--single-file-segments",
-        "--file-prefix",
-    ];
+    let chosen =
+        ["--no-huge", "--in-memory", "--huge-dir", "--legacy-mem", "--single-file-segments", "--file-prefix"];
     let asked_none = no_hugepages || given.has(&["--no-huge"]);
     let free_mib = host.free_hugepage_mib();
     if physical && (asked_none || free_mib < HUGE_MIB_MIN) {
@@ -87,8 +76,7 @@ fn add_memory(
             HUGE_MIB_MIN
         ));
     }
-    let vhost = given.value_contains("--vdev", "net_vhost")
-        || given.value_contains("--vdev", "virtio_user");
+    let vhost = given.value_contains("--vdev", "net_vhost") || given.value_contains("--vdev", "virtio_user");
     if !asked_none && given.has(&chosen) {
         return Ok(());
     }
@@ -132,9 +120,8 @@ fn pci_devices(given: &Given<'_>, host: &dyn Host) -> Result<Vec<PciDevice>, Str
             continue;
         }
         let address = full_pci_address(name);
-        let binding = host
-            .pci_binding(&address)
-            .ok_or_else(|| format!("no PCI device {address}. Type: lspci -D"))?;
+        let binding =
+            host.pci_binding(&address).ok_or_else(|| format!("no PCI device {address}. Type: lspci -D"))?;
         check_binding(&address, &binding)?;
         devices.push(PciDevice { binding });
     }
@@ -143,16 +130,14 @@ fn pci_devices(given: &Given<'_>, host: &dyn Host) -> Result<Vec<PciDevice>, Str
     }
     let by_scan = devices.is_empty() && !given.has(&["--vdev", "--no-pci", "-a", "--allow"]);
     if by_scan {
-        devices.extend(
-            host.userspace_pci()
-                .into_iter()
-                .map(|binding| PciDevice { binding }),
-        );
+        devices.extend(host.userspace_pci().into_iter().map(|binding| PciDevice { binding }));
         if devices.is_empty() {
-            return Err("no port: no PCI device is bound to vfio-pci or uio_pci_generic, and no --vdev was given. \
+            return Err(
+                "no port: no PCI device is bound to vfio-pci or uio_pci_generic, and no --vdev was given. \
                  Type: dpdk-devbind.py --status, then dpdk-devbind.py --bind=vfio-pci DEVICE; or, to try TAS \
                  without a NIC, end the command with: -- --vdev=net_tap0,iface=tas0"
-                .into());
+                    .into(),
+            );
         }
     }
     Ok(devices)
@@ -191,9 +176,7 @@ fn check_vdev(value: &str, host: &dyn Host) -> Result<(), String> {
         return Ok(());
     };
     if !host.interface_exists(interface) {
-        return Err(format!(
-            "{name}: there is no interface {interface}. Type: ip link"
-        ));
+        return Err(format!("{name}: there is no interface {interface}. Type: ip link"));
     }
     if name.starts_with("net_tap") && host.only_way_in(interface) {
         return Err(format!(
@@ -232,9 +215,7 @@ impl Given<'_> {
     }
 
     fn has(&self, names: &[&str]) -> bool {
-        self.0
-            .iter()
-            .any(|word| names.iter().any(|name| Self::matches(word, name)))
+        self.0.iter().any(|word| names.iter().any(|name| Self::matches(word, name)))
     }
 
     fn values(&self, names: &[&str]) -> Vec<&str> {
@@ -256,9 +237,7 @@ impl Given<'_> {
     }
 
     fn value_contains(&self, name: &str, part: &str) -> bool {
-        self.values(&[name])
-            .iter()
-            .any(|value| value.contains(part))
+        self.values(&[name]).iter().any(|value| value.contains(part))
     }
 }
 
@@ -266,9 +245,10 @@ impl Given<'_> {
 pub(super) fn names_lcores(given: &[String]) -> bool {
     let given = Given(given);
     given.has(&["--lcores", "--main-lcore"])
-        || given.0.iter().any(|word| {
-            !word.starts_with("--") && (word.starts_with("-l") || word.starts_with("-c"))
-        })
+        || given
+            .0
+            .iter()
+            .any(|word| !word.starts_with("--") && (word.starts_with("-l") || word.starts_with("-c")))
 }
 
 #[cfg(test)]

@@ -62,8 +62,7 @@ pub(super) fn has_net_admin() -> bool {
 
 fn effective_capabilities(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok())
-        .unwrap_or(0)
+    line.and_then(|text| u64::from_str_radix(text.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// The host this process runs on.
@@ -74,13 +73,7 @@ const PCI_DEVICES: &str = "/sys/bus/pci/devices";
 const PCI_CLASS_NETWORK: &str = "0x02";
 
 fn link_name(path: &Path) -> Option<String> {
-    Some(
-        fs::read_link(path)
-            .ok()?
-            .file_name()?
-            .to_string_lossy()
-            .into_owned(),
-    )
+    Some(fs::read_link(path).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
 impl Host for ThisHost {
@@ -90,16 +83,9 @@ impl Host for ThisHost {
         };
         let free_kib = |entry: fs::DirEntry| -> Option<u64> {
             let name = entry.file_name().into_string().ok()?;
-            let kib: u64 = name
-                .strip_prefix("hugepages-")?
-                .strip_suffix("kB")?
-                .parse()
-                .ok()?;
-            let free: u64 = fs::read_to_string(entry.path().join("free_hugepages"))
-                .ok()?
-                .trim()
-                .parse()
-                .ok()?;
+            let kib: u64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let free: u64 =
+                fs::read_to_string(entry.path().join("free_hugepages")).ok()?.trim().parse().ok()?;
             Some(kib.saturating_mul(free))
         };
         sizes.flatten().filter_map(free_kib).sum::<u64>() / 1024
@@ -116,21 +102,13 @@ impl Host for ThisHost {
         Some(match driver.as_str() {
             "vfio-pci" => {
                 let group = fs::read_to_string(device.join("iommu_group/name")).unwrap_or_default();
-                PciBinding::Vfio {
-                    no_iommu: group.trim() == "vfio-noiommu",
-                }
+                PciBinding::Vfio { no_iommu: group.trim() == "vfio-noiommu" }
             }
             "uio_pci_generic" | "igb_uio" => PciBinding::Uio,
             _ => {
                 let interface = net_interface(&device);
-                let only_way_in = interface
-                    .as_deref()
-                    .is_some_and(|name| self.only_way_in(name));
-                PciBinding::Kernel {
-                    driver,
-                    interface,
-                    only_way_in,
-                }
+                let only_way_in = interface.as_deref().is_some_and(|name| self.only_way_in(name));
+                PciBinding::Kernel { driver, interface, only_way_in }
             }
         })
     }
@@ -214,8 +192,7 @@ mod tests {
 
     #[test]
     fn default_routes_of_both_families() {
-        let ipv4 =
-            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+        let ipv4 = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
                     eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                     eth1\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n";
         let ipv6 = "00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
@@ -239,10 +216,7 @@ mod tests {
 
     #[test]
     fn loopback_has_its_address() {
-        assert_eq!(
-            ThisHost.address_owner(Ipv4Addr::LOCALHOST).as_deref(),
-            Some("lo")
-        );
+        assert_eq!(ThisHost.address_owner(Ipv4Addr::LOCALHOST).as_deref(), Some("lo"));
         assert_eq!(ThisHost.address_owner(Ipv4Addr::new(192, 0, 2, 77)), None);
         assert!(ThisHost.interface_exists("lo") && !ThisHost.interface_exists("../net/lo"));
     }

@@ -24,9 +24,7 @@ fn header(frame: &[u8]) -> Option<&[u8]> {
 #[inline]
 pub(super) fn header_checksum(frame: &[u8]) -> Option<u16> {
     let words = header(frame)?.chunks_exact(2);
-    let sum: u32 = words
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])))
-        .sum();
+    let sum: u32 = words.map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
     Some(!(folded as u16))
@@ -54,8 +52,8 @@ mod tests {
         let mut frame = vec![0u8; ETHERNET_BYTES];
         frame[12] = 0x08;
         frame.extend([
-            0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8,
-            0x00, 0x01, 0xc0, 0xa8, 0x00, 0xc7,
+            0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0x00, 0x01,
+            0xc0, 0xa8, 0x00, 0xc7,
         ]);
         frame
     }

@@ -28,36 +28,23 @@ fn vhost_and_virtio_user_exchange_frames() {
     let socket = std::env::temp_dir().join(format!("tas-vhost-{}", std::process::id()));
     let socket = socket.to_str().unwrap();
     let _ = std::fs::remove_file(socket);
-    let mut echo = child(&format!(
-        "echo --vdev=net_vhost0,iface={socket} --no-huge -m 64"
-    ));
+    let mut echo = child(&format!("echo --vdev=net_vhost0,iface={socket} --no-huge -m 64"));
     wait_for(&mut echo, "started");
-    let mut drive = child(&format!(
-        "drive --vdev=net_virtio_user0,path={socket},packed_vq=1 --no-huge -m 64"
-    ));
+    let mut drive =
+        child(&format!("drive --vdev=net_virtio_user0,path={socket},packed_vq=1 --no-huge -m 64"));
     let report = finish(&mut drive);
     assert!(report.contains("echoed 20200 frames"), "driver: {report}");
     // End of input ends the echo.
     drop(echo.stdin.take());
     let report = finish(&mut echo);
-    assert!(
-        report.contains("checksums: 20200 good, 0 bad, 0 unknown"),
-        "echo: {report}"
-    );
-    assert!(
-        !report.contains("woken by the port 0 times"),
-        "echo: {report}"
-    );
+    assert!(report.contains("checksums: 20200 good, 0 bad, 0 unknown"), "echo: {report}");
+    assert!(!report.contains("woken by the port 0 times"), "echo: {report}");
     let _ = std::fs::remove_file(socket);
 }
 
 fn child(role: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "dpdk::live_tests::role_of_a_child",
-            "--nocapture",
-        ])
+        .args(["--exact", "dpdk::live_tests::role_of_a_child", "--nocapture"])
         .env(ROLE, role)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -70,22 +57,14 @@ fn wait_for(child: &mut Child, text: &str) {
     let mut line = String::new();
     while !line.contains(text) {
         line.clear();
-        assert!(
-            lines.read_line(&mut line).unwrap() > 0,
-            "child ended before it said {text}"
-        );
+        assert!(lines.read_line(&mut line).unwrap() > 0, "child ended before it said {text}");
     }
     child.stdout = Some(lines.into_inner());
 }
 
 fn finish(child: &mut Child) -> String {
     let mut report = String::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut report)
-        .unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut report).unwrap();
     assert!(child.wait().unwrap().success(), "{report}");
     report
 }
@@ -116,11 +95,7 @@ fn role_of_a_child() {
     static WAITING: AtomicU32 = AtomicU32::new(0);
     let wake = CoreWake::new(&WAITING).unwrap();
     let interrupt = RxInterrupt::of(&device, 0);
-    println!(
-        "started {} interrupt={}",
-        device.describe(),
-        interrupt.is_some()
-    );
+    println!("started {} interrupt={}", device.describe(), interrupt.is_some());
     let sleeper = wake.sleeper(interrupt);
     match part.as_str() {
         "echo" => std::thread::scope(|scope| {
@@ -223,9 +198,7 @@ fn frame(port: &mut DpdkPort, number: u32) -> DpdkPacket {
 fn request_checksums(packet: &mut DpdkPacket) {
     let bytes = packet.data_mut();
     bytes[24..26].fill(0);
-    let words = bytes[26..34]
-        .chunks_exact(2)
-        .map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+    let words = bytes[26..34].chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
     let sum: u32 = words.sum::<u32>() + 6 + 84;
     let folded = (sum & 0xffff) + (sum >> 16);
     bytes[50..52].copy_from_slice(&(folded as u16).to_be_bytes());

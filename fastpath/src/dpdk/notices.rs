@@ -63,9 +63,7 @@ impl Change {
         Ok(match taken.kind {
             notice::CONTEXT_ADDED => Self::AddContext(context()?, application()?),
             notice::CONTEXT_REMOVED => Self::RemoveContext(context()?),
-            notice::POOL_SEGMENT => {
-                Self::AddPoolSegment(application()?, segment(POOL_SEGMENTS_MAX)?)
-            }
+            notice::POOL_SEGMENT => Self::AddPoolSegment(application()?, segment(POOL_SEGMENTS_MAX)?),
             notice::MAP_SEGMENT => Self::AddMapSegment(application()?, segment(MAP_SEGMENTS_MAX)?),
             notice::APPLICATION_REMOVED => Self::RemoveApplication(application()?),
             kind => anyhow::bail!("notice of unknown kind {kind}"),
@@ -142,13 +140,11 @@ impl FirstNotices {
     }
 
     fn application(&mut self, application: u16) -> &mut Adopted<'static> {
-        self.applications
-            .entry(application)
-            .or_insert_with(|| Adopted {
-                application,
-                pool_segments: 0,
-                maps: Vec::new(),
-            })
+        self.applications.entry(application).or_insert_with(|| Adopted {
+            application,
+            pool_segments: 0,
+            maps: Vec::new(),
+        })
     }
 
     /// The applications, for [`Shared::adopt`].
@@ -181,24 +177,14 @@ fn add(
             let commands = tenants.add_context(channel, context, application, cores as u32)?;
             commands.into_iter().map(|command| vec![command]).collect()
         }
-        Change::RemoveContext(context) => {
-            for_each_core(cores, || Command::RemoveContext { context })
-        }
+        Change::RemoveContext(context) => for_each_core(cores, || Command::RemoveContext { context }),
         Change::AddPoolSegment(application, segment) => {
             let bytes = tenants.add_pool_segment(channel, application, segment)?;
-            for_each_core(cores, || Command::AddPoolSegment {
-                application,
-                segment,
-                bytes,
-            })
+            for_each_core(cores, || Command::AddPoolSegment { application, segment, bytes })
         }
         Change::AddMapSegment(application, segment) => {
             let words = tenants.add_map_segment(channel, application, segment)?;
-            for_each_core(cores, || Command::AddMapSegment {
-                application,
-                segment,
-                words,
-            })
+            for_each_core(cores, || Command::AddMapSegment { application, segment, words })
         }
         Change::RemoveApplication(application) => {
             for_each_core(cores, || Command::RemoveApplication { application })
@@ -234,11 +220,7 @@ pub(super) fn serve(
 
 /// Returns when every core has carried out its commands.
 fn send_to_all(cores: &[CoreHandle], commands: PerCore) -> Result<()> {
-    let pending: Vec<_> = cores
-        .iter()
-        .zip(commands)
-        .map(|(core, commands)| core.send(commands))
-        .collect();
+    let pending: Vec<_> = cores.iter().zip(commands).map(|(core, commands)| core.send(commands)).collect();
     for answer in pending {
         answer.wait()?;
     }
@@ -248,9 +230,7 @@ fn send_to_all(cores: &[CoreHandle], commands: PerCore) -> Result<()> {
 /// What follows once no core holds a reference any more, or every core has one.
 fn finish(tenants: &mut TenantMemory, shared: &Arc<Shared>, change: Change) {
     match change {
-        Change::AddPoolSegment(application, segment) => {
-            shared.add_pool_segment(application, segment)
-        }
+        Change::AddPoolSegment(application, segment) => shared.add_pool_segment(application, segment),
         Change::RemoveContext(context) => tenants.remove_context(context),
         Change::RemoveApplication(application) => {
             shared.remove_application(application);
@@ -265,26 +245,14 @@ mod tests {
     use super::*;
 
     fn taken(kind: u32, application: u32, index: u32) -> Notice {
-        Notice {
-            kind,
-            application,
-            index,
-            ..Notice::default()
-        }
+        Notice { kind, application, index, ..Notice::default() }
     }
 
     #[test]
     fn numbers_in_notices_are_checked() {
-        let ok =
-            |kind, application, index| Change::from_notice(&taken(kind, application, index)).ok();
-        assert_eq!(
-            ok(notice::CONTEXT_ADDED, 3, 4),
-            Some(Change::AddContext(4, 3))
-        );
-        assert_eq!(
-            ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX - 1),
-            Some(Change::AddPoolSegment(1, 511))
-        );
+        let ok = |kind, application, index| Change::from_notice(&taken(kind, application, index)).ok();
+        assert_eq!(ok(notice::CONTEXT_ADDED, 3, 4), Some(Change::AddContext(4, 3)));
+        assert_eq!(ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX - 1), Some(Change::AddPoolSegment(1, 511)));
         assert_eq!(ok(notice::CONTEXT_ADDED, 3, CONTEXTS_MAX), None);
         assert_eq!(ok(notice::CONTEXT_ADDED, APPLICATIONS_MAX, 0), None);
         assert_eq!(ok(notice::POOL_SEGMENT, 1, POOL_SEGMENTS_MAX), None);

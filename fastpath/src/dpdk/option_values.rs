@@ -25,17 +25,12 @@ impl Ipv4Net {
         let (address, prefix) = match (text.split_once('/'), default_prefix) {
             (Some((address, prefix)), _) => {
                 let prefix = prefix.parse().ok().filter(|bits| *bits <= 32);
-                (
-                    address,
-                    prefix.ok_or_else(|| format!("the prefix length in {text} is not 0 to 32"))?,
-                )
+                (address, prefix.ok_or_else(|| format!("the prefix length in {text} is not 0 to 32"))?)
             }
             (None, Some(prefix)) => (text, prefix),
             (None, None) => return Err(format!("prefix length missing: say {text}/24")),
         };
-        let address = address
-            .parse()
-            .map_err(|_| format!("{address} is not an IPv4 address"))?;
+        let address = address.parse().map_err(|_| format!("{address} is not an IPv4 address"))?;
         Ok(Self { address, prefix })
     }
 }
@@ -53,10 +48,7 @@ impl FromStr for Ipv4Net {
         }
         let host_mask = u32::MAX.checked_shr(net.prefix).unwrap_or(0);
         if net.prefix < 31 && (bits & host_mask == 0 || bits & host_mask == host_mask) {
-            return Err(format!(
-                "{} is the network's own or its broadcast address",
-                net.address
-            ));
+            return Err(format!("{} is the network's own or its broadcast address", net.address));
         }
         Ok(net)
     }
@@ -75,30 +67,18 @@ impl FromStr for RouteOption {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (destination, next_hop) = text
-            .split_once(',')
-            .ok_or("next hop missing: say 0.0.0.0/0,10.0.0.254")?;
+        let (destination, next_hop) =
+            text.split_once(',').ok_or("next hop missing: say 0.0.0.0/0,10.0.0.254")?;
         let destination = match destination {
-            "default" => Ipv4Net {
-                address: Ipv4Addr::UNSPECIFIED,
-                prefix: 0,
-            },
+            "default" => Ipv4Net { address: Ipv4Addr::UNSPECIFIED, prefix: 0 },
             other => Ipv4Net::parse(other, Some(32))?,
         };
         let host_mask = u32::MAX.checked_shr(destination.prefix).unwrap_or(0);
         if destination.address_bits() & host_mask != 0 {
-            return Err(format!(
-                "{}/{} has host bits set",
-                destination.address, destination.prefix
-            ));
+            return Err(format!("{}/{} has host bits set", destination.address, destination.prefix));
         }
-        let next_hop = next_hop
-            .parse()
-            .map_err(|_| format!("{next_hop} is not an IPv4 address"))?;
-        Ok(Self {
-            destination,
-            next_hop,
-        })
+        let next_hop = next_hop.parse().map_err(|_| format!("{next_hop} is not an IPv4 address"))?;
+        Ok(Self { destination, next_hop })
     }
 }
 
@@ -114,10 +94,8 @@ impl FromStr for CpuList {
         let mut cpus = Vec::new();
         for part in text.split(',') {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (usize, usize) = (
-                first.parse().map_err(|_| wrong())?,
-                last.parse().map_err(|_| wrong())?,
-            );
+            let (first, last): (usize, usize) =
+                (first.parse().map_err(|_| wrong())?, last.parse().map_err(|_| wrong())?);
             if last < first || last >= MAX_CPUS {
                 return Err(wrong());
             }
@@ -175,9 +153,6 @@ pub(super) fn instance_name(text: &str) -> Result<String, String> {
     if fits && text.chars().all(plain) {
         Ok(text.to_owned())
     } else {
-        Err(format!(
-            "an instance name has 1 to {} letters, digits, - or _",
-            INSTANCE_NAME_BYTES - 1
-        ))
+        Err(format!("an instance name has 1 to {} letters, digits, - or _", INSTANCE_NAME_BYTES - 1))
     }
 }

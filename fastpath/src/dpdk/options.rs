@@ -273,11 +273,7 @@ impl Options {
     pub fn check(&self) -> Result<(), String> {
         if let Some(CpuList(cpus)) = &self.cpus {
             if cpus.len() != self.cores as usize {
-                return Err(format!(
-                    "--cpus names {} processors for --cores {}",
-                    cpus.len(),
-                    self.cores
-                ));
+                return Err(format!("--cpus names {} processors for --cores {}", cpus.len(), self.cores));
             }
             if self.no_pin {
                 return Err("--cpus and --no-pin exclude each other".into());

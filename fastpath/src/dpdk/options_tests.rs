@@ -34,19 +34,14 @@ fn defaults() {
 
 #[test]
 fn every_option_shows_its_default() {
-    let help = <Options as clap::CommandFactory>::command()
-        .render_long_help()
-        .to_string();
+    let help = <Options as clap::CommandFactory>::command().render_long_help().to_string();
     for option in <Options as clap::CommandFactory>::command().get_arguments() {
         let name = option.get_long().unwrap_or("EAL ARGUMENTS");
         assert!(help.contains(name), "--{name} is missing in --help");
         let optional = option.get_action().takes_values() && !option.is_required_set();
         let repeatable = matches!(option.get_action(), clap::ArgAction::Append);
         if optional && !repeatable && !["port", "ready-fd"].contains(&name) {
-            let text = option
-                .get_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let text = option.get_help().map(ToString::to_string).unwrap_or_default();
             let shown = !option.get_default_values().is_empty() || text.contains("[default:");
             assert!(shown, "--{name} does not show its default");
         }

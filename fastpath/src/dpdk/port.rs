@@ -72,10 +72,7 @@ impl Packet for DpdkPacket {
     fn data(&self) -> &[u8] {
         // SAFETY: data_len bytes from the data's start are within the buffer, which we own.
         unsafe {
-            std::slice::from_raw_parts(
-                mbuf::data(self.mbuf()),
-                usize::from(mbuf::data_len(self.mbuf())),
-            )
+            std::slice::from_raw_parts(mbuf::data(self.mbuf()), usize::from(mbuf::data_len(self.mbuf())))
         }
     }
 
@@ -83,19 +80,14 @@ impl Packet for DpdkPacket {
     fn data_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above.
         unsafe {
-            std::slice::from_raw_parts_mut(
-                mbuf::data(self.mbuf()),
-                usize::from(mbuf::data_len(self.mbuf())),
-            )
+            std::slice::from_raw_parts_mut(mbuf::data(self.mbuf()), usize::from(mbuf::data_len(self.mbuf())))
         }
     }
 
     #[inline]
     fn capacity(&self) -> usize {
         // SAFETY: we own the mbuf.
-        unsafe {
-            usize::from(mbuf::buf_len(self.mbuf()).saturating_sub(mbuf::data_off(self.mbuf())))
-        }
+        unsafe { usize::from(mbuf::buf_len(self.mbuf()).saturating_sub(mbuf::data_off(self.mbuf()))) }
     }
 
     #[inline]
@@ -139,10 +131,7 @@ impl Packet for DpdkPacket {
         // SAFETY: we own the mbuf.
         unsafe {
             mbuf::set_tx_offload(self.mbuf(), lengths);
-            mbuf::set_ol_flags(
-                self.mbuf(),
-                TAS_TX_IPV4 | TAS_TX_IP_CKSUM | TAS_TX_TCP_CKSUM,
-            );
+            mbuf::set_ol_flags(self.mbuf(), TAS_TX_IPV4 | TAS_TX_IP_CKSUM | TAS_TX_TCP_CKSUM);
         }
     }
 
@@ -187,8 +176,7 @@ impl DpdkPort {
         // SAFETY: the device is started and outlives its cores' ports (the shell joins them first);
         // the pool is the device's.
         unsafe {
-            let cache =
-                PoolCache::of_this_thread(device.pool).context("thread has no mempool cache")?;
+            let cache = PoolCache::of_this_thread(device.pool).context("thread has no mempool cache")?;
             CACHE.set(Some(cache));
             Ok(Self {
                 rx: RxBurst::new(device.port, queue).context("driver without receive function")?,
@@ -250,9 +238,8 @@ impl DpdkPort {
 
     /// Drops frames at the front that no port would take.
     fn drop_unsendable(&mut self, batch: &mut Batch<DpdkPacket>) -> usize {
-        let bad = |packet: &DpdkPacket| {
-            packet.data().is_empty() || packet.data().len() > self.frame_bytes_max
-        };
+        let bad =
+            |packet: &DpdkPacket| packet.data().is_empty() || packet.data().len() > self.frame_bytes_max;
         let count = batch.iter().take_while(|packet| bad(packet)).count();
         batch.remove_front(count);
         self.dropped += count as u64;
@@ -319,8 +306,7 @@ impl Port for DpdkPort {
             return self.drop_unsendable(batch);
         }
         // SAFETY: `count` packets, owned by the batch; this thread alone uses the queue.
-        let sent = usize::from(unsafe { self.tx.transmit(pointers.as_mut_ptr(), count as u16) })
-            .min(count);
+        let sent = usize::from(unsafe { self.tx.transmit(pointers.as_mut_ptr(), count as u16) }).min(count);
         if sent == 0 {
             return self.refused(batch);
         }

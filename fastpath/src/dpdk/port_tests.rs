@@ -42,18 +42,11 @@ fn filled(port: &mut DpdkPort, value: u8) -> DpdkPacket {
 #[test]
 fn port_over_net_ring() {
     let eal = start_eal();
-    assert!(Device::start(&DeviceRequest {
-        name: Some("eth9".into()),
-        ..request()
-    })
-    .is_err_and(|error| error.to_string().contains("net_ring0")));
+    assert!(Device::start(&DeviceRequest { name: Some("eth9".into()), ..request() })
+        .is_err_and(|error| error.to_string().contains("net_ring0")));
     let device = Arc::new(Device::start(&request()).unwrap());
     assert_eq!(
-        (
-            device.name.as_str(),
-            device.driver.as_str(),
-            device.mtu_bytes
-        ),
+        (device.name.as_str(), device.driver.as_str(), device.mtu_bytes),
         ("net_ring0", "net_ring", 1500)
     );
     let available = || {
@@ -123,10 +116,7 @@ fn what_cannot_be_sent_is_dropped(port: &mut DpdkPort) {
     // The frame that no port takes goes first, the next one with the next call.
     assert_eq!(port.transmit(&mut batch), 1);
     assert_eq!(port.transmit(&mut batch), 1);
-    assert_eq!(
-        (port.receive(&mut batch, BATCH_MAX), port.dropped()),
-        (1, 1)
-    );
+    assert_eq!((port.receive(&mut batch, BATCH_MAX), port.dropped()), (1, 1));
     assert_eq!(batch.get(0).unwrap().data()[0], 2);
     batch.clear();
     // A port that takes nothing (its ring is full) gets rid of one frame after many refusals.
@@ -166,12 +156,7 @@ fn exhaustion_is_survived(port: &mut DpdkPort) {
 
 fn frames_are_steered(port: &mut DpdkPort) {
     static WAITING: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
-    let wakes = Arc::new(
-        WAITING
-            .iter()
-            .map(|flag| CoreWake::new(flag).unwrap())
-            .collect::<Vec<_>>(),
-    );
+    let wakes = Arc::new(WAITING.iter().map(|flag| CoreWake::new(flag).unwrap()).collect::<Vec<_>>());
     let fabric = SteerFabric::new(2);
     let mut first = CoreSteer::new(Arc::clone(&fabric), 0, Arc::clone(&wakes));
     let mut second = CoreSteer::new(fabric, 1, Arc::clone(&wakes));

@@ -13,9 +13,7 @@ use abi::context::{ring_bytes, ContextLayout};
 use abi::core_status::{CoreStatus, CORE_STATUS_STRIDE};
 use abi::event::EVENT_WORDS;
 use abi::kernel_ring::KERNEL_WORDS;
-use abi::limits::{
-    ADJACENCIES_MAX, CONTEXT_RING_ENTRIES, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES,
-};
+use abi::limits::{ADJACENCIES_MAX, CONTEXT_RING_ENTRIES, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES};
 use abi::pool::SEGMENT_BYTES;
 use abi::region::{kernel_rings, recovery_blocks, Region, RegionKind};
 use anyhow::{Context, Result};
@@ -28,33 +26,19 @@ use crate::memory::{Command, ContextMemory, CoreMemory, Tables};
 const PAGE_BYTES: usize = 4096;
 
 /// Maps `region`, explaining a failure.
-fn map(
-    channel: &dyn ControlChannel,
-    region: Region,
-    bytes: usize,
-    writable: bool,
-) -> Result<Mapping> {
-    channel.map(region, bytes, writable, None).with_context(|| {
-        format!(
-            "cannot map {:?} {} ({bytes} bytes)",
-            region.kind, region.index
-        )
-    })
+fn map(channel: &dyn ControlChannel, region: Region, bytes: usize, writable: bool) -> Result<Mapping> {
+    channel
+        .map(region, bytes, writable, None)
+        .with_context(|| format!("cannot map {:?} {} ({bytes} bytes)", region.kind, region.index))
 }
 
 /// `count` table entries at `offset` of a mapping.
 ///
 /// # Safety
 /// The mapping outlives every use of the result; `T` consists of atomics.
-unsafe fn view<T: Sync + 'static>(
-    mapping: &Mapping,
-    offset: usize,
-    count: usize,
-) -> Result<&'static [T]> {
+unsafe fn view<T: Sync + 'static>(mapping: &Mapping, offset: usize, count: usize) -> Result<&'static [T]> {
     let bytes = count.saturating_mul(size_of::<T>());
-    let start = mapping
-        .at(offset, bytes)
-        .context("shared region too short")?;
+    let start = mapping.at(offset, bytes).context("shared region too short")?;
     // SAFETY: in bounds of a page-aligned mapping at an offset the ABI aligns; the rest is the caller's.
     Ok(unsafe { ring::table(start, count) })
 }
@@ -63,14 +47,8 @@ unsafe fn view<T: Sync + 'static>(
 ///
 /// # Safety
 /// The mapping is writable and outlives every use of the result.
-unsafe fn bytes_view(
-    mapping: &Mapping,
-    offset: usize,
-    bytes: usize,
-) -> Result<SharedBytes<'static>> {
-    let start = mapping
-        .at(offset, bytes)
-        .context("shared region too short")?;
+unsafe fn bytes_view(mapping: &Mapping, offset: usize, bytes: usize) -> Result<SharedBytes<'static>> {
+    let start = mapping.at(offset, bytes).context("shared region too short")?;
     // SAFETY: in bounds; the rest is the caller's.
     Ok(unsafe { SharedBytes::new(start, bytes) })
 }
@@ -97,34 +75,16 @@ impl InstanceMemory {
         let flow_count = flows as usize;
         let blocks = recovery_blocks(flows) as usize;
         let clock = whole(RegionKind::Clock, PAGE_BYTES, false)?;
-        let hot = whole(
-            RegionKind::FlowHot,
-            flow_count * size_of::<abi::flow::HotFlow>(),
-            true,
-        )?;
-        let cold = whole(
-            RegionKind::FlowCold,
-            flow_count * size_of::<abi::flow::ColdFlow>(),
-            false,
-        )?;
+        let hot = whole(RegionKind::FlowHot, flow_count * size_of::<abi::flow::HotFlow>(), true)?;
+        let cold = whole(RegionKind::FlowCold, flow_count * size_of::<abi::flow::ColdFlow>(), false)?;
         let adjacency_bytes = ADJACENCIES_MAX as usize * size_of::<abi::adjacency::Adjacency>();
         let adjacencies = whole(RegionKind::Adjacencies, adjacency_bytes, false)?;
-        let recovery = whole(
-            RegionKind::Recovery,
-            blocks * size_of::<abi::recovery::RecoveryBlock>(),
-            true,
-        )?;
-        let status = whole(
-            RegionKind::CoreStatus,
-            cores as usize * CORE_STATUS_STRIDE,
-            true,
-        )?;
+        let recovery = whole(RegionKind::Recovery, blocks * size_of::<abi::recovery::RecoveryBlock>(), true)?;
+        let status = whole(RegionKind::CoreStatus, cores as usize * CORE_STATUS_STRIDE, true)?;
         // SAFETY: the mappings move into Self below, which the caller keeps until the cores ended.
         // The tables are made of atomics.
         let (tables, clock_page) = unsafe {
-            let page = view::<ClockPage>(&clock, 0, 1)?
-                .first()
-                .context("clock page")?;
+            let page = view::<ClockPage>(&clock, 0, 1)?.first().context("clock page")?;
             let tables = Tables {
                 hot: view(&hot, 0, flow_count)?,
                 cold: view(&cold, 0, flow_count)?,
@@ -137,23 +97,14 @@ impl InstanceMemory {
         let mut mappings = vec![clock, hot, cold, adjacencies, recovery];
         let mut memories = Vec::new();
         for core in 0..cores {
-            let rings = map(
-                channel,
-                Region::whole(RegionKind::KernelRings, core),
-                kernel_rings::BYTES,
-                true,
-            )?;
+            let rings =
+                map(channel, Region::whole(RegionKind::KernelRings, core), kernel_rings::BYTES, true)?;
             // SAFETY: as above.
             memories.push(unsafe { core_memory(&status, &rings, core)? });
             mappings.push(rings);
         }
         mappings.push(status);
-        Ok(Self {
-            tables,
-            cores: memories,
-            clock: clock_page,
-            _mappings: mappings,
-        })
+        Ok(Self { tables, cores: memories, clock: clock_page, _mappings: mappings })
     }
 }
 
@@ -169,16 +120,8 @@ unsafe fn core_memory(status: &Mapping, rings: &Mapping, core: u32) -> Result<Co
                 .context("status page")?,
             to_fast: view(rings, kernel_rings::TO_FAST, words)?,
             to_slow: view(rings, kernel_rings::TO_SLOW, words)?,
-            to_fast_slots: bytes_view(
-                rings,
-                kernel_rings::TO_FAST_SLOTS,
-                kernel_rings::SLOTS_BYTES,
-            )?,
-            to_slow_slots: bytes_view(
-                rings,
-                kernel_rings::TO_SLOW_SLOTS,
-                kernel_rings::SLOTS_BYTES,
-            )?,
+            to_fast_slots: bytes_view(rings, kernel_rings::TO_FAST_SLOTS, kernel_rings::SLOTS_BYTES)?,
+            to_slow_slots: bytes_view(rings, kernel_rings::TO_SLOW_SLOTS, kernel_rings::SLOTS_BYTES)?,
         })
     }
 }
@@ -202,11 +145,8 @@ impl TenantMemory {
         application: u16,
         cores: u32,
     ) -> Result<Vec<Command<'static>>> {
-        let layout = ContextLayout {
-            cores,
-            entries: CONTEXT_RING_ENTRIES,
-            kernel_entries: KERNEL_EVENT_ENTRIES,
-        };
+        let layout =
+            ContextLayout { cores, entries: CONTEXT_RING_ENTRIES, kernel_entries: KERNEL_EVENT_ENTRIES };
         let region = Region::whole(RegionKind::Context, u32::from(context));
         let mapping = map(channel, region, layout.bytes(), true)?;
         let words = ring_bytes(CONTEXT_RING_ENTRIES, EVENT_WORDS) / 8;
@@ -225,11 +165,7 @@ impl TenantMemory {
                     entries: CONTEXT_RING_ENTRIES,
                 }
             };
-            commands.push(Command::AddContext {
-                context,
-                application,
-                memory,
-            });
+            commands.push(Command::AddContext { context, application, memory });
         }
         self.contexts.insert(context, mapping);
         Ok(commands)
@@ -254,10 +190,7 @@ impl TenantMemory {
         // SAFETY: the mapping goes into self and leaves it by remove_application, after every core
         // carried out RemoveApplication.
         let bytes = unsafe { bytes_view(&mapping, 0, SEGMENT_BYTES as usize)? };
-        self.applications
-            .entry(application)
-            .or_default()
-            .push(mapping);
+        self.applications.entry(application).or_default().push(mapping);
         Ok(bytes)
     }
 
@@ -274,10 +207,7 @@ impl TenantMemory {
         let mapping = self.map_segment(channel, RegionKind::Maps, application, segment)?;
         // SAFETY: as in add_pool_segment.
         let words = unsafe { view(&mapping, 0, SEGMENT_BYTES as usize / 4)? };
-        self.applications
-            .entry(application)
-            .or_default()
-            .push(mapping);
+        self.applications.entry(application).or_default().push(mapping);
         Ok(words)
     }
 
@@ -288,14 +218,8 @@ impl TenantMemory {
         application: u16,
         segment: u32,
     ) -> Result<Mapping> {
-        let byte_offset = segment
-            .checked_mul(SEGMENT_BYTES)
-            .context("segment number too large")?;
-        let region = Region {
-            kind,
-            index: u32::from(application),
-            byte_offset,
-        };
+        let byte_offset = segment.checked_mul(SEGMENT_BYTES).context("segment number too large")?;
+        let region = Region { kind, index: u32::from(application), byte_offset };
         map(channel, region, SEGMENT_BYTES as usize, true)
     }
 

@@ -36,24 +36,16 @@ const CHECK_MS: u16 = 500;
 pub fn run(options: &Options) -> Result<()> {
     options.check().map_err(anyhow::Error::msg)?;
     check_address(options)?;
-    ensure!(
-        has_net_admin(),
-        "the fast path needs CAP_NET_ADMIN; type it with sudo"
-    );
+    ensure!(has_net_admin(), "the fast path needs CAP_NET_ADMIN; type it with sudo");
     let ready_fd = ready_file(options)?;
     // Blocked before EAL makes its threads, which inherit this.
     let signals = block_signals()?;
     // First, because it fails for reasons that are quickly told.
     let channel = attach::open(options)?;
 
-    let given: Vec<String> = options
-        .eal
-        .iter()
-        .chain(&options.dpdk_extra)
-        .cloned()
-        .collect();
-    let eal = eal_arguments::complete(&given, options.core.no_hugepages, &ThisHost)
-        .map_err(anyhow::Error::msg)?;
+    let given: Vec<String> = options.eal.iter().chain(&options.dpdk_extra).cloned().collect();
+    let eal =
+        eal_arguments::complete(&given, options.core.no_hugepages, &ThisHost).map_err(anyhow::Error::msg)?;
     let say = |text: &str| {
         if !options.quiet {
             eprintln!("tas-fastpath: {text}");
@@ -70,10 +62,7 @@ pub fn run(options: &Options) -> Result<()> {
     let result = service.serve(&signals);
     let dropped = service.stop()?;
     result?;
-    say(&format!(
-        "ended; frames lost: {} by the port, {dropped} between port and core",
-        device.missed()
-    ));
+    say(&format!("ended; frames lost: {} by the port, {dropped} between port and core", device.missed()));
     Ok(())
 }
 
@@ -149,18 +138,11 @@ struct Service {
 }
 
 impl Service {
-    fn start(
-        options: &Options,
-        channel: Arc<dyn ControlChannel>,
-        device: Arc<Device>,
-    ) -> Result<Self> {
+    fn start(options: &Options, channel: Arc<dyn ControlChannel>, device: Arc<Device>) -> Result<Self> {
         let reply = attach::attach_fast(&*channel, options, &device)?;
         let memory = InstanceMemory::map(&*channel, attach::flow_slots(options), options.cores)?;
-        let wakes: Vec<CoreWake> = memory
-            .cores
-            .iter()
-            .map(|core| CoreWake::new(&core.status.waiting))
-            .collect::<Result<_>>()?;
+        let wakes: Vec<CoreWake> =
+            memory.cores.iter().map(|core| CoreWake::new(&core.status.waiting)).collect::<Result<_>>()?;
         attach::register_wakes(&*channel, &wakes)?;
         attach::add_routes(&*channel, options)?;
         let first = FirstNotices::collect(&*channel, options.cores)?;
@@ -169,13 +151,8 @@ impl Service {
         if reply.resumed != 0 && !options.quiet {
             eprintln!("tas-fastpath: taking over the connections of an earlier fast path");
         }
-        let mut service = Self {
-            channel,
-            cores: Vec::new(),
-            tenants: TenantMemory::default(),
-            shared,
-            _memory: memory,
-        };
+        let mut service =
+            Self { channel, cores: Vec::new(), tenants: TenantMemory::default(), shared, _memory: memory };
         service.start_cores(options, &device, Arc::new(wakes), first)?;
         attach::ready(&*service.channel)?;
         Ok(service)
@@ -193,14 +170,7 @@ impl Service {
         let hash_key = random_word()?;
         let commands = std::mem::take(&mut first.commands);
         // The mappings the commands refer to must outlive a core that fails to start.
-        for (core, (memory, commands)) in self
-            ._memory
-            .cores
-            .clone()
-            .into_iter()
-            .zip(commands)
-            .enumerate()
-        {
+        for (core, (memory, commands)) in self._memory.cores.clone().into_iter().zip(commands).enumerate() {
             let start = CoreStart {
                 config: Config {
                     core: core as u32,
@@ -218,8 +188,7 @@ impl Service {
                 clock: self._memory.clock,
                 wakes: Arc::clone(&wakes),
                 cpu: cpus.get(core).copied(),
-                poll_interval_us: (!options.core.no_ints)
-                    .then_some(u64::from(options.core.poll_interval)),
+                poll_interval_us: (!options.core.no_ints).then_some(u64::from(options.core.poll_interval)),
                 commands,
             };
             match CoreHandle::start(start) {
@@ -228,8 +197,7 @@ impl Service {
                     // Keeps the applications' mappings until the cores that run have ended.
                     let ended = self.stop();
                     drop(first);
-                    return Err(error)
-                        .context(ended.err().map_or_else(String::new, |e| format!("{e:#}")));
+                    return Err(error).context(ended.err().map_or_else(String::new, |e| format!("{e:#}")));
                 }
             }
         }
@@ -250,10 +218,7 @@ impl Service {
             }
             notices::serve(&*self.channel, &self.cores, &mut self.tenants, &self.shared)
                 .context("the slow path no longer answers; start it again, then tas-fastpath")?;
-            ensure!(
-                !self.cores.iter().any(CoreHandle::has_ended),
-                "a core has ended"
-            );
+            ensure!(!self.cores.iter().any(CoreHandle::has_ended), "a core has ended");
         }
     }
 

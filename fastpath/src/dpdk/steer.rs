@@ -78,10 +78,7 @@ pub(super) struct SteerFabric {
 impl SteerFabric {
     /// For `cores` cores.
     pub(super) fn new(cores: usize) -> Arc<Self> {
-        Arc::new(Self {
-            cores,
-            queues: (0..cores * cores).map(|_| Queue::new()).collect(),
-        })
+        Arc::new(Self { cores, queues: (0..cores * cores).map(|_| Queue::new()).collect() })
     }
 
     fn queue(&self, from: usize, to: usize) -> Option<&Queue> {
@@ -104,12 +101,7 @@ pub(super) struct CoreSteer {
 impl CoreSteer {
     /// For core `core`; `wakes` rouses the others.
     pub(super) fn new(fabric: Arc<SteerFabric>, core: usize, wakes: Arc<Vec<CoreWake>>) -> Self {
-        Self {
-            fabric,
-            core,
-            wakes,
-            next: 0,
-        }
+        Self { fabric, core, wakes, next: 0 }
     }
 }
 
@@ -142,19 +134,12 @@ impl Steer<DpdkPacket> for CoreSteer {
                 }
             }
         }
-        self.next = if self.next + 1 < cores {
-            self.next + 1
-        } else {
-            0
-        };
+        self.next = if self.next + 1 < cores { self.next + 1 } else { 0 };
         added
     }
 
     fn is_ready(&self) -> bool {
-        (0..self.fabric.cores).any(|from| {
-            self.fabric
-                .queue(from, self.core)
-                .is_some_and(|queue| !queue.is_empty())
-        })
+        (0..self.fabric.cores)
+            .any(|from| self.fabric.queue(from, self.core).is_some_and(|queue| !queue.is_empty()))
     }
 }

@@ -36,12 +36,8 @@ impl CoreWake {
     /// # Errors
     /// No descriptor is left.
     pub(super) fn new(waiting: &'static AtomicU32) -> Result<Self> {
-        let event =
-            EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
-        Ok(Self {
-            event: Arc::new(event.context("eventfd")?),
-            waiting,
-        })
+        let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC);
+        Ok(Self { event: Arc::new(event.context("eventfd")?), waiting })
     }
 
     /// The descriptor, for the slow path and the applications.
@@ -65,11 +61,7 @@ impl CoreWake {
 
     /// The core's own end.
     pub(super) fn sleeper(&self, interrupt: Option<RxInterrupt>) -> Sleeper {
-        Sleeper {
-            event: Arc::clone(&self.event),
-            interrupt,
-            timed_us: *TIMED_SLEEP_US.start(),
-        }
+        Sleeper { event: Arc::clone(&self.event), interrupt, timed_us: *TIMED_SLEEP_US.start() }
     }
 }
 
@@ -88,12 +80,8 @@ impl RxInterrupt {
     pub(super) fn of(device: &Device, queue: u16) -> Option<Self> {
         let fd = device.interrupt_fd(queue)?;
         let target = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
-        let interrupt = Self {
-            port: device.port,
-            queue,
-            fd,
-            counts: target.to_string_lossy().contains("[eventfd]"),
-        };
+        let interrupt =
+            Self { port: device.port, queue, fd, counts: target.to_string_lossy().contains("[eventfd]") };
         let works = interrupt.enable();
         interrupt.disable();
         works.then_some(interrupt)
@@ -125,11 +113,7 @@ impl RxInterrupt {
 
 /// Reads an eventfd's count away, if it has one.
 fn drain(fd: BorrowedFd<'_>) {
-    let ready = ppoll(
-        &mut [PollFd::new(fd, PollFlags::POLLIN)],
-        Some(TimeSpec::nanoseconds(0)),
-        None,
-    );
+    let ready = ppoll(&mut [PollFd::new(fd, PollFlags::POLLIN)], Some(TimeSpec::nanoseconds(0)), None);
     if ready == Ok(1) {
         let _ = nix::unistd::read(fd, &mut [0u8; 8]);
     }
@@ -177,11 +161,9 @@ impl Sleeper {
         let event = PollFd::new(self.event.as_fd(), PollFlags::POLLIN);
         // An interrupted or failed wait is a short sleep: the loop looks at everything anyway.
         let _ = match &self.interrupt {
-            Some(interrupt) => ppoll(
-                &mut [event, PollFd::new(interrupt.borrow(), PollFlags::POLLIN)],
-                Some(timeout),
-                None,
-            ),
+            Some(interrupt) => {
+                ppoll(&mut [event, PollFd::new(interrupt.borrow(), PollFlags::POLLIN)], Some(timeout), None)
+            }
             None => ppoll(&mut [event], Some(timeout), None),
         };
         limit

@@ -54,11 +54,7 @@ pub fn core_memory() -> CoreMemory<'static> {
 
 /// Memory of a context with one core.
 pub fn context_memory() -> ContextMemory<'static> {
-    let layout = ContextLayout {
-        cores: 1,
-        entries: CONTEXT_ENTRIES,
-        kernel_entries: 1,
-    };
+    let layout = ContextLayout { cores: 1, entries: CONTEXT_ENTRIES, kernel_entries: 1 };
     let words = RING_HEADER_WORDS + CONTEXT_ENTRIES as usize * EVENT_WORDS;
     debug_assert!(layout.bytes() > words * 16);
     let header: &'static [ContextHeader] = zeroed_table(1);

@@ -81,18 +81,11 @@ impl World {
             recovery: zeroed_table(4),
             clock: &zeroed_table(1)[0],
         };
-        let mac = REMOTE_MAC
-            .iter()
-            .fold(0u64, |mac, byte| mac << 8 | u64::from(*byte));
-        tables.adjacencies[1]
-            .mac
-            .store(mac | abi::adjacency::RESOLVED, Relaxed);
+        let mac = REMOTE_MAC.iter().fold(0u64, |mac, byte| mac << 8 | u64::from(*byte));
+        tables.adjacencies[1].mac.store(mac | abi::adjacency::RESOLVED, Relaxed);
         let memory = core_memory();
         let context = context_memory();
-        let config = Config {
-            mac: LOCAL_MAC,
-            ..config
-        };
+        let config = Config { mac: LOCAL_MAC, ..config };
         let pool = zeroed_bytes(abi::pool::SEGMENT_BYTES as usize);
         let maps = zeroed_table(abi::pool::SEGMENT_BYTES as usize / 4);
         let mut world = Self {
@@ -128,15 +121,8 @@ impl World {
 
     /// Kills the core and starts another on the same memory, as a new process does.
     pub fn restart(&mut self) {
-        self.core = start(
-            &self.config,
-            self.tables,
-            self.memory,
-            self.context,
-            self.pool,
-            self.maps,
-            self.now_us,
-        );
+        self.core =
+            start(&self.config, self.tables, self.memory, self.context, self.pool, self.maps, self.now_us);
     }
 
     /// The hot entry of a flow.
@@ -146,10 +132,7 @@ impl World {
 
     /// Fills both entries of a flow as the slow path does after a handshake, without sending INSTALL.
     pub fn prepare(&mut self, flow: u32) {
-        let (hot, cold) = (
-            &self.tables.hot[flow as usize],
-            &self.tables.cold[flow as usize],
-        );
+        let (hot, cold) = (&self.tables.hot[flow as usize], &self.tables.cold[flow as usize]);
         let ports = 6379 << 16 | (40_000 + flow);
         hot.remote_ip.store(REMOTE_IP, Relaxed);
         hot.local_ip.store(LOCAL_IP, Relaxed);
@@ -198,12 +181,7 @@ impl World {
 
     /// What was sent since last asked.
     pub fn sent(&mut self) -> Vec<TestSegment> {
-        self.core
-            .port_mut()
-            .outgoing
-            .drain(..)
-            .map(|frame| TestSegment::decode(&frame))
-            .collect()
+        self.core.port_mut().outgoing.drain(..).map(|frame| TestSegment::decode(&frame)).collect()
     }
 
     /// A segment from the peer of `flow`: the next expected, acknowledging everything sent.
@@ -239,15 +217,7 @@ impl World {
 
     /// The slow path asks for something; polls, returns what was sent.
     pub fn ask(&mut self, op: u8, flow: u32, value: u64) -> Vec<TestSegment> {
-        assert!(self.to_fast.push(
-            KernelEntry {
-                op,
-                reason: 0,
-                flow,
-                value
-            }
-            .encode()
-        ));
+        assert!(self.to_fast.push(KernelEntry { op, reason: 0, flow, value }.encode()));
         let sent = self.poll();
         // Operations come last in a poll: what they scheduled is sent in the next.
         sent.into_iter().chain(self.poll()).collect()
@@ -271,11 +241,7 @@ impl World {
                 break;
             };
             let entry = KernelEntry::decode(words);
-            let bytes = if entry.op == abi::kernel_ring::to_slow::PACKET {
-                entry.value as usize
-            } else {
-                0
-            };
+            let bytes = if entry.op == abi::kernel_ring::to_slow::PACKET { entry.value as usize } else { 0 };
             let mut frame = vec![0; bytes];
             assert!(self.memory.to_slow_slots.read(slot, &mut frame));
             reports.push((entry, frame));
@@ -307,44 +273,25 @@ impl World {
 
     /// The application has read up to `position`.
     pub fn read_to(&mut self, flow: u32, position: u64) -> Vec<TestSegment> {
-        self.application(FlowEvent {
-            flow,
-            flags: event_flags::RX,
-            generation: 5,
-            rx: position,
-            tx: 0,
-        })
+        self.application(FlowEvent { flow, flags: event_flags::RX, generation: 5, rx: position, tx: 0 })
     }
 
     /// The application writes `bytes` at the end of its stream and says so; polls, returns what was sent.
     pub fn write(&mut self, flow: u32, bytes: &[u8]) -> Vec<TestSegment> {
         let tx = self.place(flow, bytes);
-        self.application(FlowEvent {
-            flow,
-            flags: event_flags::TX,
-            generation: 5,
-            rx: 0,
-            tx,
-        })
+        self.application(FlowEvent { flow, flags: event_flags::TX, generation: 5, rx: 0, tx })
     }
 
     /// The application ends its stream.
     pub fn finish(&mut self, flow: u32) -> Vec<TestSegment> {
-        self.application(FlowEvent {
-            flow,
-            flags: event_flags::FIN,
-            generation: 5,
-            rx: 0,
-            tx: 0,
-        })
+        self.application(FlowEvent { flow, flags: event_flags::FIN, generation: 5, rx: 0, tx: 0 })
     }
 
     /// Puts bytes into transmit chunks behind the flow's `snd_end`; returns the new end.
     pub fn place(&mut self, flow: u32, bytes: &[u8]) -> u64 {
         let start = self.hot(flow).snd_end.load(Relaxed);
         for (position, byte) in (start..).zip(bytes) {
-            let entry =
-                MAP_ENTRIES as usize + (position >> CHUNK_SHIFT) as usize % MAP_ENTRIES as usize;
+            let entry = MAP_ENTRIES as usize + (position >> CHUNK_SHIFT) as usize % MAP_ENTRIES as usize;
             let word = &self.maps[flow as usize * 2 * MAP_ENTRIES as usize + entry];
             if word.load(Relaxed) == 0 {
                 assert!(self.next_chunk < SEGMENT_CHUNKS, "the test wrote too much");
@@ -352,10 +299,9 @@ impl World {
                 self.next_chunk += 1;
             }
             let chunk = (word.load(Relaxed) - 1) as usize;
-            assert!(self.pool.write(
-                (chunk << CHUNK_SHIFT) + (position % u64::from(CHUNK_BYTES)) as usize,
-                &[*byte]
-            ));
+            assert!(self
+                .pool
+                .write((chunk << CHUNK_SHIFT) + (position % u64::from(CHUNK_BYTES)) as usize, &[*byte]));
         }
         start + bytes.len() as u64
     }
@@ -370,13 +316,12 @@ impl World {
     pub fn received(&self, flow: u32, from: u64, to: u64) -> Vec<u8> {
         (from..to)
             .map(|position| {
-                let word = self.receive_map(flow)
-                    [(position >> CHUNK_SHIFT) as usize % MAP_ENTRIES as usize]
+                let word = self.receive_map(flow)[(position >> CHUNK_SHIFT) as usize % MAP_ENTRIES as usize]
                     .load(Relaxed);
                 assert!(word != 0, "no chunk at {position:#x}");
                 let mut byte = [0];
-                let offset = ((word - 1) << CHUNK_SHIFT) as usize
-                    + (position % u64::from(CHUNK_BYTES)) as usize;
+                let offset =
+                    ((word - 1) << CHUNK_SHIFT) as usize + (position % u64::from(CHUNK_BYTES)) as usize;
                 assert!(self.pool.read(offset, &mut byte));
                 byte[0]
             })
@@ -414,42 +359,12 @@ fn start(
     now_us: u64,
 ) -> Core<'static, MemoryPort> {
     let shared = Arc::new(Shared::new(&tables));
-    shared.adopt(
-        &tables,
-        &[Adopted {
-            application: APPLICATION,
-            pool_segments: 1,
-            maps: vec![maps],
-        }],
-    );
+    shared.adopt(&tables, &[Adopted { application: APPLICATION, pool_segments: 1, maps: vec![maps] }]);
     let port = MemoryPort::default();
-    let mut core = Core::new(
-        config.clone(),
-        tables,
-        memory,
-        shared,
-        port,
-        NoSteer,
-        now_us,
-    )
-    .unwrap();
-    core.command(Command::AddMapSegment {
-        application: APPLICATION,
-        segment: 0,
-        words: maps,
-    })
-    .unwrap();
-    core.command(Command::AddPoolSegment {
-        application: APPLICATION,
-        segment: 0,
-        bytes: pool,
-    })
-    .unwrap();
-    core.command(Command::AddContext {
-        context: CONTEXT,
-        application: APPLICATION,
-        memory: context,
-    })
-    .unwrap();
+    let mut core = Core::new(config.clone(), tables, memory, shared, port, NoSteer, now_us).unwrap();
+    core.command(Command::AddMapSegment { application: APPLICATION, segment: 0, words: maps }).unwrap();
+    core.command(Command::AddPoolSegment { application: APPLICATION, segment: 0, bytes: pool }).unwrap();
+    core.command(Command::AddContext { context: CONTEXT, application: APPLICATION, memory: context })
+        .unwrap();
     core
 }

@@ -90,12 +90,7 @@ impl MemoryPort {
 
     fn packet(&self, bytes: Vec<u8>) -> MemoryPacket {
         self.live.fetch_add(1, Relaxed);
-        MemoryPacket {
-            bytes,
-            checksum: self.checksum,
-            offload: false,
-            live: self.live.clone(),
-        }
+        MemoryPacket { bytes, checksum: self.checksum, offload: false, live: self.live.clone() }
     }
 }
 
@@ -120,9 +115,7 @@ impl Port for MemoryPort {
     }
 
     fn transmit(&mut self, batch: &mut Batch<MemoryPacket>) -> usize {
-        let count = batch
-            .len()
-            .min(self.tx_room.saturating_sub(self.outgoing.len()));
+        let count = batch.len().min(self.tx_room.saturating_sub(self.outgoing.len()));
         for index in 0..count {
             let Some(mut packet) = batch.take(index) else {
                 continue;

@@ -72,7 +72,7 @@ impl TestSegment {
         frame.extend(self.destination_port.to_be_bytes());
         frame.extend(self.seq.to_be_bytes());
         frame.extend(self.ack.to_be_bytes());
-        frame.extend([((20 + options.len()) / 4 << 4) as u8, self.flags]);
+        frame.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
         frame.extend(self.window.to_be_bytes());
         frame.extend([0, 0, 0, 0]);
         frame.extend(&options);
@@ -97,11 +97,7 @@ impl TestSegment {
         assert!(frame.len() >= PLAIN_BYTES, "short frame");
         let mut segment = crate::parse::Segment::default();
         let verdict = crate::parse::parse(frame, crate::RxChecksum::Unknown, &mut segment);
-        assert_eq!(
-            verdict,
-            crate::parse::Verdict::Tcp,
-            "not a good TCP frame: {frame:02x?}"
-        );
+        assert_eq!(verdict, crate::parse::Verdict::Tcp, "not a good TCP frame: {frame:02x?}");
         let offset = usize::from(segment.payload_offset);
         let end = offset + usize::from(segment.payload_bytes);
         assert_eq!(end, frame.len(), "bytes after the datagram");

@@ -17,11 +17,7 @@ fn an_acknowledgement_frees_the_senders_chunks_and_measures_rtt() {
     let events = world.events();
     assert_eq!((events.len(), events[0].tx), (1, SND_START + 2));
     assert_ne!(events[0].flags & event_flags::TX, 0);
-    assert_eq!(
-        world.hot(1).rtt_sample.load(Relaxed) >> 24,
-        0,
-        "the timed segment is not acknowledged whole"
-    );
+    assert_eq!(world.hot(1).rtt_sample.load(Relaxed) >> 24, 0, "the timed segment is not acknowledged whole");
     world.now_us += 40;
     world.receive(&world.from_peer(1, b""));
     assert_eq!(world.events()[0].tx, SND_START + 5);
@@ -38,11 +34,7 @@ fn acknowledgements_of_what_was_never_sent_are_refused() {
     let sent = world.receive(&future);
     assert_eq!(sent.len(), 1, "answered");
     assert_eq!(world.hot(1).snd_una.load(Relaxed), SND_START);
-    assert_eq!(
-        world.hot(1).rcv_nxt.load(Relaxed),
-        RCV_START,
-        "its data is not taken"
-    );
+    assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START, "its data is not taken");
     assert_eq!(world.counter(Counter::Unacceptable), 1);
 }
 
@@ -55,11 +47,7 @@ fn old_acknowledgements_are_ignored_and_ancient_ones_refused() {
     old.ack -= 3;
     world.receive(&old);
     assert_eq!(world.hot(1).snd_una.load(Relaxed), SND_START + 5);
-    assert_eq!(
-        world.hot(1).rcv_nxt.load(Relaxed),
-        RCV_START + 4,
-        "its data counts"
-    );
+    assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + 4, "its data counts");
     let mut ancient = world.from_peer(1, b"more");
     ancient.ack = ancient.ack.wrapping_sub(70_000);
     let sent = world.receive(&ancient);
@@ -74,10 +62,7 @@ fn our_fin_is_sent_after_the_data_and_its_acknowledgement_reported() {
     let sent = world.write(1, b"last words");
     assert_eq!(sent[0].flags, ACK | PSH);
     let sent = world.finish(1);
-    assert_eq!(
-        (sent.len(), sent[0].flags, sent[0].seq),
-        (1, ACK | FIN, SND_START as u32 + 10)
-    );
+    assert_eq!((sent.len(), sent[0].flags, sent[0].seq), (1, ACK | FIN, SND_START as u32 + 10));
     assert_eq!(world.report_ops(), [to_slow::ACTIVE]);
     let mut data_only = world.from_peer(1, b"");
     data_only.ack -= 1;
@@ -117,9 +102,6 @@ fn fin_rides_on_the_last_segment() {
         tx,
     });
     assert_eq!(sent.len(), 1);
-    assert_eq!(
-        (sent[0].flags, sent[0].payload.as_slice()),
-        (ACK | FIN | PSH, &b"bye"[..])
-    );
+    assert_eq!((sent[0].flags, sent[0].payload.as_slice()), (ACK | FIN | PSH, &b"bye"[..]));
     assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 4);
 }

@@ -14,10 +14,7 @@ fn world() -> World {
 }
 
 fn data(world: &World, ecn: u8) -> TestSegment {
-    TestSegment {
-        ecn,
-        ..world.from_peer(1, b"d")
-    }
+    TestSegment { ecn, ..world.from_peer(1, b"d") }
 }
 
 #[test]
@@ -26,31 +23,13 @@ fn a_change_of_the_mark_is_acknowledged_at_once_with_the_state_before() {
     assert!(world.receive(&data(&world, 2)).is_empty());
     let sent = world.receive(&data(&world, 3));
     assert_eq!(sent.len(), 2, "{sent:?}");
-    assert_eq!(
-        (sent[0].flags & ECE, sent[0].ack),
-        (0, RCV_START as u32 + 1)
-    );
-    assert_eq!(
-        (sent[1].flags & ECE, sent[1].ack),
-        (ECE, RCV_START as u32 + 2)
-    );
-    assert!(
-        world.receive(&data(&world, 3)).is_empty(),
-        "no change: delayed"
-    );
+    assert_eq!((sent[0].flags & ECE, sent[0].ack), (0, RCV_START as u32 + 1));
+    assert_eq!((sent[1].flags & ECE, sent[1].ack), (ECE, RCV_START as u32 + 2));
+    assert!(world.receive(&data(&world, 3)).is_empty(), "no change: delayed");
     let sent = world.receive(&data(&world, 2));
-    assert_eq!(
-        (sent[0].flags & ECE, sent[0].ack),
-        (ECE, RCV_START as u32 + 3)
-    );
-    assert_eq!(
-        (sent[1].flags & ECE, sent[1].ack),
-        (0, RCV_START as u32 + 4)
-    );
-    assert_eq!(
-        world.counter(abi::core_status::Counter::CongestionExperienced),
-        2
-    );
+    assert_eq!((sent[0].flags & ECE, sent[0].ack), (ECE, RCV_START as u32 + 3));
+    assert_eq!((sent[1].flags & ECE, sent[1].ack), (0, RCV_START as u32 + 4));
+    assert_eq!(world.counter(abi::core_status::Counter::CongestionExperienced), 2);
 }
 
 #[test]
@@ -63,18 +42,9 @@ fn echoes_are_counted_and_answered_by_cwr_once() {
     assert!(world.receive(&ack).is_empty());
     assert_eq!(world.hot(1).ecn_bytes.load(Relaxed), 1448);
     let sent = world.write(1, &[2; 2000]);
-    assert_eq!(
-        sent.iter().map(|s| s.flags & CWR).collect::<Vec<_>>(),
-        [CWR, 0]
-    );
+    assert_eq!(sent.iter().map(|s| s.flags & CWR).collect::<Vec<_>>(), [CWR, 0]);
     world.receive(&world.from_peer(1, b""));
-    assert_eq!(
-        (
-            world.hot(1).ecn_bytes.load(Relaxed),
-            world.hot(1).acked_bytes.load(Relaxed)
-        ),
-        (1448, 3448)
-    );
+    assert_eq!((world.hot(1).ecn_bytes.load(Relaxed), world.hot(1).acked_bytes.load(Relaxed)), (1448, 3448));
 }
 
 #[test]

@@ -18,18 +18,11 @@ fn frames_without_a_flow_go_to_the_slow_path_with_the_reason() {
     arp[12..14].copy_from_slice(&[8, 6]);
     let mut options = world.from_peer(1, b"0123456789").encode();
     options[14] = 0x46;
-    for (frame, why) in [
-        (unknown, reason::NO_FLOW),
-        (arp, reason::NOT_TCP),
-        (options, reason::IP_OPTIONS),
-    ] {
+    for (frame, why) in [(unknown, reason::NO_FLOW), (arp, reason::NOT_TCP), (options, reason::IP_OPTIONS)] {
         assert!(world.receive_frame(frame.clone()).is_empty());
         let reports = world.reports();
         assert_eq!(reports.len(), 1);
-        assert_eq!(
-            (reports[0].0.op, reports[0].0.reason),
-            (to_slow::PACKET, why)
-        );
+        assert_eq!((reports[0].0.op, reports[0].0.reason), (to_slow::PACKET, why));
         assert_eq!(reports[0].1, frame);
     }
     assert_eq!(world.counter(Counter::ToSlowpath), 3);
@@ -64,10 +57,7 @@ fn a_full_ring_drops_frames_and_keeps_reports() {
     assert_eq!(world.reports().len(), 1024);
     world.poll();
     world.poll();
-    assert_eq!(
-        world.report_ops(),
-        [to_slow::FIN_RECEIVED, to_slow::REMOVED]
-    );
+    assert_eq!(world.report_ops(), [to_slow::FIN_RECEIVED, to_slow::REMOVED]);
 }
 
 #[test]
@@ -93,15 +83,7 @@ fn inject_is_as_if_received() {
     let first = world.from_peer(1, b"early data").encode();
     world.receive_frame(first.clone());
     assert_eq!(world.report_ops(), [to_slow::PACKET]);
-    assert!(world.to_fast.push(
-        KernelEntry {
-            op: to_fast::INSTALL,
-            reason: 0,
-            flow: 1,
-            value: 0
-        }
-        .encode()
-    ));
+    assert!(world.to_fast.push(KernelEntry { op: to_fast::INSTALL, reason: 0, flow: 1, value: 0 }.encode()));
     world.ask_with_frame(to_fast::INJECT, &first);
     assert_eq!(world.received(1, RCV_START, RCV_START + 10), b"early data");
 }
@@ -118,16 +100,9 @@ fn acknowledge_and_probe() {
     closed.window = 0;
     world.receive(&closed);
     assert!(world.write(1, b"waits").is_empty());
-    assert_eq!(
-        world.report_ops(),
-        [to_slow::ACTIVE],
-        "the slow path must learn of it to probe"
-    );
+    assert_eq!(world.report_ops(), [to_slow::ACTIVE], "the slow path must learn of it to probe");
     let sent = world.ask(to_fast::PROBE, 1, 0);
-    assert_eq!(
-        (sent.len(), sent[0].seq, sent[0].payload.len()),
-        (1, SND_START as u32 - 1, 0)
-    );
+    assert_eq!((sent.len(), sent[0].seq, sent[0].payload.len()), (1, SND_START as u32 - 1, 0));
     assert_eq!(world.counter(Counter::WindowProbes), 1);
     let mut open = world.from_peer(1, b"");
     open.window = 1000;
@@ -141,10 +116,7 @@ fn acknowledge_and_probe() {
     closed.seq += 0;
     world.hot(1).snd_wnd.store(0, Relaxed);
     let sent = world.ask(to_fast::RETRANSMIT, 1, 1448);
-    assert_eq!(
-        (sent.len(), sent[0].payload.len(), sent[0].seq),
-        (1, 0, SND_START as u32 - 1)
-    );
+    assert_eq!((sent.len(), sent[0].payload.len(), sent[0].seq), (1, 0, SND_START as u32 - 1));
 }
 
 #[test]
@@ -170,17 +142,10 @@ fn remove_forgets_the_flow_and_its_slot_can_be_used_again() {
     world.ask(to_fast::REMOVE, 1, 0);
     assert_eq!(world.report_ops(), [to_slow::REMOVED]);
     assert_eq!(world.chunks_in_use(), 0);
-    assert!(world
-        .tables
-        .recovery
-        .iter()
-        .all(|block| block.flow.load(Relaxed) == 0));
+    assert!(world.tables.recovery.iter().all(|block| block.flow.load(Relaxed) == 0));
     world.receive(&world.from_peer(1, b"late"));
     assert_eq!(world.report_ops(), [to_slow::PACKET]);
-    assert!(
-        world.after(1000).is_empty(),
-        "no delayed acknowledgement of a dead flow"
-    );
+    assert!(world.after(1000).is_empty(), "no delayed acknowledgement of a dead flow");
     // Said twice: answered twice, as entries are idempotent.
     world.ask(to_fast::REMOVE, 1, 0);
     assert_eq!(world.report_ops(), [to_slow::REMOVED]);
@@ -199,15 +164,7 @@ fn any_operation_on_any_flow_is_survived() {
         let value = [0, 1, 100, 2048, random.next()][random.below(5) as usize];
         let op = random.below(13) as u8;
         if op != to_fast::TRANSMIT {
-            assert!(world.to_fast.push(
-                KernelEntry {
-                    op,
-                    reason: 0,
-                    flow,
-                    value
-                }
-                .encode()
-            ));
+            assert!(world.to_fast.push(KernelEntry { op, reason: 0, flow, value }.encode()));
         }
         world.core.poll(world.now_us);
         world.core.port_mut().outgoing.clear();

@@ -11,31 +11,20 @@ use abi::{
 use std::sync::atomic::Ordering::Relaxed;
 
 fn at(world: &World, offset: u64, payload: &[u8]) -> TestSegment {
-    TestSegment {
-        seq: (RCV_START + offset) as u32,
-        ..world.from_peer(1, payload)
-    }
+    TestSegment { seq: (RCV_START + offset) as u32, ..world.from_peer(1, payload) }
 }
 
 #[test]
 fn a_gap_is_answered_at_once_and_filled() {
     let mut world = World::connected();
     let sent = world.receive(&at(&world, 3, b"def"));
-    assert_eq!(
-        (sent.len(), sent[0].ack),
-        (1, RCV_START as u32),
-        "a duplicate acknowledgement"
-    );
+    assert_eq!((sent.len(), sent[0].ack), (1, RCV_START as u32), "a duplicate acknowledgement");
     assert!(world.events().is_empty());
     let sent = world.receive(&at(&world, 0, b"abc"));
     assert_eq!((sent.len(), sent[0].ack), (1, RCV_START as u32 + 6));
     assert_eq!(world.events()[0].rx, RCV_START + 6);
     assert_eq!(world.received(1, RCV_START, RCV_START + 6), b"abcdef");
-    assert_eq!(
-        world.hot(1).recovery.load(Relaxed),
-        NONE,
-        "the block is free again"
-    );
+    assert_eq!(world.hot(1).recovery.load(Relaxed), NONE, "the block is free again");
 }
 
 #[test]
@@ -123,11 +112,7 @@ fn any_order_gives_the_stream() {
                 break;
             }
             let start = (next + random.below(9000)).saturating_sub(random.below(4000)) as usize;
-            let start = if random.below(3) == 0 {
-                next as usize
-            } else {
-                start
-            };
+            let start = if random.below(3) == 0 { next as usize } else { start };
             let end = (start + 1 + random.below(1448) as usize).min(stream.len());
             if start < end {
                 world.receive(&at(&world, start as u64, &stream[start..end]));
@@ -144,11 +129,7 @@ fn any_order_gives_the_stream() {
         world.read_to(1, to);
         assert!(read == stream, "seed {seed}");
         assert_eq!(hot.recovery.load(Relaxed), NONE, "seed {seed}");
-        assert_eq!(
-            world.chunks_in_use(),
-            0,
-            "seed {seed}: an idle flow holds no chunk"
-        );
+        assert_eq!(world.chunks_in_use(), 0, "seed {seed}: an idle flow holds no chunk");
         assert_eq!(world.core.port_mut().live(), 0);
         world.events();
     }

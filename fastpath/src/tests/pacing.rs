@@ -33,21 +33,15 @@ fn run(rate_kbps: u32, us: u64, step: u64) -> u64 {
 
 #[test]
 fn the_rate_is_kept() {
-    for (rate_kbps, us, step) in [
-        (1_000_000, 10_000, 3),
-        (100_000, 50_000, 10),
-        (10_000, 200_000, 7),
-        (9_000_000, 3_000, 1),
-    ] {
+    for (rate_kbps, us, step) in
+        [(1_000_000, 10_000, 3), (100_000, 50_000, 10), (10_000, 200_000, 7), (9_000_000, 3_000, 1)]
+    {
         let bytes = run(rate_kbps, us, step);
         let allowed = u64::from(rate_kbps) * us / 8000;
         // The credit of 50 µs, one frame on top.
         let most = allowed + u64::from(rate_kbps) * 50 / 8000 + 1514;
         assert!(bytes <= most, "{rate_kbps} kbit/s: {bytes} > {most}");
-        assert!(
-            bytes * 100 >= allowed * 93,
-            "{rate_kbps} kbit/s: only {bytes} of {allowed}"
-        );
+        assert!(bytes * 100 >= allowed * 93, "{rate_kbps} kbit/s: only {bytes} of {allowed}");
     }
 }
 
@@ -56,11 +50,7 @@ fn a_rising_rate_ends_the_wait() {
     let mut world = World::connected();
     world.tables.cold[1].rate_kbps.store(2, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
-    assert_eq!(
-        world.write(1, &[0; 5000]).len(),
-        1,
-        "the first goes at once"
-    );
+    assert_eq!(world.write(1, &[0; 5000]).len(), 1, "the first goes at once");
     assert!(world.after(1_000_000).is_empty(), "six seconds a segment");
     world.tables.cold[1].rate_kbps.store(1_000_000, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
@@ -81,11 +71,7 @@ fn the_deadline_is_known() {
     assert!(world.core.may_sleep());
     // 1514 bytes at 100 Mbit/s: 121 µs, less the credit.
     let deadline = world.core.next_deadline_us().expect("a flow waits");
-    assert!(
-        (world.now_us + 60..=world.now_us + 125).contains(&deadline),
-        "{}",
-        deadline - world.now_us
-    );
+    assert!((world.now_us + 60..=world.now_us + 125).contains(&deadline), "{}", deadline - world.now_us);
     world.now_us = deadline;
     assert_eq!(world.poll().len(), 1);
 }

@@ -46,11 +46,7 @@ fn any_option_bytes_survive() {
             }
             let frame = sample(&options, b"payload");
             let mut segment = Segment::default();
-            assert_eq!(
-                parse(&frame, RxChecksum::Unknown, &mut segment),
-                Verdict::Tcp,
-                "options {options:?}"
-            );
+            assert_eq!(parse(&frame, RxChecksum::Unknown, &mut segment), Verdict::Tcp, "options {options:?}");
             assert_eq!(segment.payload_bytes, 7);
             assert_eq!(usize::from(segment.payload_offset), 54 + len);
         }
@@ -64,14 +60,8 @@ fn timestamps_are_found_wherever_they_stand() {
         let mut options = vec![1; before];
         options.extend(option);
         let mut segment = Segment::default();
-        assert_eq!(
-            parse(&sample(&options, b""), RxChecksum::Unknown, &mut segment),
-            Verdict::Tcp
-        );
-        assert!(
-            segment.timestamps && segment.ts_value == 1234,
-            "{before} NOPs before"
-        );
+        assert_eq!(parse(&sample(&options, b""), RxChecksum::Unknown, &mut segment), Verdict::Tcp);
+        assert!(segment.timestamps && segment.ts_value == 1234, "{before} NOPs before");
     }
     // Behind an unknown option; not behind the end of the list, a length of zero or one past the end.
     for (options, found) in [
@@ -84,10 +74,7 @@ fn timestamps_are_found_wherever_they_stand() {
         (vec![1, 1, 1, 8], false),
     ] {
         let mut segment = Segment::default();
-        assert_eq!(
-            parse(&sample(&options, b"x"), RxChecksum::Unknown, &mut segment),
-            Verdict::Tcp
-        );
+        assert_eq!(parse(&sample(&options, b"x"), RxChecksum::Unknown, &mut segment), Verdict::Tcp);
         assert_eq!(segment.timestamps, found, "{options:?}");
     }
 }
@@ -122,11 +109,7 @@ fn every_length_is_checked() {
         let mut bytes = frame.clone();
         bytes[16..18].copy_from_slice(&total.to_be_bytes());
         let verdict = parse(&bytes, RxChecksum::Good, &mut Segment::default());
-        assert_eq!(
-            verdict == Verdict::Tcp,
-            (52..=72).contains(&total),
-            "total length {total}"
-        );
+        assert_eq!(verdict == Verdict::Tcp, (52..=72).contains(&total), "total length {total}");
     }
     for len in 0..frame.len() {
         let verdict = parse(&frame[..len], RxChecksum::Good, &mut Segment::default());
@@ -135,10 +118,7 @@ fn every_length_is_checked() {
     let mut padded = frame;
     padded.extend([0; 30]);
     let mut segment = Segment::default();
-    assert_eq!(
-        parse(&padded, RxChecksum::Unknown, &mut segment),
-        Verdict::Tcp
-    );
+    assert_eq!(parse(&padded, RxChecksum::Unknown, &mut segment), Verdict::Tcp);
     assert_eq!(segment.payload_bytes, 20, "padding is not payload");
 }
 
@@ -152,26 +132,17 @@ fn a_flipped_bit_is_found() {
         let verdict = parse(&bytes, RxChecksum::Unknown, &mut Segment::default());
         assert_ne!(verdict, Verdict::Tcp, "bit {bit}");
     }
-    assert_eq!(
-        parse(&frame, RxChecksum::Bad, &mut Segment::default()),
-        Verdict::BadChecksum
-    );
+    assert_eq!(parse(&frame, RxChecksum::Bad, &mut Segment::default()), Verdict::BadChecksum);
 }
 
 #[test]
 fn what_is_not_ours_goes_elsewhere() {
     let mut arp = vec![0xff; 42];
     arp[12..14].copy_from_slice(&[0x08, 0x06]);
-    assert_eq!(
-        parse(&arp, RxChecksum::Unknown, &mut Segment::default()),
-        Verdict::NotTcp
-    );
+    assert_eq!(parse(&arp, RxChecksum::Unknown, &mut Segment::default()), Verdict::NotTcp);
     let mut frame = sample(&[], b"");
     frame[23] = 17;
-    assert_eq!(
-        parse(&frame, RxChecksum::Good, &mut Segment::default()),
-        Verdict::NotTcp
-    );
+    assert_eq!(parse(&frame, RxChecksum::Good, &mut Segment::default()), Verdict::NotTcp);
     for fragment in [0x2000u16, 0x0001, 0x1fff] {
         let mut frame = sample(&[], b"12345678");
         frame[20..22].copy_from_slice(&fragment.to_be_bytes());
@@ -186,10 +157,7 @@ fn what_is_not_ours_goes_elsewhere() {
     icmp[12..14].copy_from_slice(&[0x08, 0x00]);
     icmp[14] = 0x45;
     icmp[23] = 1;
-    assert_eq!(
-        parse(&icmp, RxChecksum::Unknown, &mut Segment::default()),
-        Verdict::NotTcp
-    );
+    assert_eq!(parse(&icmp, RxChecksum::Unknown, &mut Segment::default()), Verdict::NotTcp);
 }
 
 /// Random frames of every length: no panic.

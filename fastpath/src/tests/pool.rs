@@ -34,15 +34,11 @@ fn an_empty_pool_drops_counts_and_asks_for_more() {
             if offset == 0 {
                 segment.payload = vec![flow as u8; 16];
             } else if world.hot(flow).rcv_nxt.load(Relaxed) as u32 != segment.seq {
-                let gap = segment
-                    .seq
-                    .wrapping_sub(world.hot(flow).rcv_nxt.load(Relaxed) as u32);
+                let gap = segment.seq.wrapping_sub(world.hot(flow).rcv_nxt.load(Relaxed) as u32);
                 for _ in 0..gap / 1024 {
                     world.receive(&world.from_peer(flow, &[2; 1024]));
                 }
-                let left = segment
-                    .seq
-                    .wrapping_sub(world.hot(flow).rcv_nxt.load(Relaxed) as u32);
+                let left = segment.seq.wrapping_sub(world.hot(flow).rcv_nxt.load(Relaxed) as u32);
                 segment = world.from_peer(flow, &vec![3; left as usize + 1]);
             }
             world.receive(&segment);
@@ -50,10 +46,7 @@ fn an_empty_pool_drops_counts_and_asks_for_more() {
         total = world.chunks_in_use();
         world.events();
     }
-    assert_eq!(
-        total as u32, SEGMENT_RECEIVE_CHUNKS,
-        "every chunk is in use, none twice"
-    );
+    assert_eq!(total as u32, SEGMENT_RECEIVE_CHUNKS, "every chunk is in use, none twice");
     let mut chunks: Vec<u32> = (0..64)
         .flat_map(|flow| world.receive_map(flow))
         .map(|w| w.load(Relaxed))
@@ -64,10 +57,7 @@ fn an_empty_pool_drops_counts_and_asks_for_more() {
     assert_eq!(chunks.len(), total);
     assert!(world.counter(Counter::PoolEmpty) > 0);
     let reports = world.reports();
-    let empty: Vec<_> = reports
-        .iter()
-        .filter(|(entry, _)| entry.op == to_slow::POOL_EMPTY)
-        .collect();
+    let empty: Vec<_> = reports.iter().filter(|(entry, _)| entry.op == to_slow::POOL_EMPTY).collect();
     assert_eq!(empty.len(), 1, "once per millisecond");
     assert_eq!(empty[0].0.value, u64::from(APPLICATION));
     // Dropped, not acknowledged: the peer sends again, and after the pool has grown it is taken.
@@ -76,14 +66,7 @@ fn an_empty_pool_drops_counts_and_asks_for_more() {
     world.receive(&world.from_peer(flow, b"dropped"));
     assert_eq!(world.hot(flow).rcv_nxt.load(Relaxed), before);
     let bytes = zeroed_bytes(abi::pool::SEGMENT_BYTES as usize);
-    world
-        .core
-        .command(Command::AddPoolSegment {
-            application: APPLICATION,
-            segment: 1,
-            bytes,
-        })
-        .unwrap();
+    world.core.command(Command::AddPoolSegment { application: APPLICATION, segment: 1, bytes }).unwrap();
     world.core.shared.add_pool_segment(APPLICATION, 1);
     world.receive(&world.from_peer(flow, b"taken"));
     assert_eq!(world.hot(flow).rcv_nxt.load(Relaxed), before + 5);
@@ -93,12 +76,7 @@ fn an_empty_pool_drops_counts_and_asks_for_more() {
 #[test]
 fn a_flow_without_memory_drops() {
     let mut world = World::connected();
-    world
-        .core
-        .command(Command::RemoveApplication {
-            application: APPLICATION,
-        })
-        .unwrap();
+    world.core.command(Command::RemoveApplication { application: APPLICATION }).unwrap();
     world.receive(&world.from_peer(1, b"data"));
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START);
     assert_eq!(world.counter(Counter::PoolEmpty), 1);

@@ -49,10 +49,8 @@ fn intervals_agree_with_a_model() {
                     model = wanted;
                 }
             }
-            let expected: Vec<_> = runs(&model)
-                .iter()
-                .map(|(a, b)| (base + *a as u64, base + *b as u64))
-                .collect();
+            let expected: Vec<_> =
+                runs(&model).iter().map(|(a, b)| (base + *a as u64, base + *b as u64)).collect();
             assert_eq!(intervals.as_slice(), expected, "seed {seed} step {step}");
         }
     }

@@ -12,26 +12,14 @@ fn data_in_order_reaches_the_application_and_is_acknowledged_after_the_delay() {
     assert!(sent.is_empty(), "{sent:?}");
     let events = world.events();
     assert_eq!(events.len(), 1);
-    assert_eq!(
-        (events[0].flow, events[0].generation, events[0].rx),
-        (1, 5, RCV_START + 5)
-    );
+    assert_eq!((events[0].flow, events[0].generation, events[0].rx), (1, 5, RCV_START + 5));
     assert_eq!(world.received(1, RCV_START, RCV_START + 5), b"hello");
     assert!(world.after(99).is_empty());
     let sent = world.after(1);
     assert_eq!(sent.len(), 1);
-    assert_eq!(
-        (sent[0].flags, sent[0].ack, sent[0].payload.len()),
-        (ACK, RCV_START as u32 + 5, 0)
-    );
-    assert_eq!(
-        (sent[0].destination_mac, sent[0].source_mac),
-        (REMOTE_MAC, LOCAL_MAC)
-    );
-    assert_eq!(
-        (sent[0].source_port, sent[0].destination_port),
-        (6379, 40_001)
-    );
+    assert_eq!((sent[0].flags, sent[0].ack, sent[0].payload.len()), (ACK, RCV_START as u32 + 5, 0));
+    assert_eq!((sent[0].destination_mac, sent[0].source_mac), (REMOTE_MAC, LOCAL_MAC));
+    assert_eq!((sent[0].source_port, sent[0].destination_port), (6379, 40_001));
     assert!(world.after(1000).is_empty(), "acknowledged once");
     assert_eq!(world.core.port_mut().live(), 0, "every packet went back");
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + 5);
@@ -55,10 +43,7 @@ fn data_takes_the_acknowledgement_along() {
     assert!(world.receive(&world.from_peer(1, b"request")).is_empty());
     let sent = world.write(1, b"reply");
     assert_eq!(sent.len(), 1);
-    assert_eq!(
-        (sent[0].payload.as_slice(), sent[0].ack),
-        (&b"reply"[..], RCV_START as u32 + 7)
-    );
+    assert_eq!((sent[0].payload.as_slice(), sent[0].ack), (&b"reply"[..], RCV_START as u32 + 7));
     assert!(world.after(1000).is_empty(), "nothing left to acknowledge");
     // A later request's delay counts from its own arrival.
     let mut request = world.from_peer(1, b"again");
@@ -105,21 +90,9 @@ fn window_edges() {
         segment.seq = segment.seq.wrapping_add(offset as u32);
         let sent = world.receive(&segment);
         let acceptable = offset + len > 0 && offset < window;
-        let fresh = if offset <= 0 && acceptable {
-            offset + len
-        } else {
-            0
-        };
-        assert_eq!(
-            world.hot(1).rcv_nxt.load(Relaxed),
-            RCV_START + fresh as u64,
-            "offset {offset} len {len}"
-        );
-        assert_eq!(
-            world.counter(Counter::Unacceptable) == 0,
-            acceptable,
-            "offset {offset} len {len}"
-        );
+        let fresh = if offset <= 0 && acceptable { offset + len } else { 0 };
+        assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + fresh as u64, "offset {offset} len {len}");
+        assert_eq!(world.counter(Counter::Unacceptable) == 0, acceptable, "offset {offset} len {len}");
         if !acceptable || offset != 0 {
             assert_eq!(sent.len(), 1, "answered at once: offset {offset} len {len}");
             assert_eq!(sent[0].ack, (RCV_START + fresh as u64) as u32);
@@ -145,9 +118,7 @@ fn overlapping_data_is_trimmed_on_both_sides() {
     let sent = world.receive(&segment);
     assert_eq!(sent[0].ack, RCV_START as u32 + 4);
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + 4);
-    assert!(!world
-        .report_ops()
-        .contains(&abi::kernel_ring::to_slow::FIN_RECEIVED));
+    assert!(!world.report_ops().contains(&abi::kernel_ring::to_slow::FIN_RECEIVED));
 }
 
 #[test]
@@ -159,15 +130,8 @@ fn a_closed_window_answers_probes_and_takes_acknowledgements() {
     hot.rcv_read.store(RCV_START - 32_768, Relaxed);
     let probe = world.from_peer(1, b"p");
     let sent = world.receive(&probe);
-    assert_eq!(
-        (sent.len(), sent[0].window, sent[0].ack),
-        (1, 0, RCV_START as u32)
-    );
-    assert_eq!(
-        hot.snd_una.load(Relaxed),
-        SND_START + 14,
-        "its acknowledgement counts"
-    );
+    assert_eq!((sent.len(), sent[0].window, sent[0].ack), (1, 0, RCV_START as u32));
+    assert_eq!(hot.snd_una.load(Relaxed), SND_START + 14, "its acknowledgement counts");
     assert_eq!(hot.rcv_nxt.load(Relaxed), RCV_START);
     // Also a probe from before the window (Linux), without data.
     let mut probe = world.from_peer(1, b"");
@@ -194,10 +158,7 @@ fn fin_in_order_is_reported_and_acknowledged_at_once() {
     segment.flags |= FIN | PSH;
     let sent = world.receive(&segment);
     assert_eq!((sent.len(), sent[0].ack), (1, RCV_START as u32 + 4));
-    assert_eq!(
-        world.report_ops(),
-        [abi::kernel_ring::to_slow::FIN_RECEIVED]
-    );
+    assert_eq!(world.report_ops(), [abi::kernel_ring::to_slow::FIN_RECEIVED]);
     let events = world.events();
     assert_eq!(events[0].rx, RCV_START + 3, "the FIN is not data");
     assert_ne!(events[0].flags & abi::event::event_flags::FIN, 0);
@@ -236,11 +197,7 @@ fn syn_and_rst_go_to_the_slow_path_and_do_not_stick() {
         assert_eq!(reports.len(), 1);
         assert_eq!(
             (reports[0].0.op, reports[0].0.reason, reports[0].0.flow),
-            (
-                abi::kernel_ring::to_slow::PACKET,
-                abi::kernel_ring::reason::FLAGS,
-                1
-            )
+            (abi::kernel_ring::to_slow::PACKET, abi::kernel_ring::reason::FLAGS, 1)
         );
         assert_eq!(reports[0].1, segment.encode());
     }
@@ -294,14 +251,7 @@ fn sequence_numbers_wrap() {
     world.prepare(1);
     let hot = world.hot(1);
     let start = 0x1_ffff_ff00u64;
-    for word in [
-        &hot.rcv_nxt,
-        &hot.rcv_read,
-        &hot.snd_una,
-        &hot.snd_nxt,
-        &hot.snd_end,
-        &hot.snd_max,
-    ] {
+    for word in [&hot.rcv_nxt, &hot.rcv_read, &hot.snd_una, &hot.snd_nxt, &hot.snd_end, &hot.snd_max] {
         word.store(start, Relaxed);
     }
     hot.rcv_adv.store((start + 32_768) as u32, Relaxed);
@@ -320,22 +270,14 @@ fn sequence_numbers_wrap() {
 #[test]
 fn data_for_a_closed_receiver_is_reported() {
     let mut world = World::connected();
-    world.tables.cold[1]
-        .control
-        .store(abi::flow::control_flags::RECEIVE_CLOSED, Relaxed);
+    world.tables.cold[1].control.store(abi::flow::control_flags::RECEIVE_CLOSED, Relaxed);
     world.ask(abi::kernel_ring::to_fast::UPDATE, 1, 0);
     world.receive(&world.from_peer(1, b"late"));
-    assert_eq!(
-        world.report_ops(),
-        [abi::kernel_ring::to_slow::DATA_AFTER_CLOSE]
-    );
+    assert_eq!(world.report_ops(), [abi::kernel_ring::to_slow::DATA_AFTER_CLOSE]);
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START);
     // Its FIN is still taken.
     let mut segment = world.from_peer(1, b"");
     segment.flags |= FIN;
     world.receive(&segment);
-    assert_eq!(
-        world.report_ops(),
-        [abi::kernel_ring::to_slow::FIN_RECEIVED]
-    );
+    assert_eq!(world.report_ops(), [abi::kernel_ring::to_slow::FIN_RECEIVED]);
 }

@@ -10,9 +10,7 @@ const MSS: u64 = 1448;
 /// Ten full segments are in flight.
 fn in_flight() -> World {
     let mut world = World::connected();
-    world.tables.cold[1]
-        .cwnd_bytes
-        .store(10 * MSS as u32, Relaxed);
+    world.tables.cold[1].cwnd_bytes.store(10 * MSS as u32, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
     let mut sent = world.write(1, &[7; 20 * MSS as usize]);
     for _ in 0..4 {
@@ -23,16 +21,11 @@ fn in_flight() -> World {
 }
 
 fn ack(world: &World, segments: u64) -> TestSegment {
-    TestSegment {
-        ack: (SND_START + segments * MSS) as u32,
-        ..world.from_peer(1, b"")
-    }
+    TestSegment { ack: (SND_START + segments * MSS) as u32, ..world.from_peer(1, b"") }
 }
 
 fn seqs(sent: &[TestSegment]) -> Vec<u64> {
-    sent.iter()
-        .map(|s| (abi::flow::extend(s.seq, SND_START) - SND_START) / MSS)
-        .collect()
+    sent.iter().map(|s| (abi::flow::extend(s.seq, SND_START) - SND_START) / MSS).collect()
 }
 
 #[test]
@@ -47,22 +40,14 @@ fn three_duplicates_retransmit_one_segment() {
     assert_eq!(seqs(&world.receive(&duplicate)), [2]);
     assert_eq!(world.counter(Counter::FastRetransmits), 1);
     assert_eq!(world.hot(1).loss_counts.load(Relaxed) & 0xffff, 1);
-    assert_eq!(
-        world.hot(1).cwnd_bytes.load(Relaxed),
-        5 * MSS as u32,
-        "halved"
-    );
+    assert_eq!(world.hot(1).cwnd_bytes.load(Relaxed), 5 * MSS as u32, "halved");
     assert!(world.hot(1).flags.load(Relaxed) & hot_flags::RECOVERY != 0);
     // Further duplicates: no second retransmission; new data once enough has left the network.
     let mut sent = Vec::new();
     for _ in 0..8 {
         sent.extend(world.receive(&duplicate));
     }
-    assert_eq!(
-        seqs(&sent),
-        [14, 15, 16, 17],
-        "window 5 + 11 duplicates, from segment 2"
-    );
+    assert_eq!(seqs(&sent), [14, 15, 16, 17], "window 5 + 11 duplicates, from segment 2");
 }
 
 #[test]
@@ -117,20 +102,14 @@ fn a_timeout_goes_back_and_starts_small() {
     assert_eq!(world.counter(Counter::TimeoutRetransmits), 1);
     assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 10 * MSS);
     // The window grows again: everything is sent again from there, then new data.
-    world.tables.cold[1]
-        .cwnd_bytes
-        .store(4 * MSS as u32, Relaxed);
+    world.tables.cold[1].cwnd_bytes.store(4 * MSS as u32, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
     let sent = world.receive(&ack(&world, 1));
     assert_eq!(seqs(&sent), [4], "segments 1 to 3 went out with UPDATE");
     // The peer had everything.
     let sent = world.receive(&ack(&world, 10));
     assert_eq!(seqs(&sent), [10, 11, 12, 13]);
-    assert_eq!(
-        world.hot(1).rtt_sample.load(Relaxed) >> 24,
-        0,
-        "no RTT from what was sent twice (Karn)"
-    );
+    assert_eq!(world.hot(1).rtt_sample.load(Relaxed) >> 24, 0, "no RTT from what was sent twice (Karn)");
     // Duplicates of before the timeout do not cause a fast retransmit (RFC 6582 §4).
     let mut world = in_flight();
     world.ask(to_fast::RETRANSMIT, 1, MSS);
@@ -149,19 +128,13 @@ fn a_lost_fin_is_sent_again() {
     data.ack -= 1;
     world.receive(&data);
     let sent = world.ask(to_fast::RETRANSMIT, 1, MSS);
-    assert_eq!(
-        (sent.len(), sent[0].flags, sent[0].seq),
-        (1, ACK | FIN, SND_START as u32 + 4)
-    );
+    assert_eq!((sent.len(), sent[0].flags, sent[0].seq), (1, ACK | FIN, SND_START as u32 + 4));
     // Data and FIN both lost: one segment again.
     let mut world = World::connected();
     world.write(1, b"data");
     world.finish(1);
     let sent = world.ask(to_fast::RETRANSMIT, 1, MSS);
-    assert_eq!(
-        (sent.len(), sent[0].flags, sent[0].payload.len()),
-        (1, ACK | FIN | PSH, 4)
-    );
+    assert_eq!((sent.len(), sent[0].flags, sent[0].payload.len()), (1, ACK | FIN | PSH, 4));
     assert_eq!(world.hot(1).snd_max.load(Relaxed), SND_START + 5);
 }
 
@@ -188,9 +161,7 @@ fn duplicates_with_sack_count_although_the_window_changes() {
             let mut duplicate = ack(&world, 0);
             duplicate.window = 50_000 - round;
             if sack {
-                duplicate
-                    .options
-                    .extend([1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9]);
+                duplicate.options.extend([1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9]);
             }
             world.receive(&duplicate);
         }

@@ -26,16 +26,10 @@ fn flows_go_on_after_a_restart() {
         "asks the peer what arrived"
     );
     let events = world.events();
-    assert_eq!(
-        (events.len(), events[0].rx, events[0].tx),
-        (1, RCV_START + 6, SND_START)
-    );
+    assert_eq!((events.len(), events[0].rx, events[0].tx), (1, RCV_START + 6, SND_START));
     assert_eq!(world.received(1, RCV_START, RCV_START + 6), b"before");
     world.receive(&world.from_peer(1, b" and after"));
-    assert_eq!(
-        world.received(1, RCV_START, RCV_START + 16),
-        b"before and after"
-    );
+    assert_eq!(world.received(1, RCV_START, RCV_START + 16), b"before and after");
     assert_eq!(world.hot(1).snd_una.load(Relaxed), SND_START + 9);
 }
 
@@ -67,15 +61,8 @@ fn chunks_with_unread_data_are_not_handed_out_again() {
         world.events();
     }
     for flow in (1..40).step_by(2) {
-        assert_eq!(
-            world.received(flow, RCV_START, RCV_START + 20),
-            [flow as u8; 20],
-            "flow {flow}"
-        );
-        assert_eq!(
-            world.received(flow, RCV_START + 20, RCV_START + 1020),
-            [100 + flow as u8; 1000]
-        );
+        assert_eq!(world.received(flow, RCV_START, RCV_START + 20), [flow as u8; 20], "flow {flow}");
+        assert_eq!(world.received(flow, RCV_START + 20, RCV_START + 1020), [100 + flow as u8; 1000]);
     }
 }
 
@@ -86,8 +73,7 @@ fn no_byte_is_lost_or_doubled() {
         let mut random = Random::new(seed);
         let mut world = World::connected();
         let hot = world.hot(1);
-        let (mut received, mut wanted, mut echoed) =
-            (Vec::<u8>::new(), Vec::<u8>::new(), Vec::<u8>::new());
+        let (mut received, mut wanted, mut echoed) = (Vec::<u8>::new(), Vec::<u8>::new(), Vec::<u8>::new());
         let (mut peer_got, mut peer_ack) = (Vec::<u8>::new(), SND_START);
         for step in 0..400 {
             if random.below(10) == 0 {
@@ -120,10 +106,7 @@ fn no_byte_is_lost_or_doubled() {
                 }
             }
             world.events();
-            assert!(
-                world.report_ops().iter().all(|op| *op == to_slow::ACTIVE),
-                "seed {seed} step {step}"
-            );
+            assert!(world.report_ops().iter().all(|op| *op == to_slow::ACTIVE), "seed {seed} step {step}");
         }
         assert!(received == wanted[..received.len()], "seed {seed}");
         assert!(

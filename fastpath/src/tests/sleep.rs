@@ -16,16 +16,9 @@ fn sleep_is_announced_and_refused_if_anything_is_there() {
     assert_eq!(world.memory.status.waiting.load(Relaxed), 0);
     // An entry that came before the flag was up.
     let tx = world.place(1, b"x");
-    assert!(world.to_core.push(
-        FlowEvent {
-            flow: 1,
-            flags: event_flags::TX,
-            generation: 5,
-            rx: 0,
-            tx
-        }
-        .encode()
-    ));
+    assert!(world
+        .to_core
+        .push(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx }.encode()));
     assert!(!world.core.prepare_sleep());
     assert_eq!(world.memory.status.waiting.load(Relaxed), 0);
     world.poll();
@@ -55,11 +48,7 @@ fn preemption_is_no_run_time_and_sleep_is() {
     assert_eq!(status.run_us.load(Relaxed) - run, 1400);
     world.after(1001);
     world.after(5_000_000);
-    assert_eq!(
-        status.run_us.load(Relaxed) - run,
-        1400,
-        "the core did not run"
-    );
+    assert_eq!(status.run_us.load(Relaxed) - run, 1400, "the core did not run");
     assert!(world.core.prepare_sleep());
     world.now_us += 70_000;
     world.core.finish_sleep(world.now_us);

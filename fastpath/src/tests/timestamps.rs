@@ -6,19 +6,14 @@ use abi::{clock::timestamp_value, core_status::Counter, flow::hot_flags};
 use std::sync::atomic::Ordering::Relaxed;
 
 fn with_timestamp(world: &World, payload: &[u8], value: u32) -> TestSegment {
-    TestSegment {
-        options: TestSegment::timestamps(value, 0),
-        ..world.from_peer(1, payload)
-    }
+    TestSegment { options: TestSegment::timestamps(value, 0), ..world.from_peer(1, payload) }
 }
 
 #[test]
 fn our_clock_and_the_echo() {
     let mut world = World::new();
     world.prepare(1);
-    world.tables.cold[1]
-        .timestamp_offset
-        .store(123_456, Relaxed);
+    world.tables.cold[1].timestamp_offset.store(123_456, Relaxed);
     world.ask(abi::kernel_ring::to_fast::INSTALL, 1, 0);
     world.receive(&with_timestamp(&world, b"a", 2000));
     let sent = world.write(1, b"b");
@@ -30,19 +25,12 @@ fn our_clock_and_the_echo() {
 fn a_stale_timestamp_is_refused_and_answered() {
     let mut world = World::connected();
     world.receive(&with_timestamp(&world, b"new", 5000));
-    for (value, stale) in [
-        (4999, true),
-        (5000u32.wrapping_sub(1 << 31).wrapping_add(1), true),
-        (5000, false),
-        (5001, false),
-    ] {
+    for (value, stale) in
+        [(4999, true), (5000u32.wrapping_sub(1 << 31).wrapping_add(1), true), (5000, false), (5001, false)]
+    {
         let before = world.hot(1).rcv_nxt.load(Relaxed);
         let sent = world.receive(&with_timestamp(&world, b"d", value));
-        assert_eq!(
-            world.hot(1).rcv_nxt.load(Relaxed) == before,
-            stale,
-            "{value}"
-        );
+        assert_eq!(world.hot(1).rcv_nxt.load(Relaxed) == before, stale, "{value}");
         if stale {
             assert_eq!(sent.len(), 1);
         }
@@ -69,16 +57,9 @@ fn ts_recent_is_of_the_earliest_unacknowledged_segment() {
     let mut world = World::connected();
     world.receive(&with_timestamp(&world, b"one", 2000));
     world.receive(&with_timestamp(&world, b"two", 2050));
-    assert_eq!(
-        world.hot(1).ts_recent.load(Relaxed),
-        2000,
-        "the acknowledgement of `one` is still owed"
-    );
+    assert_eq!(world.hot(1).ts_recent.load(Relaxed), 2000, "the acknowledgement of `one` is still owed");
     let sent = world.after(100);
-    assert_eq!(
-        sent[0].options,
-        TestSegment::timestamps(timestamp_value(world.now_us, 0), 2000)
-    );
+    assert_eq!(sent[0].options, TestSegment::timestamps(timestamp_value(world.now_us, 0), 2000));
     world.receive(&with_timestamp(&world, b"three", 2060));
     assert_eq!(world.hot(1).ts_recent.load(Relaxed), 2060);
     // Out of the window, with a timestamp that would make every honest one stale.
@@ -103,10 +84,7 @@ fn a_peer_without_timestamps() {
     world.receive(&segment);
     let sent = world.write(1, b"reply");
     assert!(sent[0].options.is_empty());
-    assert_eq!(
-        (sent[0].payload.as_slice(), sent[0].ack),
-        (&b"reply"[..], RCV_START as u32 + 5)
-    );
+    assert_eq!((sent[0].payload.as_slice(), sent[0].ack), (&b"reply"[..], RCV_START as u32 + 5));
     // RTT is measured all the same.
     world.now_us += 250;
     let mut segment = world.from_peer(1, b"");

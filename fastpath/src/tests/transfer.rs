@@ -44,38 +44,23 @@ fn a_lossy_wire_delivers_both_streams() {
         let mut random = Random::new(seed);
         let ts = abi::clock::timestamp_value(START_US, 0);
         let starts = [0x1_ffff_f000u64, 0x1_7fff_fff0];
-        let mut sides = [
-            side(starts[0], starts[1], ts),
-            side(starts[1], starts[0], ts),
-        ];
+        let mut sides = [side(starts[0], starts[1], ts), side(starts[1], starts[0], ts)];
         let streams: [Vec<u8>; 2] =
             std::array::from_fn(|_| (0..60_000).map(|_| random.next() as u8).collect());
         let (mut written, mut got) = ([0usize; 2], [Vec::new(), Vec::new()]);
         let mut wires: [Vec<TestSegment>; 2] = [Vec::new(), Vec::new()];
         let (mut progress, mut una) = ([0u64; 2], [0u64; 2]);
         for step in 0.. {
-            assert!(
-                step < 60_000,
-                "seed {seed}: stalled at {} and {}",
-                got[0].len(),
-                got[1].len()
-            );
-            if got
-                .iter()
-                .zip(streams.iter().rev())
-                .all(|(got, stream)| got.len() == stream.len())
-            {
+            assert!(step < 60_000, "seed {seed}: stalled at {} and {}", got[0].len(), got[1].len());
+            if got.iter().zip(streams.iter().rev()).all(|(got, stream)| got.len() == stream.len()) {
                 break;
             }
             for me in 0..2 {
                 let world = &mut sides[me];
                 let hot = world.hot(1);
-                let room = 16_000u64
-                    .saturating_sub(hot.snd_end.load(Relaxed) - hot.snd_una.load(Relaxed))
-                    as usize;
-                let len = (random.below(3000) as usize)
-                    .min(room)
-                    .min(streams[me].len() - written[me]);
+                let room =
+                    16_000u64.saturating_sub(hot.snd_end.load(Relaxed) - hot.snd_una.load(Relaxed)) as usize;
+                let len = (random.below(3000) as usize).min(room).min(streams[me].len() - written[me]);
                 let mut sent = Vec::new();
                 if len > 0 && random.below(3) == 0 {
                     // Transmit chunks are reused by the harness's map as the stream wraps around it.
@@ -104,31 +89,21 @@ fn a_lossy_wire_delivers_both_streams() {
                     match random.below(20) {
                         0 => {}
                         1 => wires[me].extend([mirror(&segment), mirror(&segment)]),
-                        2 => wires[me].insert(
-                            random.below(wires[me].len() as u64 + 1) as usize,
-                            mirror(&segment),
-                        ),
+                        2 => wires[me]
+                            .insert(random.below(wires[me].len() as u64 + 1) as usize, mirror(&segment)),
                         _ => wires[me].push(mirror(&segment)),
                     }
                 }
                 let deliver = random.below(6) as usize;
-                let frames: Vec<_> = wires[1 - me]
-                    .drain(..deliver.min(wires[1 - me].len()))
-                    .collect();
+                let frames: Vec<_> = wires[1 - me].drain(..deliver.min(wires[1 - me].len())).collect();
                 for segment in frames {
-                    sides[me]
-                        .core
-                        .port_mut()
-                        .incoming
-                        .push_back(segment.encode());
+                    sides[me].core.port_mut().incoming.push_back(segment.encode());
                 }
             }
         }
         assert!(got[0] == streams[1] && got[1] == streams[0], "seed {seed}");
         assert!(
-            sides
-                .iter()
-                .all(|world| world.counter(abi::core_status::Counter::RefusedEntries) == 0),
+            sides.iter().all(|world| world.counter(abi::core_status::Counter::RefusedEntries) == 0),
             "seed {seed}"
         );
     }

@@ -23,22 +23,10 @@ fn a_stream_is_cut_at_the_mss_across_chunks() {
         sent.iter().map(|s| s.payload.len()).collect::<Vec<_>>(),
         [1448, 1448, 1448, 1448, 1448, 1448, 1312]
     );
-    assert_eq!(
-        sent.iter()
-            .flat_map(|s| s.payload.clone())
-            .collect::<Vec<_>>(),
-        stream
-    );
+    assert_eq!(sent.iter().flat_map(|s| s.payload.clone()).collect::<Vec<_>>(), stream);
     for (index, segment) in sent.iter().enumerate() {
-        assert_eq!(
-            segment.flags & PSH != 0,
-            index == 6,
-            "PSH at the end of the write only"
-        );
-        assert_eq!(
-            u64::from(segment.seq),
-            (SND_START + 1448 * index as u64) & 0xffff_ffff
-        );
+        assert_eq!(segment.flags & PSH != 0, index == 6, "PSH at the end of the write only");
+        assert_eq!(u64::from(segment.seq), (SND_START + 1448 * index as u64) & 0xffff_ffff);
     }
     assert_eq!(world.report_ops(), [to_slow::ACTIVE], "told once");
     assert_eq!(world.counter(Counter::TxPayloadBytes), 10_000);
@@ -50,16 +38,10 @@ fn any_mss_from_the_slow_path_is_survived() {
     for mss in [0u16, 1, 536, 1460, 9000, u16::MAX] {
         let mut world = World::new();
         world.prepare(1);
-        world
-            .hot(1)
-            .mss_scale
-            .store(mss_scale(mss, 255, 255), Relaxed);
+        world.hot(1).mss_scale.store(mss_scale(mss, 255, 255), Relaxed);
         world.ask(to_fast::INSTALL, 1, 0);
         let sent = world.write(1, &[1; 1448]);
-        assert!(
-            !sent.is_empty() && sent.iter().all(|s| (1..=1448).contains(&s.payload.len())),
-            "mss {mss}"
-        );
+        assert!(!sent.is_empty() && sent.iter().all(|s| (1..=1448).contains(&s.payload.len())), "mss {mss}");
     }
 }
 
@@ -70,19 +52,14 @@ fn small_segments_wait_unless_told_otherwise() {
     assert!(world.write(1, b"second").is_empty(), "Nagle");
     assert!(world.write(1, b"third").is_empty());
     let sent = world.receive(&world.from_peer(1, b""));
-    assert_eq!(
-        (sent.len(), sent[0].payload.as_slice()),
-        (1, &b"secondthird"[..])
-    );
+    assert_eq!((sent.len(), sent[0].payload.as_slice()), (1, &b"secondthird"[..]));
     // A full segment in flight holds no small one back (Minshall).
     let mut world = World::connected();
     world.write(1, &[0; 1448]);
     assert_eq!(world.write(1, b"tail").len(), 1);
     // TCP_NODELAY.
     let mut world = World::connected();
-    world.tables.cold[1]
-        .control
-        .store(control_flags::NODELAY, Relaxed);
+    world.tables.cold[1].control.store(control_flags::NODELAY, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
     for _ in 0..3 {
         assert_eq!(world.write(1, b"x").len(), 1);
@@ -94,12 +71,7 @@ fn the_congestion_window_is_obeyed() {
     let mut world = World::connected();
     world.tables.cold[1].cwnd_bytes.store(3000, Relaxed);
     world.ask(to_fast::UPDATE, 1, 0);
-    let sent: usize = world
-        .write(1, &[1; 20_000])
-        .iter()
-        .chain(&world.poll())
-        .map(|s| s.payload.len())
-        .sum();
+    let sent: usize = world.write(1, &[1; 20_000]).iter().chain(&world.poll()).map(|s| s.payload.len()).sum();
     assert_eq!(sent, 2896);
     let mut ack = world.from_peer(1, b"");
     ack.ack = (SND_START + 1448) as u32;
@@ -113,16 +85,9 @@ fn flows_take_turns() {
     (1..=3).for_each(|flow| world.install(flow));
     for flow in 1..=3 {
         let tx = world.place(flow, &[flow as u8; 14_480]);
-        assert!(world.to_core.push(
-            FlowEvent {
-                flow,
-                flags: event_flags::TX,
-                generation: 5,
-                rx: 0,
-                tx
-            }
-            .encode()
-        ));
+        assert!(world
+            .to_core
+            .push(FlowEvent { flow, flags: event_flags::TX, generation: 5, rx: 0, tx }.encode()));
     }
     let sent = world.poll();
     let ports: Vec<u16> = sent.iter().map(|s| s.destination_port - 40_000).collect();
@@ -139,12 +104,7 @@ fn a_full_port_loses_nothing() {
         assert!(sent.len() % 3 == 0 || sent.len() == 21);
         sent.extend(world.poll());
     }
-    assert_eq!(
-        sent.iter()
-            .flat_map(|s| s.payload.clone())
-            .collect::<Vec<_>>(),
-        stream
-    );
+    assert_eq!(sent.iter().flat_map(|s| s.payload.clone()).collect::<Vec<_>>(), stream);
     assert!(world.counter(Counter::TxFull) > 0);
     // And while it is stuck, it does not sleep and takes no more than it can answer.
     world.core.port_mut().tx_room = 0;
@@ -208,22 +168,10 @@ fn active_is_reported_even_if_nothing_may_be_sent() {
 
 #[test]
 fn a_poll_is_bounded() {
-    let mut world = World::with(
-        8,
-        Config {
-            batch: 4,
-            ..Config::default()
-        },
-    );
+    let mut world = World::with(8, Config { batch: 4, ..Config::default() });
     world.install(1);
     let tx = world.place(1, &[1; 40_000]);
-    let sent = world.application(FlowEvent {
-        flow: 1,
-        flags: event_flags::TX,
-        generation: 5,
-        rx: 0,
-        tx,
-    });
+    let sent = world.application(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx });
     assert!(sent.len() <= 8);
     for _ in 0..10 {
         world.core.port_mut().incoming.push_back(vec![0; 20]);

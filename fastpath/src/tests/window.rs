@@ -58,10 +58,7 @@ fn the_right_edge_never_retreats() {
         let shift = random.below(9) as u8;
         let mut world = World::new();
         world.prepare(1);
-        world
-            .hot(1)
-            .mss_scale
-            .store(mss_scale(1448, 0, shift), Relaxed);
+        world.hot(1).mss_scale.store(mss_scale(1448, 0, shift), Relaxed);
         world.ask(to_fast::INSTALL, 1, 0);
         let hot = world.hot(1);
         let mut edge = RCV_START + 32_768;
@@ -86,10 +83,7 @@ fn the_right_edge_never_retreats() {
             for ack in sent.iter().chain(&world.after(100)) {
                 let next = abi::flow::extend(ack.ack, RCV_START);
                 let offered = next + (u64::from(ack.window) << shift);
-                assert!(
-                    offered + (1 << shift) > edge,
-                    "seed {seed} step {step}: {offered:#x} < {edge:#x}"
-                );
+                assert!(offered + (1 << shift) > edge, "seed {seed} step {step}: {offered:#x} < {edge:#x}");
                 assert!(
                     offered <= hot.rcv_read.load(Relaxed).max(read) + 32_768,
                     "seed {seed} step {step}: beyond the buffer"
@@ -109,16 +103,8 @@ fn the_peers_window_is_scaled_and_obeyed() {
     let mut update = world.from_peer(1, b"");
     update.window = 250;
     world.receive(&update);
-    let sent: usize = world
-        .write(1, &[5; 6000])
-        .iter()
-        .chain(&world.poll())
-        .map(|s| s.payload.len())
-        .sum();
-    assert_eq!(
-        sent, 1448,
-        "2000 bytes: a full segment; the rest would be silly"
-    );
+    let sent: usize = world.write(1, &[5; 6000]).iter().chain(&world.poll()).map(|s| s.payload.len()).sum();
+    assert_eq!(sent, 1448, "2000 bytes: a full segment; the rest would be silly");
     let mut ack = world.from_peer(1, b"");
     ack.window = 1000;
     let sent: usize = world.receive(&ack).iter().map(|s| s.payload.len()).sum();

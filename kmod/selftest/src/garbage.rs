@@ -64,25 +64,14 @@ fn bad_calls_are_refused() {
             ioctl::number(Op::Names) ^ (1 << 30),
             ioctl::number(Op::Names) & !0xff | 99,
         ] {
-            assert_eq!(
-                sys::raw_ioctl(file, number, good).err(),
-                Some(libc::ENOTTY),
-                "{number:#x}"
-            );
+            assert_eq!(sys::raw_ioctl(file, number, good).err(), Some(libc::ENOTTY), "{number:#x}");
         }
         assert_eq!(
             sys::raw_ioctl(file, ioctl::number(Op::Bind), good).err(),
             Some(libc::EINVAL),
             "op contradicts the number"
         );
-        for bad in [
-            0,
-            1,
-            4096,
-            usize::MAX,
-            0xffff_8000_0000_0000,
-            0x7fff_ffff_f000,
-        ] {
+        for bad in [0, 1, 4096, usize::MAX, 0xffff_8000_0000_0000, 0x7fff_ffff_f000] {
             assert_eq!(
                 sys::raw_ioctl(file, ioctl::number(Op::Names), bad).err(),
                 Some(libc::EFAULT),
@@ -92,14 +81,8 @@ fn bad_calls_are_refused() {
         let mut byte = 0u8;
         // SAFETY: whatever they do, they get valid memory of one byte.
         unsafe {
-            assert_eq!(
-                libc::read(file.as_raw_fd(), std::ptr::from_mut(&mut byte).cast(), 1),
-                -1
-            );
-            assert_eq!(
-                libc::write(file.as_raw_fd(), std::ptr::from_ref(&byte).cast(), 1),
-                -1
-            );
+            assert_eq!(libc::read(file.as_raw_fd(), std::ptr::from_mut(&mut byte).cast(), 1), -1);
+            assert_eq!(libc::write(file.as_raw_fd(), std::ptr::from_ref(&byte).cast(), 1), -1);
         }
     }
     // The reply cannot be written: the socket made must not stay.
@@ -116,22 +99,11 @@ fn bad_calls_are_refused() {
                 0,
             )
         };
-        Map {
-            start: start.cast(),
-            bytes: 4096,
-        }
+        Map { start: start.cast(), bytes: 4096 }
     };
-    let request = abi::message::Socket {
-        family: 2,
-        context: context.context,
-        ..Default::default()
-    };
+    let request = abi::message::Socket { family: 2, context: context.context, ..Default::default() };
     // SAFETY: the page is large enough and aligned.
-    unsafe {
-        page.start
-            .cast::<Message>()
-            .write(Message::with(Op::Socket, 0, &request))
-    };
+    unsafe { page.start.cast::<Message>().write(Message::with(Op::Socket, 0, &request)) };
     page.protect(libc::PROT_READ).unwrap();
     let before = descriptors();
     for _ in 0..100 {
@@ -160,11 +132,7 @@ fn random_message(random: &mut Random) -> (u32, Message) {
         Op::AttachApplication => version::APPLICATION_HASH,
         _ => version::CONTROL_HASH,
     };
-    if matches!(
-        op,
-        Op::AttachFast | Op::AttachApplication | Op::AttachControl
-    ) && random.below(2) == 0
-    {
+    if matches!(op, Op::AttachFast | Op::AttachApplication | Op::AttachControl) && random.below(2) == 0 {
         message.body[..8].copy_from_slice(&hash.to_ne_bytes());
         message.body[8..12].copy_from_slice(&1u32.to_ne_bytes());
         if op == Op::AttachFast && random.below(2) == 0 {
@@ -236,12 +204,7 @@ fn random_messages(options: &Options) {
 fn scribble(map: &Map, random: &mut Random) {
     for offset in (0..map.bytes).step_by(8) {
         // SAFETY: inside the mapping, aligned.
-        unsafe {
-            map.start
-                .add(offset)
-                .cast::<u64>()
-                .write_volatile(random.next())
-        };
+        unsafe { map.start.add(offset).cast::<u64>().write_volatile(random.next()) };
     }
 }
 
@@ -257,27 +220,10 @@ fn random_shared_memory(options: &Options) {
         let (mine, _wake) = roles::context(&liar).unwrap();
         let write = libc::PROT_READ | libc::PROT_WRITE;
         let maps = [
-            Map::new(
-                &liar,
-                Region::whole(RegionKind::Context, mine.context),
-                mine.bytes as usize,
-                write,
-            )
-            .unwrap(),
-            Map::new(
-                &liar,
-                Region::whole(RegionKind::Maps, reply.application),
-                2 << 20,
-                write,
-            )
-            .unwrap(),
-            Map::new(
-                &liar,
-                Region::whole(RegionKind::Pool, reply.application),
-                2 << 20,
-                write,
-            )
-            .unwrap(),
+            Map::new(&liar, Region::whole(RegionKind::Context, mine.context), mine.bytes as usize, write)
+                .unwrap(),
+            Map::new(&liar, Region::whole(RegionKind::Maps, reply.application), 2 << 20, write).unwrap(),
+            Map::new(&liar, Region::whole(RegionKind::Pool, reply.application), 2 << 20, write).unwrap(),
         ];
         for _ in 0..4 {
             maps.iter().for_each(|map| scribble(map, &mut random));

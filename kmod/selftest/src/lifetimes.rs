@@ -19,26 +19,14 @@ use std::{
 pub(crate) const CASES: &[Case] = &[
     ("contexts_come_and_go", |_| contexts_come_and_go()),
     ("contexts_have_a_limit", |_| contexts_have_a_limit()),
-    ("wake_ups_reach_their_sleeper", |_| {
-        wake_ups_reach_their_sleeper()
-    }),
+    ("wake_ups_reach_their_sleeper", |_| wake_ups_reach_their_sleeper()),
     ("notices_are_answered_once", |_| notices_are_answered_once()),
-    ("calls_wait_for_the_fast_path", |_| {
-        calls_wait_for_the_fast_path()
-    }),
-    ("a_killed_application_leaves_nothing", |_| {
-        a_killed_application_leaves_nothing()
-    }),
+    ("calls_wait_for_the_fast_path", |_| calls_wait_for_the_fast_path()),
+    ("a_killed_application_leaves_nothing", |_| a_killed_application_leaves_nothing()),
     ("memory_comes_back", |_| memory_comes_back()),
-    ("mappings_outlive_their_owner", |_| {
-        mappings_outlive_their_owner()
-    }),
-    ("a_dead_fast_path_is_replaced", |_| {
-        a_dead_fast_path_is_replaced()
-    }),
-    ("the_last_one_turns_off_the_light", |_| {
-        the_last_one_turns_off_the_light()
-    }),
+    ("mappings_outlive_their_owner", |_| mappings_outlive_their_owner()),
+    ("a_dead_fast_path_is_replaced", |_| a_dead_fast_path_is_replaced()),
+    ("the_last_one_turns_off_the_light", |_| the_last_one_turns_off_the_light()),
 ];
 
 fn create(application: &OwnedFd, descriptor: i32) -> Option<i32> {
@@ -52,33 +40,18 @@ fn contexts_come_and_go() {
     let (one, reply) = roles::application();
     let (two, _) = roles::application();
     assert_eq!(create(&one, -1), Some(libc::EBADF));
-    assert_eq!(
-        create(&one, File::open("/dev/null").unwrap().as_raw_fd()),
-        Some(libc::EINVAL)
-    );
+    assert_eq!(create(&one, File::open("/dev/null").unwrap().as_raw_fd()), Some(libc::EINVAL));
     let (context, _wake) = roles::context(&one).unwrap();
     assert_eq!(context.cores, 2);
     assert!(
         fast.saw(notice::CONTEXT_ADDED, reply.application),
         "the call returned before the notice was answered"
     );
-    assert_eq!(
-        sys::simple(&two, Op::DestroyContext, context.context).err(),
-        Some(libc::ENOENT)
-    );
-    assert_eq!(
-        sys::simple(&one, Op::DestroyContext, 4095).err(),
-        Some(libc::ENOENT)
-    );
-    assert_eq!(
-        sys::simple(&one, Op::DestroyContext, u32::MAX).err(),
-        Some(libc::ENOENT)
-    );
+    assert_eq!(sys::simple(&two, Op::DestroyContext, context.context).err(), Some(libc::ENOENT));
+    assert_eq!(sys::simple(&one, Op::DestroyContext, 4095).err(), Some(libc::ENOENT));
+    assert_eq!(sys::simple(&one, Op::DestroyContext, u32::MAX).err(), Some(libc::ENOENT));
     sys::simple(&one, Op::DestroyContext, context.context).unwrap();
-    assert_eq!(
-        sys::simple(&one, Op::DestroyContext, context.context).err(),
-        Some(libc::ENOENT)
-    );
+    assert_eq!(sys::simple(&one, Op::DestroyContext, context.context).err(), Some(libc::ENOENT));
     let region = Region::whole(RegionKind::Context, context.context);
     eventually("the context's slot is free", || {
         fast.saw(notice::CONTEXT_REMOVED, reply.application)
@@ -117,46 +90,27 @@ fn wake_ups_reach_their_sleeper() {
     }
     sys::simple(&*fast.file, Op::WakeSlowpath, 0).unwrap();
     for wrong in [2, 16, 17, u32::MAX] {
-        assert_eq!(
-            sys::simple(&file, Op::WakeCore, wrong).err(),
-            Some(libc::ENOENT)
-        );
+        assert_eq!(sys::simple(&file, Op::WakeCore, wrong).err(), Some(libc::ENOENT));
     }
     for wrong in [context.context + 1, 4096, u32::MAX] {
-        assert_eq!(
-            sys::simple(&*fast.file, Op::WakeContext, wrong).err(),
-            Some(libc::ENOENT)
-        );
+        assert_eq!(sys::simple(&*fast.file, Op::WakeContext, wrong).err(), Some(libc::ENOENT));
     }
     let mut message = Message::new(Op::CoreEventfd, 2);
     message.flags = wake.as_raw_fd() as u32;
-    assert_eq!(
-        sys::call(&*fast.file, &mut message).err(),
-        Some(libc::EINVAL)
-    );
+    assert_eq!(sys::call(&*fast.file, &mut message).err(), Some(libc::EINVAL));
 }
 
 fn notices_are_answered_once() {
     let fast = FastPath::start(&roles::fast_request(), true).unwrap();
     let (_file, _) = roles::application();
-    assert_eq!(
-        sys::simple(&*fast.file, Op::NextNotice, 0).err(),
-        Some(libc::EAGAIN)
-    );
+    assert_eq!(sys::simple(&*fast.file, Op::NextNotice, 0).err(), Some(libc::EAGAIN));
     let answered = fast.answered.lock().unwrap().clone();
     assert!(answered.len() >= 2);
     for notice in answered {
         let mut message = Message::with(Op::NoticeDone, 0, &notice);
-        assert_eq!(
-            sys::call(&*fast.file, &mut message).err(),
-            Some(libc::ENOENT),
-            "{notice:?}"
-        );
+        assert_eq!(sys::call(&*fast.file, &mut message).err(), Some(libc::ENOENT), "{notice:?}");
     }
-    assert_eq!(
-        sys::simple(&*fast.file, Op::NoticeDone, 0).err(),
-        Some(libc::ENOENT)
-    );
+    assert_eq!(sys::simple(&*fast.file, Op::NoticeDone, 0).err(), Some(libc::ENOENT));
     assert_eq!(sys::poll(&*fast.file, 0) & libc::POLLIN, 0);
 }
 
@@ -175,21 +129,13 @@ fn calls_wait_for_the_fast_path() {
         unsafe { libc::_exit(i32::from(attached)) };
     }
     assert!(child > 0);
-    assert_eq!(
-        sys::poll(&file, 60_000) & libc::POLLIN,
-        libc::POLLIN,
-        "no notice"
-    );
+    assert_eq!(sys::poll(&file, 60_000) & libc::POLLIN, libc::POLLIN, "no notice");
     assert!(sys::simple(&file, Op::NextNotice, 0).is_ok());
     assert!(roles::attach_control(&sys::open(), NAME).is_ok());
     let mut status = 0;
     // SAFETY: our own child.
     unsafe {
-        assert_eq!(
-            libc::waitpid(child, &mut status, libc::WNOHANG),
-            0,
-            "attach did not wait"
-        );
+        assert_eq!(libc::waitpid(child, &mut status, libc::WNOHANG), 0, "attach did not wait");
         libc::kill(child, libc::SIGKILL);
         assert_eq!(libc::waitpid(child, &mut status, 0), child);
     }
@@ -202,9 +148,7 @@ fn killed_application(body: impl FnOnce(&OwnedFd)) -> u32 {
     let status = sys::in_child(|| {
         let (file, reply) = roles::application();
         body(&file);
-        (&announce)
-            .write_all(&reply.application.to_ne_bytes())
-            .unwrap();
+        (&announce).write_all(&reply.application.to_ne_bytes()).unwrap();
         // SAFETY: ends this process.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
         0
@@ -234,16 +178,8 @@ fn a_killed_application_leaves_nothing() {
 
 fn available_bytes() -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("MemAvailable:"))
-        .unwrap();
-    line.split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        * 1024
+    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }
 
 fn memory_comes_back() {
@@ -252,13 +188,8 @@ fn memory_comes_back() {
         let id = killed_application(|file| {
             let (context, wake) = roles::context(file).unwrap();
             let region = Region::whole(RegionKind::Context, context.context);
-            let map = Map::new(
-                file,
-                region,
-                context.bytes as usize,
-                libc::PROT_READ | libc::PROT_WRITE,
-            )
-            .unwrap();
+            let map =
+                Map::new(file, region, context.bytes as usize, libc::PROT_READ | libc::PROT_WRITE).unwrap();
             map.write(0, 1);
             std::mem::forget((map, wake));
         });
@@ -286,15 +217,8 @@ fn mappings_outlive_their_owner() {
     assert!(!fast.saw(notice::APPLICATION_REMOVED, reply.application));
     drop(mine);
     fast.wait_removed(reply.application);
-    assert_eq!(
-        theirs.read(100),
-        42,
-        "the fast path's mapping lost its memory"
-    );
-    assert_eq!(
-        Map::new(&*fast.file, region, 4096, libc::PROT_READ).err(),
-        Some(libc::ENOENT)
-    );
+    assert_eq!(theirs.read(100), 42, "the fast path's mapping lost its memory");
+    assert_eq!(Map::new(&*fast.file, region, 4096, libc::PROT_READ).err(), Some(libc::ENOENT));
 }
 
 fn a_dead_fast_path_is_replaced() {
@@ -310,13 +234,7 @@ fn a_dead_fast_path_is_replaced() {
     )
     .unwrap();
     hot.write(128, 77);
-    let clock = Map::new(
-        &file,
-        Region::whole(RegionKind::Clock, 0),
-        4096,
-        libc::PROT_READ,
-    )
-    .unwrap();
+    let clock = Map::new(&file, Region::whole(RegionKind::Clock, 0), 4096, libc::PROT_READ).unwrap();
     let epoch = || clock.read(24);
     assert_eq!(epoch(), 2);
     drop(hot);
@@ -328,23 +246,11 @@ fn a_dead_fast_path_is_replaced() {
     sys::simple(&second, Op::DestroyContext, orphan.context).unwrap();
     drop(second);
     for wrong in [
-        AttachFast {
-            cores: 1,
-            ..request
-        },
-        AttachFast {
-            flows: 2048,
-            ..request
-        },
-        AttachFast {
-            ipv4: roles::ADDRESS + 1,
-            ..request
-        },
+        AttachFast { cores: 1, ..request },
+        AttachFast { flows: 2048, ..request },
+        AttachFast { ipv4: roles::ADDRESS + 1, ..request },
     ] {
-        assert_eq!(
-            roles::attach_fast(&sys::open(), &wrong).unwrap_err().0,
-            libc::EINVAL
-        );
+        assert_eq!(roles::attach_fast(&sys::open(), &wrong).unwrap_err().0, libc::EINVAL);
     }
     let fast = FastPath::start(&request, true).unwrap();
     assert_eq!((fast.reply.resumed, fast.reply.epoch), (1, 2));
@@ -353,27 +259,14 @@ fn a_dead_fast_path_is_replaced() {
     eventually("all is told again", || {
         let seen = fast.answered.lock().unwrap();
         let of = |kind| {
-            seen.iter()
-                .filter(|n| n.kind == kind && n.application == reply.application)
-                .count() as u32
+            seen.iter().filter(|n| n.kind == kind && n.application == reply.application).count() as u32
         };
         of(notice::POOL_SEGMENT) == reply.pool_segments
             && of(notice::MAP_SEGMENT) == reply.map_segments
             && of(notice::CONTEXT_ADDED) == 1
     });
-    assert!(fast
-        .seen
-        .lock()
-        .unwrap()
-        .iter()
-        .all(|notice| notice.application != other.application));
-    let hot = Map::new(
-        &*fast.file,
-        Region::whole(RegionKind::FlowHot, 0),
-        4096,
-        libc::PROT_READ,
-    )
-    .unwrap();
+    assert!(fast.seen.lock().unwrap().iter().all(|notice| notice.application != other.application));
+    let hot = Map::new(&*fast.file, Region::whole(RegionKind::FlowHot, 0), 4096, libc::PROT_READ).unwrap();
     assert_eq!(hot.read(128), 77, "the tables were not kept");
     sys::simple(&*fast.file, Op::WakeContext, context.context).unwrap();
 }
@@ -385,19 +278,10 @@ fn the_last_one_turns_off_the_light() {
     drop(fast);
     assert!(sys::simple(&control, Op::Status, 0).is_ok());
     drop(file);
-    assert_eq!(
-        sys::simple(&control, Op::Status, 0).err(),
-        Some(libc::ENODEV)
-    );
+    assert_eq!(sys::simple(&control, Op::Status, 0).err(), Some(libc::ENODEV));
     assert_eq!(sys::poll(&control, 0) & libc::POLLHUP, libc::POLLHUP);
-    assert_eq!(
-        roles::attach_control(&sys::open(), NAME).err(),
-        Some(libc::ENODEV)
-    );
+    assert_eq!(roles::attach_control(&sys::open(), NAME).err(), Some(libc::ENODEV));
     // A new instance of the name is a new one.
-    let other = AttachFast {
-        flows: 256,
-        ..roles::fast_request()
-    };
+    let other = AttachFast { flows: 256, ..roles::fast_request() };
     assert_eq!(FastPath::start(&other, true).unwrap().reply.resumed, 0);
 }

@@ -26,19 +26,11 @@ pub(crate) struct Options {
 }
 
 fn main() {
-    let mut options = Options {
-        seed: seed_from_clock(),
-        rounds: 4000,
-    };
+    let mut options = Options { seed: seed_from_clock(), rounds: 4000 };
     let mut words = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        let mut number = || {
-            arguments
-                .next()
-                .and_then(|text| text.parse().ok())
-                .unwrap_or_else(|| usage())
-        };
+        let mut number = || arguments.next().and_then(|text| text.parse().ok()).unwrap_or_else(|| usage());
         match argument.as_str() {
             "--seed" => options.seed = number(),
             "--rounds" => options.rounds = number() as u32,
@@ -47,14 +39,8 @@ fn main() {
         }
     }
     println!("seed {}", options.seed);
-    let groups: [&[Case]; 6] = [
-        attach::CASES,
-        mappings::CASES,
-        lifetimes::CASES,
-        sockets::CASES,
-        unload::CASES,
-        garbage::CASES,
-    ];
+    let groups: [&[Case]; 6] =
+        [attach::CASES, mappings::CASES, lifetimes::CASES, sockets::CASES, unload::CASES, garbage::CASES];
     let (mut passed, mut failed) = (0, 0);
     for (name, case) in groups.into_iter().flatten() {
         if !words.is_empty() && !words.iter().any(|word| name.contains(word.as_str())) {
@@ -81,8 +67,6 @@ fn usage() -> ! {
 }
 
 fn seed_from_clock() -> u64 {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 & 0xffff_ffff
 }

@@ -3,9 +3,7 @@
 
 use crate::sys::{self, Errno, Map};
 use abi::{
-    message::{
-        notice, AttachApplication, AttachControl, AttachFast, Context, Message, Notice, Op, Socket,
-    },
+    message::{notice, AttachApplication, AttachControl, AttachFast, Context, Message, Notice, Op, Socket},
     version,
 };
 use std::{
@@ -43,10 +41,7 @@ pub(crate) fn fast_request() -> AttachFast {
     }
 }
 
-pub(crate) fn attach_fast(
-    fd: &OwnedFd,
-    request: &AttachFast,
-) -> Result<AttachFast, (Errno, AttachFast)> {
+pub(crate) fn attach_fast(fd: &OwnedFd, request: &AttachFast) -> Result<AttachFast, (Errno, AttachFast)> {
     let mut message = Message::with(Op::AttachFast, 0, request);
     match sys::call(fd, &mut message) {
         Ok(()) => Ok(message.get()),
@@ -55,10 +50,7 @@ pub(crate) fn attach_fast(
 }
 
 /// Attaches as an application of `instance`.
-pub(crate) fn attach_application(
-    fd: &OwnedFd,
-    instance: [u8; 16],
-) -> Result<AttachApplication, Errno> {
+pub(crate) fn attach_application(fd: &OwnedFd, instance: [u8; 16]) -> Result<AttachApplication, Errno> {
     let request = AttachApplication {
         abi_hash: version::APPLICATION_HASH,
         version: version::APPLICATION_VERSION,
@@ -83,8 +75,8 @@ pub(crate) fn attach_control(fd: &OwnedFd, instance: [u8; 16]) -> Result<AttachC
 /// A new application: its file and the reply.
 pub(crate) fn application() -> (OwnedFd, AttachApplication) {
     let file = sys::open();
-    let reply = attach_application(&file, NAME)
-        .unwrap_or_else(|error| panic!("attach application: errno {error}"));
+    let reply =
+        attach_application(&file, NAME).unwrap_or_else(|error| panic!("attach application: errno {error}"));
     (file, reply)
 }
 
@@ -110,20 +102,13 @@ pub(crate) fn socket(
     context: u32,
     file_flags: i32,
 ) -> Result<(Socket, OwnedFd), Errno> {
-    let request = Socket {
-        family: 2,
-        file_flags: file_flags as u32,
-        context,
-        opaque: 7,
-        ..Socket::default()
-    };
+    let request =
+        Socket { family: 2, file_flags: file_flags as u32, context, opaque: 7, ..Socket::default() };
     let mut message = Message::with(Op::Socket, 0, &request);
     sys::call(application, &mut message)?;
     let reply: Socket = message.get();
     // SAFETY: just installed for us.
-    Ok((reply, unsafe {
-        OwnedFd::from_raw_fd(reply.descriptor as i32)
-    }))
+    Ok((reply, unsafe { OwnedFd::from_raw_fd(reply.descriptor as i32) }))
 }
 
 /// Waits until `done`; panics with `what` if it never is.
@@ -139,11 +124,7 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 type Notices = Arc<Mutex<Vec<Notice>>>;
 
 fn has(notices: &Notices, kind: u32, application: u32) -> bool {
-    notices
-        .lock()
-        .unwrap()
-        .iter()
-        .any(|notice| notice.kind == kind && notice.application == application)
+    notices.lock().unwrap().iter().any(|notice| notice.kind == kind && notice.application == application)
 }
 
 /// A process's worth of fast path: attached, ready, answering notices as it should.
@@ -172,25 +153,13 @@ impl FastPath {
         if ready {
             sys::simple(&*file, Op::Ready, 0)?;
         }
-        let (stop, seen, answered) = (
-            Arc::new(AtomicBool::new(false)),
-            Notices::default(),
-            Notices::default(),
-        );
+        let (stop, seen, answered) =
+            (Arc::new(AtomicBool::new(false)), Notices::default(), Notices::default());
         let thread = {
-            let (file, stop, seen, answered) =
-                (file.clone(), stop.clone(), seen.clone(), answered.clone());
+            let (file, stop, seen, answered) = (file.clone(), stop.clone(), seen.clone(), answered.clone());
             std::thread::spawn(move || answer_notices(&file, &stop, &seen, &answered))
         };
-        Ok(Self {
-            file,
-            reply,
-            core_wakes,
-            seen,
-            answered,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { file, reply, core_wakes, seen, answered, stop, thread: Some(thread) })
     }
 
     /// True if a notice of this kind about `application` was seen.
@@ -200,9 +169,7 @@ impl FastPath {
 
     /// Waits until the notice that an application is to be unmapped was answered.
     pub(crate) fn wait_removed(&self, application: u32) {
-        eventually("APPLICATION_REMOVED", || {
-            has(&self.answered, notice::APPLICATION_REMOVED, application)
-        });
+        eventually("APPLICATION_REMOVED", || has(&self.answered, notice::APPLICATION_REMOVED, application));
     }
 }
 
@@ -241,13 +208,7 @@ pub(crate) fn fast_maps(fast: &FastPath) -> Vec<Map> {
     let flows = fast.reply.flows as usize;
     let write = libc::PROT_READ | libc::PROT_WRITE;
     let mut maps = vec![
-        Map::new(
-            &*fast.file,
-            Region::whole(RegionKind::FlowHot, 0),
-            flows * 128,
-            write,
-        )
-        .unwrap(),
+        Map::new(&*fast.file, Region::whole(RegionKind::FlowHot, 0), flows * 128, write).unwrap(),
         Map::new(
             &*fast.file,
             Region::whole(RegionKind::Recovery, 0),
@@ -265,13 +226,8 @@ pub(crate) fn fast_maps(fast: &FastPath) -> Vec<Map> {
     ];
     for core in 0..fast.reply.cores {
         maps.push(
-            Map::new(
-                &*fast.file,
-                Region::whole(RegionKind::KernelRings, core),
-                kernel_rings::BYTES,
-                write,
-            )
-            .unwrap(),
+            Map::new(&*fast.file, Region::whole(RegionKind::KernelRings, core), kernel_rings::BYTES, write)
+                .unwrap(),
         );
     }
     maps

@@ -13,29 +13,15 @@ use std::{
 };
 
 pub(crate) const CASES: &[Case] = &[
-    ("socket_requests_are_checked", |_| {
-        socket_requests_are_checked()
-    }),
-    ("sockets_have_their_own_calls", |_| {
-        sockets_have_their_own_calls()
-    }),
+    ("socket_requests_are_checked", |_| socket_requests_are_checked()),
+    ("sockets_have_their_own_calls", |_| sockets_have_their_own_calls()),
     ("names_are_kept", |_| names_are_kept()),
-    ("low_ports_need_the_capability", |_| {
-        low_ports_need_the_capability()
-    }),
-    ("close_on_exec_and_non_blocking", |_| {
-        close_on_exec_and_non_blocking()
-    }),
-    ("the_last_descriptor_closes", |_| {
-        the_last_descriptor_closes()
-    }),
-    ("a_passed_socket_is_the_capability", |_| {
-        a_passed_socket_is_the_capability()
-    }),
+    ("low_ports_need_the_capability", |_| low_ports_need_the_capability()),
+    ("close_on_exec_and_non_blocking", |_| close_on_exec_and_non_blocking()),
+    ("the_last_descriptor_closes", |_| the_last_descriptor_closes()),
+    ("a_passed_socket_is_the_capability", |_| a_passed_socket_is_the_capability()),
     ("a_socket_in_flight_closes", |_| a_socket_in_flight_closes()),
-    ("sockets_outlive_their_owner_safely", |_| {
-        sockets_outlive_their_owner_safely()
-    }),
+    ("sockets_outlive_their_owner_safely", |_| sockets_outlive_their_owner_safely()),
     ("looks_like_a_socket", |_| looks_like_a_socket()),
     ("readiness", |_| readiness()),
 ];
@@ -56,19 +42,10 @@ impl Setting {
         let (file, reply) = roles::application();
         let (context, wake) = roles::context(&file).unwrap();
         let control = roles::control();
-        Self {
-            _fast: fast,
-            file,
-            id: reply.application,
-            context: context.context,
-            _wake: wake,
-            control,
-        }
+        Self { _fast: fast, file, id: reply.application, context: context.context, _wake: wake, control }
     }
     fn socket(&self) -> OwnedFd {
-        roles::socket(&self.file, self.context, libc::O_CLOEXEC)
-            .unwrap()
-            .1
+        roles::socket(&self.file, self.context, libc::O_CLOEXEC).unwrap().1
     }
     /// Sockets that the slow path knows of this application.
     fn sockets(&self) -> u32 {
@@ -78,10 +55,7 @@ impl Setting {
 }
 
 fn bind(socket: &OwnedFd, address: u32, port: u16) -> Result<u16, i32> {
-    let name = Name {
-        endpoint: Endpoint::ipv4(address, port),
-        ..Name::default()
-    };
+    let name = Name { endpoint: Endpoint::ipv4(address, port), ..Name::default() };
     let mut message = Message::with(Op::Bind, 0, &name);
     sys::call(socket, &mut message).map(|()| message.get::<Name>().endpoint.port)
 }
@@ -94,55 +68,19 @@ fn listen(socket: &OwnedFd, backlog: u32) -> Result<(), i32> {
 
 fn socket_requests_are_checked() {
     let setting = Setting::new();
-    let good = Socket {
-        family: 2,
-        context: setting.context,
-        ..Socket::default()
-    };
-    let error = |request: &Socket| {
-        sys::call(&setting.file, &mut Message::with(Op::Socket, 0, request)).err()
-    };
+    let good = Socket { family: 2, context: setting.context, ..Socket::default() };
+    let error = |request: &Socket| sys::call(&setting.file, &mut Message::with(Op::Socket, 0, request)).err();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let (before, sockets) = (descriptors(), setting.sockets());
-    assert_eq!(
-        error(&Socket {
-            file_flags: 1,
-            ..good
-        }),
-        Some(libc::EINVAL)
-    );
-    assert_eq!(
-        error(&Socket {
-            file_flags: u32::MAX,
-            ..good
-        }),
-        Some(libc::EINVAL)
-    );
-    assert_eq!(
-        error(&Socket { family: 1, ..good }),
-        Some(libc::EAFNOSUPPORT)
-    );
-    assert!(error(&Socket {
-        context: 4000,
-        ..good
-    })
-    .is_some());
-    assert!(error(&Socket {
-        context: u32::MAX - 1,
-        ..good
-    })
-    .is_some());
-    assert_eq!(
-        (descriptors(), setting.sockets()),
-        (before, sockets),
-        "a refused call left something"
-    );
+    assert_eq!(error(&Socket { file_flags: 1, ..good }), Some(libc::EINVAL));
+    assert_eq!(error(&Socket { file_flags: u32::MAX, ..good }), Some(libc::EINVAL));
+    assert_eq!(error(&Socket { family: 1, ..good }), Some(libc::EAFNOSUPPORT));
+    assert!(error(&Socket { context: 4000, ..good }).is_some());
+    assert!(error(&Socket { context: u32::MAX - 1, ..good }).is_some());
+    assert_eq!((descriptors(), setting.sockets()), (before, sockets), "a refused call left something");
     // Out of descriptors: refused, and nothing is left in the slow path.
     let limit = |value| {
-        let limit = libc::rlimit {
-            rlim_cur: value,
-            rlim_max: 4096,
-        };
+        let limit = libc::rlimit { rlim_cur: value, rlim_max: 4096 };
         // SAFETY: a valid struct.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
     };
@@ -171,21 +109,11 @@ fn sockets_have_their_own_calls() {
                 | Op::Move
         );
         if !own {
-            assert_eq!(
-                sys::simple(&socket, op, 0).err(),
-                Some(libc::EPERM),
-                "{op:?}"
-            );
+            assert_eq!(sys::simple(&socket, op, 0).err(), Some(libc::EPERM), "{op:?}");
         }
     }
-    assert_eq!(
-        sys::simple(&socket, Op::FlowInfo, 0).err(),
-        Some(libc::ENOTCONN)
-    );
-    assert_eq!(
-        sys::simple(&socket, Op::Accept, 0).err(),
-        Some(libc::EINVAL)
-    );
+    assert_eq!(sys::simple(&socket, Op::FlowInfo, 0).err(), Some(libc::ENOTCONN));
+    assert_eq!(sys::simple(&socket, Op::Accept, 0).err(), Some(libc::EINVAL));
     let map = sys::Map::at(&socket, 1 << 56, 4096, libc::PROT_READ, libc::MAP_SHARED);
     assert_eq!(map.err(), Some(libc::ENODEV));
 }
@@ -199,16 +127,11 @@ fn names_are_kept() {
     assert_eq!(bind(&two, roles::ADDRESS, 8080), Err(libc::EADDRINUSE));
     assert!(bind(&two, 0, 0).unwrap() > 1023);
     let names: Names = sys::simple(&one, Op::Names, 0).unwrap().get();
-    assert_eq!(
-        (names.local.as_ipv4(), names.local.port),
-        (Some(roles::ADDRESS), 8080)
-    );
+    assert_eq!((names.local.as_ipv4(), names.local.port), (Some(roles::ADDRESS), 8080));
     listen(&one, 5).unwrap();
     drop(one);
     let again = setting.socket();
-    eventually("the port is free again", || {
-        bind(&again, roles::ADDRESS, 8080) == Ok(8080)
-    });
+    eventually("the port is free again", || bind(&again, roles::ADDRESS, 8080) == Ok(8080));
 }
 
 fn low_ports_need_the_capability() {
@@ -227,18 +150,13 @@ fn low_ports_need_the_capability() {
 
 fn close_on_exec_and_non_blocking() {
     let setting = Setting::new();
-    for (flags, cloexec, nonblock) in [
-        (0, false, false),
-        (libc::O_CLOEXEC, true, false),
-        (libc::O_CLOEXEC | libc::O_NONBLOCK, true, true),
-    ] {
+    for (flags, cloexec, nonblock) in
+        [(0, false, false), (libc::O_CLOEXEC, true, false), (libc::O_CLOEXEC | libc::O_NONBLOCK, true, true)]
+    {
         let (_, socket) = roles::socket(&setting.file, setting.context, flags).unwrap();
         // SAFETY: only asks.
         let (descriptor, status) = unsafe {
-            (
-                libc::fcntl(socket.as_raw_fd(), libc::F_GETFD),
-                libc::fcntl(socket.as_raw_fd(), libc::F_GETFL),
-            )
+            (libc::fcntl(socket.as_raw_fd(), libc::F_GETFD), libc::fcntl(socket.as_raw_fd(), libc::F_GETFL))
         };
         assert_eq!(descriptor & libc::FD_CLOEXEC != 0, cloexec);
         assert_eq!(status & libc::O_NONBLOCK != 0, nonblock);
@@ -269,9 +187,7 @@ fn the_last_descriptor_closes() {
         libc::kill(child, libc::SIGKILL);
         libc::waitpid(child, std::ptr::null_mut(), 0);
     }
-    eventually("killed with the last descriptor", || {
-        setting.sockets() == base
-    });
+    eventually("killed with the last descriptor", || setting.sockets() == base);
 }
 
 fn send_descriptor(stream: &UnixStream, descriptor: &OwnedFd) {
@@ -289,9 +205,7 @@ fn send_descriptor(stream: &UnixStream, descriptor: &OwnedFd) {
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(header)
-            .cast::<i32>()
-            .write_unaligned(descriptor.as_raw_fd());
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(descriptor.as_raw_fd());
         assert_eq!(libc::sendmsg(stream.as_raw_fd(), &message, 0), 1);
     }
 }
@@ -299,10 +213,7 @@ fn send_descriptor(stream: &UnixStream, descriptor: &OwnedFd) {
 fn receive_descriptor(stream: &UnixStream) -> OwnedFd {
     use std::os::fd::FromRawFd;
     let mut bytes = [0u8; 1];
-    let mut data = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: 1,
-    };
+    let mut data = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 1 };
     let mut control = [0u64; 4];
     // SAFETY: as above; the descriptor is new and ours.
     unsafe {
@@ -354,9 +265,7 @@ fn a_socket_in_flight_closes() {
     assert_eq!(setting.sockets(), base + 1, "in flight");
     drop(theirs);
     drop(ours);
-    eventually("closed with the stream that carried it", || {
-        setting.sockets() == base
-    });
+    eventually("closed with the stream that carried it", || setting.sockets() == base);
 }
 
 /// The id of a dead application's socket may be given to another: the old file must not touch it.
@@ -373,11 +282,7 @@ fn sockets_outlive_their_owner_safely() {
     };
     assert_eq!(sys::poll(&stale, 0) & libc::POLLHUP, libc::POLLHUP);
     for op in [Op::Names, Op::Listen, Op::FlowInfo, Op::Accept, Op::Bind] {
-        assert_eq!(
-            sys::simple(&stale, op, 0).err(),
-            Some(libc::ENOTCONN),
-            "{op:?}"
-        );
+        assert_eq!(sys::simple(&stale, op, 0).err(), Some(libc::ENOTCONN), "{op:?}");
     }
     let count = setting.sockets();
     drop(stale);
@@ -398,14 +303,8 @@ fn readiness() {
     bind(&socket, 0, 6060).unwrap();
     listen(&socket, 1).unwrap();
     assert_eq!(sys::poll(&socket, 0), 0, "nothing to accept");
-    let accept = Accept {
-        context: setting.context,
-        ..Accept::default()
-    };
-    assert_eq!(
-        sys::call(&socket, &mut Message::with(Op::Accept, 0, &accept)).err(),
-        Some(libc::EAGAIN)
-    );
+    let accept = Accept { context: setting.context, ..Accept::default() };
+    assert_eq!(sys::call(&socket, &mut Message::with(Op::Accept, 0, &accept)).err(), Some(libc::EAGAIN));
     // Nobody answers ARP: the connection fails in its own time; until then it is not ready.
     let client = setting.socket();
     let connect = Connect {
@@ -418,27 +317,16 @@ fn readiness() {
         Some(libc::EINPROGRESS)
     );
     assert_eq!(sys::poll(&client, 0), 0);
-    assert_eq!(
-        sys::call(&client, &mut Message::with(Op::Connect, 0, &connect)).err(),
-        Some(libc::EALREADY)
-    );
+    assert_eq!(sys::call(&client, &mut Message::with(Op::Connect, 0, &connect)).err(), Some(libc::EALREADY));
     let ready = sys::poll(&client, 60_000);
-    assert_eq!(
-        ready & (libc::POLLERR | libc::POLLHUP),
-        libc::POLLERR | libc::POLLHUP,
-        "{ready:#x}"
-    );
+    assert_eq!(ready & (libc::POLLERR | libc::POLLHUP), libc::POLLERR | libc::POLLHUP, "{ready:#x}");
 }
 
 fn looks_like_a_socket() {
     use std::os::unix::fs::FileTypeExt;
     let setting = Setting::new();
     let (one, two) = (setting.socket(), setting.socket());
-    let stat = |socket: &OwnedFd| {
-        std::fs::File::from(socket.try_clone().unwrap())
-            .metadata()
-            .unwrap()
-    };
+    let stat = |socket: &OwnedFd| std::fs::File::from(socket.try_clone().unwrap()).metadata().unwrap();
     let name = |socket: &OwnedFd| {
         std::fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd()))
             .unwrap()
@@ -447,16 +335,10 @@ fn looks_like_a_socket() {
     };
     assert!(stat(&one).file_type().is_socket());
     use std::os::unix::fs::MetadataExt;
-    assert_ne!(
-        (stat(&one).dev(), stat(&one).ino()),
-        (stat(&two).dev(), stat(&two).ino())
-    );
+    assert_ne!((stat(&one).dev(), stat(&one).ino()), (stat(&two).dev(), stat(&two).ino()));
     assert_ne!(stat(&one).dev(), 0);
     assert!(name(&one).starts_with("socket:[tas:"), "{}", name(&one));
     assert_ne!(name(&one), name(&two));
     let opened = std::fs::File::open(format!("/proc/self/fd/{}", one.as_raw_fd()));
-    assert_eq!(
-        opened.err().and_then(|error| error.raw_os_error()),
-        Some(libc::ENXIO)
-    );
+    assert_eq!(opened.err().and_then(|error| error.raw_os_error()), Some(libc::ENXIO));
 }

@@ -20,11 +20,7 @@ pub(crate) fn open() -> OwnedFd {
     // SAFETY: a constant path; the descriptor is new.
     unsafe {
         let fd = libc::open(c"/dev/tas".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
-        assert!(
-            fd >= 0,
-            "open /dev/tas: errno {} (is tas.ko loaded?)",
-            errno()
-        );
+        assert!(fd >= 0, "open /dev/tas: errno {} (is tas.ko loaded?)", errno());
         OwnedFd::from_raw_fd(fd)
     }
 }
@@ -81,22 +77,12 @@ impl Map {
     ) -> Result<Self, Errno> {
         // SAFETY: a new mapping, not fixed.
         let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                protection,
-                flags,
-                fd.as_raw_fd(),
-                offset as libc::off_t,
-            )
+            libc::mmap(std::ptr::null_mut(), bytes, protection, flags, fd.as_raw_fd(), offset as libc::off_t)
         };
         if start == libc::MAP_FAILED {
             Err(errno())
         } else {
-            Ok(Self {
-                start: start.cast(),
-                bytes,
-            })
+            Ok(Self { start: start.cast(), bytes })
         }
     }
     pub(crate) fn read(&self, offset: usize) -> u8 {
@@ -138,11 +124,7 @@ pub(crate) fn eventfd() -> OwnedFd {
 
 /// Events of one descriptor within `timeout_ms`.
 pub(crate) fn poll(fd: &impl AsRawFd, timeout_ms: i32) -> i16 {
-    let mut entry = libc::pollfd {
-        fd: fd.as_raw_fd(),
-        events: libc::POLLIN | libc::POLLOUT,
-        revents: 0,
-    };
+    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN | libc::POLLOUT, revents: 0 };
     // SAFETY: one entry.
     unsafe { libc::poll(&mut entry, 1, timeout_ms) };
     entry.revents
@@ -184,8 +166,7 @@ pub(crate) fn faults(body: impl FnOnce()) -> bool {
 /// delete_module without waiting.
 pub(crate) fn rmmod() -> Result<(), Errno> {
     // SAFETY: a constant name.
-    let result =
-        unsafe { libc::syscall(libc::SYS_delete_module, c"tas".as_ptr(), libc::O_NONBLOCK) };
+    let result = unsafe { libc::syscall(libc::SYS_delete_module, c"tas".as_ptr(), libc::O_NONBLOCK) };
     if result == 0 {
         Ok(())
     } else {
@@ -199,9 +180,6 @@ pub(crate) fn pipe() -> (std::fs::File, std::fs::File) {
     // SAFETY: two new descriptors.
     unsafe {
         assert_eq!(libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC), 0);
-        (
-            std::fs::File::from_raw_fd(ends[0]),
-            std::fs::File::from_raw_fd(ends[1]),
-        )
+        (std::fs::File::from_raw_fd(ends[0]), std::fs::File::from_raw_fd(ends[1]))
     }
 }

@@ -11,11 +11,7 @@ use abi::region::{Region, RegionKind};
 pub(crate) const CASES: &[Case] = &[("in_use_means_loaded", |_| in_use_means_loaded())];
 
 fn refused(while_open: &str) {
-    assert_eq!(
-        sys::rmmod().err(),
-        Some(libc::EWOULDBLOCK),
-        "rmmod went ahead: {while_open}"
-    );
+    assert_eq!(sys::rmmod().err(), Some(libc::EWOULDBLOCK), "rmmod went ahead: {while_open}");
 }
 
 fn in_use_means_loaded() {

@@ -15,16 +15,12 @@ use std::{cmp::Ordering, io};
 /// EINVAL when it is longer than [`INSTANCE_NAME_BYTES`] or has other characters than letters,
 /// digits, `-` and `_`.
 pub fn instance_name(name: &str) -> io::Result<[u8; INSTANCE_NAME_BYTES]> {
-    let valid = name
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    let valid = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     let mut padded = [0; INSTANCE_NAME_BYTES];
     match padded.get_mut(..name.len()) {
         Some(start) if valid => start.copy_from_slice(name.as_bytes()),
         _ => {
-            let text = format!(
-                "instance `{name}`: up to {INSTANCE_NAME_BYTES} letters, digits, `-` or `_`"
-            );
+            let text = format!("instance `{name}`: up to {INSTANCE_NAME_BYTES} letters, digits, `-` or `_`");
             return Err(explained(libc::EINVAL, text));
         }
     }
@@ -35,12 +31,7 @@ pub fn instance_name(name: &str) -> io::Result<[u8; INSTANCE_NAME_BYTES]> {
 pub fn command_name() -> [u8; 16] {
     let mut name = [0; 16];
     let command = std::fs::read("/proc/self/comm").unwrap_or_default();
-    for (to, from) in name.iter_mut().zip(
-        command
-            .split(|byte| *byte == b'\n')
-            .next()
-            .unwrap_or_default(),
-    ) {
+    for (to, from) in name.iter_mut().zip(command.split(|byte| *byte == b'\n').next().unwrap_or_default()) {
         *to = *from;
     }
     name
@@ -62,13 +53,7 @@ pub fn application(
         command,
         ..AttachApplication::default()
     };
-    attach(
-        channel,
-        Op::AttachApplication,
-        &request,
-        instance,
-        |reply| (reply.version, reply.abi_hash),
-    )
+    attach(channel, Op::AttachApplication, &request, instance, |reply| (reply.version, reply.abi_hash))
 }
 
 /// Becomes a control client of `instance`.
@@ -82,9 +67,7 @@ pub fn control(channel: &dyn ControlChannel, instance: &str) -> io::Result<Attac
         instance: instance_name(instance)?,
         ..AttachControl::default()
     };
-    attach(channel, Op::AttachControl, &request, instance, |reply| {
-        (reply.version, reply.abi_hash)
-    })
+    attach(channel, Op::AttachControl, &request, instance, |reply| (reply.version, reply.abi_hash))
 }
 
 /// Becomes the fast path of `instance`. Hash, version and name in `request` are filled in.
@@ -92,20 +75,14 @@ pub fn control(channel: &dyn ControlChannel, instance: &str) -> io::Result<Attac
 /// # Errors
 /// EBUSY: the instance has a fast path. EPERM: CAP_NET_ADMIN is missing. EPROTO: the slow path
 /// was built from another version.
-pub fn fast(
-    channel: &dyn ControlChannel,
-    instance: &str,
-    request: &AttachFast,
-) -> io::Result<AttachFast> {
+pub fn fast(channel: &dyn ControlChannel, instance: &str, request: &AttachFast) -> io::Result<AttachFast> {
     let request = AttachFast {
         abi_hash: version::FAST_HASH,
         version: version::FAST_VERSION,
         instance: instance_name(instance)?,
         ..*request
     };
-    attach(channel, Op::AttachFast, &request, instance, |reply| {
-        (reply.version, reply.abi_hash)
-    })
+    attach(channel, Op::AttachFast, &request, instance, |reply| (reply.version, reply.abi_hash))
 }
 
 fn attach<T: Body>(
@@ -120,14 +97,7 @@ fn attach<T: Body>(
         Ok(_) => Ok(message.get::<T>()),
         Err(error) => {
             let theirs = version_and_hash(&message.get::<T>());
-            Err(explain(
-                &error,
-                op,
-                instance,
-                version_and_hash(request),
-                theirs,
-                channel.name(),
-            ))
+            Err(explain(&error, op, instance, version_and_hash(request), theirs, channel.name()))
         }
     }
 }
@@ -140,11 +110,7 @@ fn explain(
     theirs: (u32, u64),
     backend: &str,
 ) -> io::Error {
-    let slow_path = if backend == "kernel" {
-        "tas.ko"
-    } else {
-        "tas-slowpathd"
-    };
+    let slow_path = if backend == "kernel" { "tas.ko" } else { "tas-slowpathd" };
     let text = match errno(error) {
         libc::EPROTO => match ours.0.cmp(&theirs.0) {
             Ordering::Less => format!(
@@ -182,9 +148,8 @@ mod tests {
     #[test]
     fn a_mismatch_says_which_side_is_older() {
         let error = io::Error::from_raw_os_error(libc::EPROTO);
-        let text = |ours, theirs| {
-            explain(&error, Op::AttachControl, "tas0", ours, theirs, "kernel").to_string()
-        };
+        let text =
+            |ours, theirs| explain(&error, Op::AttachControl, "tas0", ours, theirs, "kernel").to_string();
         assert!(text((1, 5), (2, 6)).contains("this program is older than tas.ko"));
         assert!(text((3, 5), (2, 6)).contains("tas.ko is older"));
         assert!(text((2, 5), (2, 6)).contains("different sources"));

@@ -64,11 +64,7 @@ impl DaemonChannel {
         Ok(self.exchange.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn exchange(
-        &self,
-        message: &mut Message,
-        pass: Option<BorrowedFd<'_>>,
-    ) -> io::Result<Vec<OwnedFd>> {
+    fn exchange(&self, message: &mut Message, pass: Option<BorrowedFd<'_>>) -> io::Result<Vec<OwnedFd>> {
         let guard = self.lock()?;
         let is_next_notice = message.op == Op::NextNotice as u32;
         if let (true, Some((notices, _))) = (is_next_notice, self.fast.get()) {
@@ -78,20 +74,15 @@ impl DaemonChannel {
         let op = message.op;
         seqpacket::send(self.socket.as_fd(), message, pass)?;
         let descriptors =
-            seqpacket::receive(self.socket.as_fd(), message).map_err(
-                |error| match super::errno(&error) {
-                    errno @ (libc::ECONNRESET | libc::EPIPE) => {
-                        explained(errno, "tas-slowpathd has ended or closed the connection")
-                    }
-                    _ => error,
-                },
-            )?;
+            seqpacket::receive(self.socket.as_fd(), message).map_err(|error| match super::errno(&error) {
+                errno @ (libc::ECONNRESET | libc::EPIPE) => {
+                    explained(errno, "tas-slowpathd has ended or closed the connection")
+                }
+                _ => error,
+            })?;
         drop(guard);
         if message.op != op {
-            return Err(explained(
-                libc::EPROTO,
-                "tas-slowpathd answered another call",
-            ));
+            return Err(explained(libc::EPROTO, "tas-slowpathd answered another call"));
         }
         super::reply_error(message)?;
         Ok(descriptors)
@@ -130,19 +121,14 @@ impl DaemonChannel {
             self.set_context(taken.index, descriptor);
         }
         // More may wait: readable until a question is answered with EAGAIN.
-        self.fast
-            .get()
-            .map_or(Ok(()), |(notices, _)| sys::eventfd_signal(notices.as_fd()))
+        self.fast.get().map_or(Ok(()), |(notices, _)| sys::eventfd_signal(notices.as_fd()))
     }
 
     fn set_context(&self, context: u32, descriptor: Option<OwnedFd>) {
         if context >= abi::limits::CONTEXTS_MAX {
             return;
         }
-        let mut contexts = self
-            .contexts
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut contexts = self.contexts.write().unwrap_or_else(PoisonError::into_inner);
         let index = context as usize;
         if contexts.len() <= index {
             contexts.resize_with(index + 1, || None);
@@ -164,21 +150,11 @@ impl ControlChannel for DaemonChannel {
         // What NOTICE_DONE is about stands in the request; the reply's body is zero.
         let request = *message;
         let descriptors = self.exchange(message, pass)?;
-        let source = if request.op == Op::NoticeDone as u32 {
-            &request
-        } else {
-            &*message
-        };
+        let source = if request.op == Op::NoticeDone as u32 { &request } else { &*message };
         self.keep(source, descriptors)
     }
 
-    fn map(
-        &self,
-        region: Region,
-        bytes: usize,
-        writable: bool,
-        at: Option<usize>,
-    ) -> io::Result<Mapping> {
+    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping> {
         let request = MapRequest {
             kind: region.kind as u32,
             index: region.index,
@@ -188,47 +164,33 @@ impl ControlChannel for DaemonChannel {
         let mut message = Message::with(Op::Map, region.kind as u32, &request);
         let descriptors = self.exchange(&mut message, None)?;
         let reply = message.get::<MapRequest>();
-        let memory = descriptors
-            .first()
-            .ok_or_else(|| explained(libc::EPROTO, "MAP reply without a memfd"))?;
+        let memory =
+            descriptors.first().ok_or_else(|| explained(libc::EPROTO, "MAP reply without a memfd"))?;
         if writable && reply.writable == 0 {
-            return Err(explained(
-                libc::EACCES,
-                format!("{:?} may not be mapped writable", region.kind),
-            ));
+            return Err(explained(libc::EACCES, format!("{:?} may not be mapped writable", region.kind)));
         }
         if reply.bytes < bytes as u64 {
             return Err(explained(
                 libc::ENOENT,
-                format!(
-                    "{:?} has {} bytes, {bytes} were asked for",
-                    region.kind, reply.bytes
-                ),
+                format!("{:?} has {} bytes, {bytes} were asked for", region.kind, reply.bytes),
             ));
         }
         Mapping::new(memory.as_fd(), 0, bytes, writable, at)
     }
 
     fn notice_fd(&self) -> BorrowedFd<'_> {
-        self.fast
-            .get()
-            .map_or(self.socket.as_fd(), |(notices, _)| notices.as_fd())
+        self.fast.get().map_or(self.socket.as_fd(), |(notices, _)| notices.as_fd())
     }
 
     fn wake_core(&self, core: u32) -> io::Result<()> {
         let cores = self.cores.get();
-        let event = cores
-            .and_then(|cores| cores.get(core as usize))
-            .ok_or_else(no_such_wakeup)?;
+        let event = cores.and_then(|cores| cores.get(core as usize)).ok_or_else(no_such_wakeup)?;
         sys::eventfd_signal(event.as_fd())
     }
 
     fn wake_context(&self, context: u32) -> io::Result<()> {
         let contexts = self.contexts.read().unwrap_or_else(PoisonError::into_inner);
-        let event = contexts
-            .get(context as usize)
-            .and_then(Option::as_ref)
-            .ok_or_else(no_such_wakeup)?;
+        let event = contexts.get(context as usize).and_then(Option::as_ref).ok_or_else(no_such_wakeup)?;
         sys::eventfd_signal(event.as_fd())
     }
 

@@ -21,24 +21,13 @@ impl std::error::Error for Explained {}
 /// Wraps `errno` and `text`.
 pub fn explained(errno: i32, text: impl Into<String>) -> io::Error {
     let kind = io::Error::from_raw_os_error(errno).kind();
-    io::Error::new(
-        kind,
-        Explained {
-            errno,
-            text: text.into(),
-        },
-    )
+    io::Error::new(kind, Explained { errno, text: text.into() })
 }
 
 /// The errno of an error of this crate; EIO when it has none.
 pub fn errno(error: &io::Error) -> i32 {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<Explained>());
-    inner
-        .map(|explained| explained.errno)
-        .or_else(|| error.raw_os_error())
-        .unwrap_or(libc::EIO)
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Explained>());
+    inner.map(|explained| explained.errno).or_else(|| error.raw_os_error()).unwrap_or(libc::EIO)
 }
 
 #[cfg(test)]
@@ -48,13 +37,7 @@ mod tests {
     #[test]
     fn keeps_the_errno() {
         let error = explained(libc::EPROTO, "older");
-        assert_eq!(
-            (errno(&error), error.to_string().as_str()),
-            (libc::EPROTO, "older")
-        );
-        assert_eq!(
-            errno(&io::Error::from_raw_os_error(libc::EBUSY)),
-            libc::EBUSY
-        );
+        assert_eq!((errno(&error), error.to_string().as_str()), (libc::EPROTO, "older"));
+        assert_eq!(errno(&io::Error::from_raw_os_error(libc::EBUSY)), libc::EBUSY);
     }
 }

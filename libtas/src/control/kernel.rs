@@ -39,10 +39,7 @@ impl KernelChannel {
     /// As [`Self::open`].
     pub fn open_at(path: &CStr) -> io::Result<Self> {
         let device = sys::open(path, libc::O_RDWR).map_err(|error| explain(&error, path))?;
-        Ok(Self {
-            device,
-            process: sys::process_id(),
-        })
+        Ok(Self { device, process: sys::process_id() })
     }
 
     /// A child has its parent's application file; only socket files are its own right.
@@ -54,8 +51,7 @@ impl KernelChannel {
     }
 
     fn simple(&self, op: Op, object: u32) -> io::Result<()> {
-        self.call(Target::Instance, &mut Message::new(op, object), None)
-            .map(drop)
+        self.call(Target::Instance, &mut Message::new(op, object), None).map(drop)
     }
 }
 
@@ -79,8 +75,7 @@ impl ControlChannel for KernelChannel {
         if let Some(passed) = pass {
             message.flags = passed.as_raw_fd() as u32;
         }
-        let op =
-            Op::from_u32(message.op).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let op = Op::from_u32(message.op).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         // SAFETY: the request number's argument is one Message, which is plain bytes.
         unsafe { sys::ioctl(descriptor, ioctl::number(op), (&raw mut *message).cast()) }?;
         super::reply_error(message)?;
@@ -90,19 +85,10 @@ impl ControlChannel for KernelChannel {
             _ => None,
         };
         // SAFETY: the module installed this descriptor for this call; nobody else owns it.
-        Ok(returned
-            .map(|number| unsafe { OwnedFd::from_raw_fd(number as RawFd) })
-            .into_iter()
-            .collect())
+        Ok(returned.map(|number| unsafe { OwnedFd::from_raw_fd(number as RawFd) }).into_iter().collect())
     }
 
-    fn map(
-        &self,
-        region: Region,
-        bytes: usize,
-        writable: bool,
-        at: Option<usize>,
-    ) -> io::Result<Mapping> {
+    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping> {
         self.check_process()?;
         Mapping::new(self.device.as_fd(), region.offset(), bytes, writable, at)
     }

@@ -36,28 +36,11 @@ impl Mapping {
         writable: bool,
         at: Option<usize>,
     ) -> io::Result<Self> {
-        let protection = if writable {
-            libc::PROT_READ | libc::PROT_WRITE
-        } else {
-            libc::PROT_READ
-        };
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         // Populated now: nobody faults on the data path.
-        let flags =
-            libc::MAP_SHARED | libc::MAP_POPULATE | if at.is_some() { libc::MAP_FIXED } else { 0 };
-        let start = map(
-            at.unwrap_or(0),
-            bytes,
-            protection,
-            flags,
-            descriptor.as_raw_fd(),
-            offset,
-        )?;
-        let mapping = Self {
-            start,
-            bytes,
-            within_reservation: at.is_some(),
-            process: sys::process_id(),
-        };
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE | if at.is_some() { libc::MAP_FIXED } else { 0 };
+        let start = map(at.unwrap_or(0), bytes, protection, flags, descriptor.as_raw_fd(), offset)?;
+        let mapping = Self { start, bytes, within_reservation: at.is_some(), process: sys::process_id() };
         // SAFETY: the range was just mapped by us. A child that wrote here would write its parent's data.
         if unsafe { libc::madvise(start.as_ptr().cast(), bytes, libc::MADV_DONTFORK) } != 0 {
             return Err(io::Error::last_os_error());
@@ -72,12 +55,7 @@ impl Mapping {
     pub fn anonymous(bytes: usize) -> io::Result<Self> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let start = map(0, bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)?;
-        Ok(Self {
-            start,
-            bytes,
-            within_reservation: false,
-            process: sys::process_id(),
-        })
+        Ok(Self { start, bytes, within_reservation: false, process: sys::process_id() })
     }
 
     /// Reserves `bytes` of addresses at a multiple of `alignment` (a power of two), without memory.
@@ -85,9 +63,7 @@ impl Mapping {
     /// # Errors
     /// What `mmap(2)` reports.
     pub fn reserve(bytes: usize, alignment: usize) -> io::Result<Self> {
-        let whole = bytes
-            .checked_add(alignment)
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
+        let whole = bytes.checked_add(alignment).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         let first = map(0, whole, libc::PROT_NONE, flags, -1, 0)?;
         let skip = first.as_ptr().align_offset(alignment);
@@ -96,12 +72,7 @@ impl Mapping {
         unmap(first, skip);
         // SAFETY: `skip + bytes` is within `whole`.
         unmap(unsafe { start.add(bytes) }, whole - skip - bytes);
-        Ok(Self {
-            start,
-            bytes,
-            within_reservation: false,
-            process: sys::process_id(),
-        })
+        Ok(Self { start, bytes, within_reservation: false, process: sys::process_id() })
     }
 
     /// The first byte.
@@ -139,16 +110,8 @@ impl Drop for Mapping {
             return;
         }
         if self.within_reservation {
-            let flags =
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
-            let _ = map(
-                self.start.as_ptr() as usize,
-                self.bytes,
-                libc::PROT_NONE,
-                flags,
-                -1,
-                0,
-            );
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+            let _ = map(self.start.as_ptr() as usize, self.bytes, libc::PROT_NONE, flags, -1, 0);
         } else {
             unmap(self.start, self.bytes);
         }
@@ -165,16 +128,7 @@ fn map(
 ) -> io::Result<NonNull<u8>> {
     let at = at as *mut libc::c_void;
     // SAFETY: without MAP_FIXED a new range is chosen; with it the caller owns the range.
-    let start = unsafe {
-        libc::mmap(
-            at,
-            bytes,
-            protection,
-            flags,
-            descriptor,
-            offset as libc::off_t,
-        )
-    };
+    let start = unsafe { libc::mmap(at, bytes, protection, flags, descriptor, offset as libc::off_t) };
     if start == libc::MAP_FAILED {
         return Err(io::Error::last_os_error());
     }
@@ -195,8 +149,7 @@ mod tests {
 
     #[test]
     fn maps_into_a_reservation_and_gives_the_range_back() {
-        let file =
-            nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        let file = nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
         nix::unistd::ftruncate(&file, 4 << 20).unwrap();
         let range = Mapping::reserve(8 << 20, 2 << 20).unwrap();
         assert_eq!(range.start().as_ptr() as usize % (2 << 20), 0);

@@ -57,13 +57,7 @@ pub trait ControlChannel: Send + Sync {
     ///
     /// # Errors
     /// EACCES when the role may not map it so, ENOENT when there is no such region.
-    fn map(
-        &self,
-        region: Region,
-        bytes: usize,
-        writable: bool,
-        at: Option<usize>,
-    ) -> io::Result<Mapping>;
+    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping>;
 
     /// Readable while a notice waits (fast path only). Take notices until EAGAIN.
     fn notice_fd(&self) -> BorrowedFd<'_>;
@@ -99,8 +93,5 @@ fn reply_error(message: &Message) -> io::Result<()> {
 }
 
 fn foreign_process() -> io::Error {
-    explained(
-        libc::ESTALE,
-        "the control channel belongs to the parent process; a child opens its own",
-    )
+    explained(libc::ESTALE, "the control channel belongs to the parent process; a child opens its own")
 }

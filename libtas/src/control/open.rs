@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Which slow path to talk to.
 
-use super::{
-    daemon::DaemonChannel, errno, error::explained, kernel::KernelChannel, ControlChannel,
-};
+use super::{daemon::DaemonChannel, errno, error::explained, kernel::KernelChannel, ControlChannel};
 use std::{io, path::PathBuf, str::FromStr, sync::Arc};
 
 /// Environment variable that overrides the daemon's socket path.
@@ -48,10 +46,7 @@ impl FromStr for Backend {
             "kernel" => Ok(Self::Kernel),
             "daemon" => Ok(Self::Daemon),
             "auto" | "" => Ok(Self::Auto),
-            _ => Err(explained(
-                libc::EINVAL,
-                format!("backend `{text}`: type kernel, daemon or auto"),
-            )),
+            _ => Err(explained(libc::EINVAL, format!("backend `{text}`: type kernel, daemon or auto"))),
         }
     }
 }
@@ -81,9 +76,8 @@ pub fn open(backend: Backend, instance: &str) -> io::Result<Arc<dyn ControlChann
             Ok(channel) => Ok(Arc::new(channel)),
             Err(kernel) if matches!(errno(&kernel), libc::ENOENT | libc::ENXIO | libc::ENODEV) => {
                 let daemon = DaemonChannel::open(&socket_path(instance));
-                let channel = daemon.map_err(|daemon| {
-                    explained(errno(&daemon), format!("{kernel}; or {daemon}"))
-                })?;
+                let channel =
+                    daemon.map_err(|daemon| explained(errno(&daemon), format!("{kernel}; or {daemon}")))?;
                 Ok(Arc::new(channel))
             }
             Err(error) => Err(error),
@@ -101,9 +95,6 @@ mod tests {
         let error = DaemonChannel::open(std::path::Path::new("/nonexistent/tas.sock")).unwrap_err();
         assert_eq!(errno(&error), libc::ENOENT);
         assert!(error.to_string().contains("sudo tas-slowpathd"), "{error}");
-        assert_eq!(
-            errno(&"nearby".parse::<Backend>().unwrap_err()),
-            libc::EINVAL
-        );
+        assert_eq!(errno(&"nearby".parse::<Backend>().unwrap_err()), libc::EINVAL);
     }
 }

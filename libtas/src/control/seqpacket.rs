@@ -26,10 +26,8 @@ pub(super) fn send(
     message: &Message,
     pass: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
-    let mut part = libc::iovec {
-        iov_base: message.as_bytes().as_ptr().cast_mut().cast(),
-        iov_len: MESSAGE_BYTES,
-    };
+    let mut part =
+        libc::iovec { iov_base: message.as_bytes().as_ptr().cast_mut().cast(), iov_len: MESSAGE_BYTES };
     let mut control = [0u64; CONTROL_WORDS];
     let mut header = header(&mut part, &mut control);
     match pass {
@@ -41,9 +39,7 @@ pub(super) fn send(
             (*first).cmsg_level = libc::SOL_SOCKET;
             (*first).cmsg_type = libc::SCM_RIGHTS;
             (*first).cmsg_len = libc::CMSG_LEN(bytes) as _;
-            libc::CMSG_DATA(first)
-                .cast::<RawFd>()
-                .write_unaligned(descriptor.as_raw_fd());
+            libc::CMSG_DATA(first).cast::<RawFd>().write_unaligned(descriptor.as_raw_fd());
         },
         None => {
             header.msg_control = std::ptr::null_mut();
@@ -65,10 +61,7 @@ pub(super) fn send(
 /// reports.
 pub(super) fn receive(socket: BorrowedFd<'_>, message: &mut Message) -> io::Result<Vec<OwnedFd>> {
     let mut bytes = [0u8; MESSAGE_BYTES];
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: MESSAGE_BYTES,
-    };
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: MESSAGE_BYTES };
     let mut control = [0u64; CONTROL_WORDS];
     let mut header = header(&mut part, &mut control);
     // SAFETY: the header points to buffers that live through the call.
@@ -78,8 +71,8 @@ pub(super) fn receive(socket: BorrowedFd<'_>, message: &mut Message) -> io::Resu
     match received {
         0 => Err(io::Error::from_raw_os_error(libc::ECONNRESET)),
         MESSAGE_BYTES if header.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) == 0 => {
-            *message = Message::read_from_bytes(&bytes)
-                .map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))?;
+            *message =
+                Message::read_from_bytes(&bytes).map_err(|_| io::Error::from_raw_os_error(libc::EPROTO))?;
             Ok(descriptors)
         }
         _ => Err(io::Error::from_raw_os_error(libc::EPROTO)),

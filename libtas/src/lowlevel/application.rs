@@ -37,10 +37,7 @@ pub struct Options {
 impl Default for Options {
     /// The instance of TAS_INSTANCE or `tas0`, the name of this process.
     fn default() -> Self {
-        Self {
-            instance: control::instance_from_environment(),
-            command: attach::command_name(),
-        }
+        Self { instance: control::instance_from_environment(), command: attach::command_name() }
     }
 }
 
@@ -75,19 +72,9 @@ impl Application {
                 format!("the slow path names {} cores", info.cores),
             ));
         }
-        let clock = channel.map(
-            Region::whole(RegionKind::Clock, 0),
-            CLOCK_BYTES,
-            false,
-            None,
-        )?;
+        let clock = channel.map(Region::whole(RegionKind::Clock, 0), CLOCK_BYTES, false, None)?;
         let status_bytes = info.cores as usize * CORE_STATUS_STRIDE;
-        let status = channel.map(
-            Region::whole(RegionKind::CoreStatus, 0),
-            status_bytes,
-            false,
-            None,
-        )?;
+        let status = channel.map(Region::whole(RegionKind::CoreStatus, 0), status_bytes, false, None)?;
         let cores = (0..info.cores as usize).filter_map(|core| {
             let page = status.at(core * CORE_STATUS_STRIDE, size_of::<CoreStatus>())?;
             // SAFETY: page-aligned, mapped for as long as the application, made of atomics.
@@ -111,11 +98,7 @@ impl Application {
             channel,
         };
         application.extend_pool(info.pool_segments)?;
-        application.memory.extend_maps(
-            application.channel(),
-            info.application,
-            info.map_segments,
-        )?;
+        application.memory.extend_maps(application.channel(), info.application, info.map_segments)?;
         Ok(Arc::new(application))
     }
 
@@ -157,10 +140,7 @@ impl Application {
     /// Transmit chunks: all there are, and those that neither a connection nor a context holds.
     pub fn transmit_chunks(&self) -> (usize, usize) {
         let per_segment = abi::pool::SEGMENT_CHUNKS - abi::pool::SEGMENT_RECEIVE_CHUNKS;
-        (
-            self.memory.pool_segments() as usize * per_segment as usize,
-            self.depot.len(),
-        )
+        (self.memory.pool_segments() as usize * per_segment as usize, self.depot.len())
     }
 
     /// Status page of `core`.
@@ -195,9 +175,7 @@ impl Application {
     /// caller holds no context's lock.
     pub(super) fn relieve(&self) -> bool {
         let shortage = self.shortages.fetch_add(1, Relaxed);
-        if (!self.is_at_limit.load(Relaxed) || shortage % ASK_AGAIN == 0)
-            && self.grow_pool().is_ok()
-        {
+        if (!self.is_at_limit.load(Relaxed) || shortage % ASK_AGAIN == 0) && self.grow_pool().is_ok() {
             return true;
         }
         for context in self.contexts() {
@@ -243,28 +221,17 @@ impl Application {
     pub(super) fn grow_maps(&self) -> io::Result<()> {
         let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
         let granted = self.grow(RegionKind::Maps)?;
-        self.memory
-            .extend_maps(self.channel(), self.info.application, granted)
+        self.memory.extend_maps(self.channel(), self.info.application, granted)
     }
 
     fn grow(&self, kind: RegionKind) -> io::Result<u32> {
-        let mut message = Message::with(
-            Op::Grow,
-            0,
-            &Grow {
-                kind: kind as u32,
-                ..Grow::default()
-            },
-        );
+        let mut message = Message::with(Op::Grow, 0, &Grow { kind: kind as u32, ..Grow::default() });
         self.channel.call(Target::Instance, &mut message, None)?;
         Ok(message.get::<Grow>().segments)
     }
 
     fn extend_pool(&self, granted: u32) -> io::Result<()> {
-        for segment in self
-            .memory
-            .extend_pool(self.channel(), self.info.application, granted)?
-        {
+        for segment in self.memory.extend_pool(self.channel(), self.info.application, granted)? {
             self.depot.add_segment(segment);
         }
         Ok(())
@@ -273,8 +240,6 @@ impl Application {
 
 impl std::fmt::Debug for Application {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Application")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
+        f.debug_struct("Application").field("id", &self.id()).finish_non_exhaustive()
     }
 }

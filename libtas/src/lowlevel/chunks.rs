@@ -112,10 +112,7 @@ mod tests {
             assert!(chunk % SEGMENT_CHUNKS >= SEGMENT_RECEIVE_CHUNKS);
             assert!(held.insert(chunk));
         }
-        assert_eq!(
-            held.len(),
-            2 * (SEGMENT_CHUNKS - SEGMENT_RECEIVE_CHUNKS) as usize
-        );
+        assert_eq!(held.len(), 2 * (SEGMENT_CHUNKS - SEGMENT_RECEIVE_CHUNKS) as usize);
         for chunk in held {
             two.give(chunk, &depot);
         }

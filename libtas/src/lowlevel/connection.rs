@@ -126,17 +126,13 @@ impl Connection {
             inner.quarantine.add(flow, &mut transmit, application);
             inner.table.remove(flow);
         } else if flow.unacknowledged_bytes() == 0 && !flow.queued.load(Relaxed) {
-            transmit.map.release_all(flow.record, &mut |chunk| {
-                inner.cache.give(chunk, &application.depot)
-            });
+            transmit.map.release_all(flow.record, &mut |chunk| inner.cache.give(chunk, &application.depot));
             inner.table.remove(flow);
-        } else if let Some(descriptor) = socket
-            .map(Socket::descriptor)
-            .filter(|descriptor| *descriptor >= 0)
+        } else if let Some(descriptor) = socket.map(Socket::descriptor).filter(|descriptor| *descriptor >= 0)
         {
             // Without one (EMFILE) the memory is free when the flow's slot is used again.
-            let duplicate = sys::duplicate(descriptor, DUPLICATES_FROM)
-                .or_else(|_| sys::duplicate(descriptor, 0));
+            let duplicate =
+                sys::duplicate(descriptor, DUPLICATES_FROM).or_else(|_| sys::duplicate(descriptor, 0));
             transmit.keep_alive = duplicate.ok().map(sys::PrivateFd::from);
         }
     }

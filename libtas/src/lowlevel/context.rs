@@ -91,11 +91,8 @@ impl Context {
         channel.call(Target::Instance, &mut message, Some(eventfd.as_fd()))?;
         let reply = message.get::<message::Context>();
         let region = map(application, &reply).inspect_err(|_| {
-            let _ = channel.call(
-                Target::Instance,
-                &mut Message::new(Op::DestroyContext, reply.context),
-                None,
-            );
+            let _ =
+                channel.call(Target::Instance, &mut Message::new(Op::DestroyContext, reply.context), None);
         })?;
         // SAFETY: page-aligned, mapped for as long as the context, made of atomics.
         let header = unsafe { &ring::table(region.start(), 1)[0] };
@@ -192,10 +189,7 @@ impl Drop for Context {
         self.flush_cache();
         let mut message = Message::new(Op::DestroyContext, self.id);
         // An error means that the slow path is gone, and the context with it.
-        let _ = self
-            .application
-            .channel()
-            .call(Target::Instance, &mut message, None);
+        let _ = self.application.channel().call(Target::Instance, &mut message, None);
     }
 }
 
@@ -215,10 +209,8 @@ impl Inner {
         let incoming = cores
             .map(|core| Consumer::attach(words(layout.to_application(core), entries)?, entries))
             .collect::<Option<_>>()?;
-        let kernel = Consumer::attach(
-            words(layout.from_kernel(), reply.kernel_entries)?,
-            reply.kernel_entries,
-        )?;
+        let kernel =
+            Consumer::attach(words(layout.from_kernel(), reply.kernel_entries)?, reply.kernel_entries)?;
         Some(Self {
             lanes: Lanes::new(producers),
             incoming,
@@ -259,8 +251,7 @@ impl Inner {
             // Its slot was given to another connection, so it ended; we were not told why.
             old.fail(libc::ECONNRESET);
             self.abandon(&old, application);
-            self.backlog
-                .push_back(Event::failed(old.token, libc::ECONNRESET));
+            self.backlog.push_back(Event::failed(old.token, libc::ECONNRESET));
         }
     }
 
@@ -321,22 +312,16 @@ impl Inner {
         for flow in self.table.iter() {
             if let Some(mut transmit) = flow.transmit.try_lock() {
                 let (una, end) = (flow.snd_una.load(Relaxed), flow.snd_end.load(Relaxed));
-                transmit
-                    .map
-                    .release_idle(flow.record, una, end, &mut |chunk| {
-                        self.cache.give(chunk, &application.depot)
-                    });
+                transmit.map.release_idle(flow.record, una, end, &mut |chunk| {
+                    self.cache.give(chunk, &application.depot)
+                });
             }
         }
     }
 }
 
 fn layout(reply: &message::Context) -> ContextLayout {
-    ContextLayout {
-        cores: reply.cores,
-        entries: reply.entries,
-        kernel_entries: reply.kernel_entries,
-    }
+    ContextLayout { cores: reply.cores, entries: reply.entries, kernel_entries: reply.kernel_entries }
 }
 
 fn map(application: &Application, reply: &message::Context) -> io::Result<Mapping> {
@@ -350,22 +335,15 @@ fn map(application: &Application, reply: &message::Context) -> io::Result<Mappin
         return Err(nonsense());
     }
     let region = Region::whole(RegionKind::Context, reply.context);
-    application
-        .channel()
-        .map(region, reply.bytes as usize, true, None)
+    application.channel().map(region, reply.bytes as usize, true, None)
 }
 
 fn nonsense() -> io::Error {
-    explained(
-        libc::EPROTO,
-        "the slow path described a context that cannot be",
-    )
+    explained(libc::EPROTO, "the slow path described a context that cannot be")
 }
 
 impl std::fmt::Debug for Context {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Context").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -29,18 +29,10 @@ pub struct Event {
 
 impl Event {
     pub(super) fn new(token: u64, flags: u16) -> Self {
-        Self {
-            token,
-            flags,
-            error: 0,
-        }
+        Self { token, flags, error: 0 }
     }
 
     pub(super) fn failed(token: u64, error: i32) -> Self {
-        Self {
-            token,
-            flags: FAILED,
-            error,
-        }
+        Self { token, flags: FAILED, error }
     }
 }

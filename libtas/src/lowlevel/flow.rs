@@ -121,20 +121,13 @@ impl Flow {
     ///
     /// # Errors
     /// EPROTO when it makes no sense.
-    pub(super) fn new(
-        context: &Arc<Context>,
-        info: &FlowInfo,
-        token: u64,
-    ) -> io::Result<Arc<Self>> {
+    pub(super) fn new(context: &Arc<Context>, info: &FlowInfo, token: u64) -> io::Result<Arc<Self>> {
         let application = context.application();
         // SAFETY: the flow holds the application, which holds the mapping.
         let record = unsafe { application.memory.record(info.buffers) };
         let valid = info.flow < application.info.flows && info.core < application.info.cores;
         let (true, Some(record)) = (valid, record) else {
-            return Err(crate::control::explained(
-                libc::EPROTO,
-                "the slow path named a flow that cannot be",
-            ));
+            return Err(crate::control::explained(libc::EPROTO, "the slow path named a flow that cannot be"));
         };
         Ok(Arc::new(Self {
             record,
@@ -154,9 +147,7 @@ impl Flow {
             told_end: info.tx_start.into(),
             queued: false.into(),
             touched: false.into(),
-            receive: Lock::new(Receive {
-                context: context.clone(),
-            }),
+            receive: Lock::new(Receive { context: context.clone() }),
             transmit: Lock::new(Transmit {
                 context: context.clone(),
                 map: ChunkMap::new(info.tx_start),
@@ -188,9 +179,7 @@ impl Flow {
         if self.has(status::CLOSED) {
             return 0;
         }
-        self.rcv_nxt
-            .load(Acquire)
-            .wrapping_sub(self.rcv_read.load(Acquire)) as usize
+        self.rcv_nxt.load(Acquire).wrapping_sub(self.rcv_read.load(Acquire)) as usize
     }
 
     /// Bytes written and not acknowledged.
@@ -219,13 +208,9 @@ impl Flow {
             return Progress::Busy;
         };
         let una = self.snd_una.load(Relaxed);
-        transmit
-            .map
-            .release(self.record, una, &mut |chunk| cache.give(chunk, depot));
+        transmit.map.release(self.record, una, &mut |chunk| cache.give(chunk, depot));
         if self.has(status::CLOSED) && una == self.snd_end.load(Relaxed) {
-            transmit
-                .map
-                .release_all(self.record, &mut |chunk| cache.give(chunk, depot));
+            transmit.map.release_all(self.record, &mut |chunk| cache.give(chunk, depot));
             transmit.keep_alive = None;
             return Progress::Over;
         }
@@ -261,12 +246,7 @@ impl Flow {
 impl ChunkMap {
     fn new(start: u64) -> Self {
         let step = start >> CHUNK_SHIFT;
-        Self {
-            chunks: [0; MAP_ENTRIES as usize],
-            first: step,
-            last: step,
-            is_kept: false,
-        }
+        Self { chunks: [0; MAP_ENTRIES as usize], first: step, last: step, is_kept: false }
     }
 
     /// Gives back the chunks before the one that holds `una`. That one stays, though all may be

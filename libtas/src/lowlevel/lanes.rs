@@ -20,19 +20,13 @@ pub(super) struct Lanes {
 
 impl Lanes {
     pub(super) fn new(producers: Vec<Producer<'static, EVENT_WORDS>>) -> Self {
-        Self {
-            producers,
-            pending: VecDeque::new(),
-            pushed: 0,
-        }
+        Self { producers, pending: VecDeque::new(), pushed: 0 }
     }
 
     /// Whether an event to `core` would be taken now.
     #[inline]
     pub(super) fn has_room(&mut self, core: u32) -> bool {
-        self.producers
-            .get_mut(core as usize)
-            .is_some_and(|producer| producer.free() != 0)
+        self.producers.get_mut(core as usize).is_some_and(|producer| producer.free() != 0)
     }
 
     /// Tells the fast path what was read and written since it was last told. False when the ring
@@ -125,11 +119,5 @@ fn news(flow: &Flow) -> Option<FlowEvent> {
     if flags == 0 || state & status::FAILED != 0 {
         return None;
     }
-    Some(FlowEvent {
-        flow: flow.id,
-        flags,
-        generation: flow.generation,
-        rx,
-        tx,
-    })
+    Some(FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx })
 }

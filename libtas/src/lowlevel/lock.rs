@@ -34,19 +34,12 @@ pub(super) struct Guard<'a, T>(&'a Lock<T>, PhantomData<&'a mut T>);
 
 impl<T> Lock<T> {
     pub(super) fn new(value: T) -> Self {
-        Self {
-            state: AtomicU32::new(FREE),
-            value: UnsafeCell::new(value),
-        }
+        Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
     }
 
     #[inline]
     pub(super) fn lock(&self) -> Guard<'_, T> {
-        if self
-            .state
-            .compare_exchange(FREE, HELD, Acquire, Relaxed)
-            .is_err()
-        {
+        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.wait();
         }
         Guard(self, PhantomData)
@@ -55,31 +48,21 @@ impl<T> Lock<T> {
     /// None when somebody holds it.
     #[inline]
     pub(super) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.state
-            .compare_exchange(FREE, HELD, Acquire, Relaxed)
-            .ok()
-            .map(|_| Guard(self, PhantomData))
+        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).ok().map(|_| Guard(self, PhantomData))
     }
 
     #[cold]
     fn wait(&self) {
         for _ in 0..SPINS {
             if self.state.load(Relaxed) == FREE
-                && self
-                    .state
-                    .compare_exchange(FREE, HELD, Acquire, Relaxed)
-                    .is_ok()
+                && self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok()
             {
                 return;
             }
             std::hint::spin_loop();
         }
         while self.state.swap(CONTENDED, Acquire) != FREE {
-            futex(
-                &self.state,
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                CONTENDED,
-            );
+            futex(&self.state, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, CONTENDED);
         }
     }
 
@@ -93,13 +76,7 @@ impl<T> Lock<T> {
 fn futex(word: &AtomicU32, operation: i32, value: u32) {
     // SAFETY: the word is valid for the call; no timeout.
     unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            word.as_ptr(),
-            operation,
-            value,
-            std::ptr::null::<libc::timespec>(),
-        )
+        libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, std::ptr::null::<libc::timespec>())
     };
 }
 
@@ -153,9 +130,7 @@ mod tests {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .for_each(|thread| thread.join().unwrap());
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(*lock.lock(), [80_000; 2]);
         let held = lock.lock();
         assert!(lock.try_lock().is_none());

@@ -5,8 +5,8 @@
 use crate::control::{ControlChannel, Mapping};
 use abi::{
     pool::{
-        CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, MAP_RECORD_BYTES, MAP_SEGMENTS_MAX,
-        POOL_SEGMENTS_MAX, SEGMENT_BYTES,
+        CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, MAP_RECORD_BYTES, MAP_SEGMENTS_MAX, POOL_SEGMENTS_MAX,
+        SEGMENT_BYTES,
     },
     region::{Region, RegionKind},
 };
@@ -46,21 +46,12 @@ impl Area {
     }
 
     /// Maps segments until there are `granted`. Returns how many there were before.
-    fn extend(
-        &self,
-        channel: &dyn ControlChannel,
-        application: u32,
-        granted: u32,
-    ) -> io::Result<u32> {
+    fn extend(&self, channel: &dyn ControlChannel, application: u32, granted: u32) -> io::Result<u32> {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let before = parts.len() as u32;
         for number in before..granted.min(self.limit) {
             let byte_offset = number * SEGMENT_BYTES;
-            let region = Region {
-                kind: self.kind,
-                index: application,
-                byte_offset,
-            };
+            let region = Region { kind: self.kind, index: application, byte_offset };
             let at = self.range.start().as_ptr() as usize + byte_offset as usize;
             parts.push(channel.map(region, SEGMENT_BYTES as usize, true, Some(at))?);
             self.segments.store(number + 1, Ordering::Release);
@@ -72,10 +63,7 @@ impl Area {
     #[inline]
     fn at(&self, number: u32, bytes: u32) -> Option<NonNull<u8>> {
         let offset = u64::from(number).wrapping_mul(u64::from(bytes));
-        if offset
-            >= u64::from(self.segments.load(Ordering::Acquire))
-                .wrapping_mul(u64::from(SEGMENT_BYTES))
-        {
+        if offset >= u64::from(self.segments.load(Ordering::Acquire)).wrapping_mul(u64::from(SEGMENT_BYTES)) {
             return None;
         }
         // SAFETY: within the segments mapped, which are within the range.

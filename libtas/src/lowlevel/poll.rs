@@ -158,11 +158,7 @@ impl Inner {
             }
         }
         // Another core comes first next time, lest the last one starve.
-        self.first_core = if self.first_core + 1 < cores {
-            self.first_core + 1
-        } else {
-            0
-        };
+        self.first_core = if self.first_core + 1 < cores { self.first_core + 1 } else { 0 };
         count
     }
 
@@ -174,10 +170,7 @@ impl Inner {
         application: &Application,
         event: &mut Event,
     ) -> bool {
-        let known = self
-            .table
-            .get(entry.flow)
-            .filter(|flow| flow.generation == entry.generation);
+        let known = self.table.get(entry.flow).filter(|flow| flow.generation == entry.generation);
         let Some(flow) = known else {
             self.unknown_flow(entry);
             return false;
@@ -200,11 +193,7 @@ impl Inner {
             let una = flow.snd_una.load(Relaxed);
             let end = flow.snd_end.load(Acquire);
             // The acknowledged FIN takes one position after the data.
-            let tx = if entry.tx == end.wrapping_add(1) {
-                end
-            } else {
-                entry.tx
-            };
+            let tx = if entry.tx == end.wrapping_add(1) { end } else { entry.tx };
             let acked = tx.wrapping_sub(una);
             if acked > end.wrapping_sub(una) {
                 // A repeated or late entry lies behind; what lies ahead of the data written is nonsense.
@@ -217,8 +206,7 @@ impl Inner {
                     flow.snd_una.store(tx, SeqCst);
                     self.settled = self.settled.wrapping_add(usize::from(tx == end));
                     // Pairs with `Flow::wait_for_room`.
-                    let waits =
-                        flow.status.load(SeqCst) & (status::WANTS_ROOM | status::CLOSED) != 0;
+                    let waits = flow.status.load(SeqCst) & (status::WANTS_ROOM | status::CLOSED) != 0;
                     let is_past_chunk = (una ^ tx) >> CHUNK_SHIFT != 0;
                     if (waits || is_past_chunk) && self.acknowledged(entry.flow, application) {
                         event.flags |= event::WRITABLE;
@@ -268,8 +256,7 @@ impl Inner {
                 break;
             };
             popped += 1;
-            if let Some(event) = self.kernel_event(KernelEvent::decode(words), application, chores)
-            {
+            if let Some(event) = self.kernel_event(KernelEvent::decode(words), application, chores) {
                 events[count] = event;
                 count += 1;
             }
@@ -310,19 +297,12 @@ impl Inner {
     }
 
     fn failed(&mut self, entry: KernelEvent, application: &Application) -> Option<Event> {
-        let errno = i32::try_from(entry.error)
-            .ok()
-            .filter(|errno| (1..4096).contains(errno))
-            .unwrap_or(libc::EIO);
-        let flow = self
-            .table
-            .get(entry.flow)
-            .filter(|flow| flow.token == entry.opaque)
-            .cloned();
+        let errno =
+            i32::try_from(entry.error).ok().filter(|errno| (1..4096).contains(errno)).unwrap_or(libc::EIO);
+        let flow = self.table.get(entry.flow).filter(|flow| flow.token == entry.opaque).cloned();
         let Some(flow) = flow else {
             if self.expecting > 0 {
-                self.early_failures
-                    .insert(entry.flow, (entry.opaque, errno));
+                self.early_failures.insert(entry.flow, (entry.opaque, errno));
             }
             return Some(Event::failed(entry.opaque, errno));
         };

@@ -29,15 +29,9 @@ impl Quarantine {
     /// Takes all chunks of `flow`.
     pub(super) fn add(&mut self, flow: &Flow, transmit: &mut Transmit, application: &Application) {
         let mut chunks = Vec::new();
-        transmit
-            .map
-            .release_all(flow.record, &mut |chunk| chunks.push(chunk));
+        transmit.map.release_all(flow.record, &mut |chunk| chunks.push(chunk));
         if let (false, Some(status)) = (chunks.is_empty(), application.core(flow.core)) {
-            self.0.push_back(Entry {
-                core: flow.core,
-                since: status.loops.load(Relaxed),
-                chunks,
-            });
+            self.0.push_back(Entry { core: flow.core, since: status.loops.load(Relaxed), chunks });
         }
     }
 
@@ -50,19 +44,12 @@ impl Quarantine {
     #[inline]
     pub(super) fn release(&mut self, cache: &mut Cache, application: &Application) {
         while let Some(entry) = self.0.front() {
-            let loops = application
-                .core(entry.core)
-                .map_or(0, |core| core.loops.load(Relaxed));
+            let loops = application.core(entry.core).map_or(0, |core| core.loops.load(Relaxed));
             // A count below the old one is that of another fast path, which never saw the flow.
             if loops >= entry.since && loops - entry.since < LOOPS {
                 break;
             }
-            for chunk in self
-                .0
-                .pop_front()
-                .map(|entry| entry.chunks)
-                .unwrap_or_default()
-            {
+            for chunk in self.0.pop_front().map(|entry| entry.chunks).unwrap_or_default() {
                 cache.give(chunk, &application.depot);
             }
         }

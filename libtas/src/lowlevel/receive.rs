@@ -35,12 +35,7 @@ impl Connection {
     pub fn readable(&self) -> Readable<'_> {
         let receive = self.flow.receive();
         let len = self.flow.readable_bytes();
-        Readable {
-            flow: &self.flow,
-            start: self.flow.rcv_read.load(Relaxed),
-            len,
-            receive,
-        }
+        Readable { flow: &self.flow, start: self.flow.rcv_read.load(Relaxed), len, receive }
     }
 }
 
@@ -80,9 +75,7 @@ impl Readable<'_> {
         let position = self.start.wrapping_add(skip as u64);
         let bytes = (self.len - skip).min(chunk_rest(position));
         let entry = self.flow.record[map_index(position)].load(Relaxed);
-        let chunk = entry
-            .checked_sub(1)
-            .and_then(|chunk| self.flow.application.memory.chunk(chunk));
+        let chunk = entry.checked_sub(1).and_then(|chunk| self.flow.application.memory.chunk(chunk));
         let Some(chunk) = chunk else {
             return self.no_chunk();
         };

@@ -56,11 +56,7 @@ impl Context {
         if !self.prepare_wait() {
             return Ok(());
         }
-        let mut entries = [libc::pollfd {
-            fd: self.eventfd().as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        }];
+        let mut entries = [libc::pollfd { fd: self.eventfd().as_raw_fd(), events: libc::POLLIN, revents: 0 }];
         let slept = sys::ppoll(&mut entries, timeout_ms);
         self.finish_wait();
         slept.map(drop)

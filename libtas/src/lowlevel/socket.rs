@@ -49,9 +49,7 @@ impl Socket {
             ..message::Socket::default()
         };
         let mut message = Message::with(Op::Socket, 0, &request);
-        let descriptors = application
-            .channel()
-            .call(Target::Instance, &mut message, None)?;
+        let descriptors = application.channel().call(Target::Instance, &mut message, None)?;
         let id = message.get::<message::Socket>().socket;
         Self::from_reply(application, descriptors, context.id(), id, token)
     }
@@ -64,8 +62,8 @@ impl Socket {
         token: u64,
     ) -> io::Result<Self> {
         let descriptor = descriptors.into_iter().next();
-        let descriptor = descriptor
-            .ok_or_else(|| explained(libc::EPROTO, "the slow path gave no descriptor"))?;
+        let descriptor =
+            descriptor.ok_or_else(|| explained(libc::EPROTO, "the slow path gave no descriptor"))?;
         Ok(Self {
             application: application.clone(),
             connecting: Mutex::new(None),
@@ -119,14 +117,8 @@ impl Socket {
     /// # Errors
     /// As bind(2).
     pub fn bind(&self, local: &Endpoint) -> io::Result<Endpoint> {
-        let request = Name {
-            endpoint: *local,
-            ..Name::default()
-        };
-        Ok(self
-            .call(Message::with(Op::Bind, self.id, &request))?
-            .get::<Name>()
-            .endpoint)
+        let request = Name { endpoint: *local, ..Name::default() };
+        Ok(self.call(Message::with(Op::Bind, self.id, &request))?.get::<Name>().endpoint)
     }
 
     /// Listens; ACCEPTABLE events go to the context of [`Self::new`].
@@ -144,16 +136,9 @@ impl Socket {
     /// # Errors
     /// As connect(2), EINPROGRESS excepted.
     pub fn connect(&self, context: &Arc<Context>, remote: &Endpoint) -> io::Result<()> {
-        let request = Connect {
-            remote: *remote,
-            context: context.id(),
-            ..Connect::default()
-        };
+        let request = Connect { remote: *remote, context: context.id(), ..Connect::default() };
         self.expect_from(Some(context));
-        let call = || {
-            self.call(Message::with(Op::Connect, self.id, &request))
-                .map(drop)
-        };
+        let call = || self.call(Message::with(Op::Connect, self.id, &request)).map(drop);
         match self.growing_maps(call) {
             Err(error) if errno(&error) == libc::EINPROGRESS => Ok(()),
             Err(error) => {
@@ -174,13 +159,8 @@ impl Socket {
             return Err(io::Error::from_raw_os_error(libc::EISCONN));
         }
         let info = self.flow_info()?;
-        let mut connecting = self
-            .connecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let context = connecting
-            .take()
-            .ok_or_else(|| io::Error::from_raw_os_error(libc::EISCONN))?;
+        let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let context = connecting.take().ok_or_else(|| io::Error::from_raw_os_error(libc::EISCONN))?;
         self.has_connection.store(true, Release);
         Connection::new(&context, &info, self.token)
     }
@@ -203,18 +183,10 @@ impl Socket {
         };
         let mut message = Message::with(Op::Accept, self.id, &request);
         context.expect();
-        let accepted = self
-            .call_with(&mut message)
-            .inspect_err(|_| context.expect_no_more())?;
+        let accepted = self.call_with(&mut message).inspect_err(|_| context.expect_no_more())?;
         let info = message.get::<FlowInfo>();
-        let socket = Self::from_reply(
-            &self.application,
-            accepted,
-            context.id(),
-            info.socket,
-            token,
-        )
-        .inspect_err(|_| context.expect_no_more())?;
+        let socket = Self::from_reply(&self.application, accepted, context.id(), info.socket, token)
+            .inspect_err(|_| context.expect_no_more())?;
         socket.has_connection.store(true, Release);
         let connection = Connection::new(context, &info, token)?;
         Ok((socket, connection))
@@ -236,14 +208,8 @@ impl Socket {
     /// # Errors
     /// ENOPROTOOPT, EINVAL.
     pub fn set_option(&self, option: u32, value: u32, value2: u32) -> io::Result<()> {
-        let request = Option_ {
-            option,
-            value,
-            value2,
-            ..Option_::default()
-        };
-        self.call(Message::with(Op::SetOption, self.id, &request))
-            .map(drop)
+        let request = Option_ { option, value, value2, ..Option_::default() };
+        self.call(Message::with(Op::SetOption, self.id, &request)).map(drop)
     }
 
     /// Reads an option: value and second value.
@@ -251,13 +217,8 @@ impl Socket {
     /// # Errors
     /// ENOPROTOOPT.
     pub fn option(&self, option: u32) -> io::Result<(u32, u32)> {
-        let request = Option_ {
-            option,
-            ..Option_::default()
-        };
-        let reply = self
-            .call(Message::with(Op::GetOption, self.id, &request))?
-            .get::<Option_>();
+        let request = Option_ { option, ..Option_::default() };
+        let reply = self.call(Message::with(Op::GetOption, self.id, &request))?.get::<Option_>();
         Ok((reply.value, reply.value2))
     }
 
@@ -274,9 +235,7 @@ impl Socket {
     /// # Errors
     /// ENOTCONN.
     pub fn flow_info(&self) -> io::Result<FlowInfo> {
-        Ok(self
-            .call(Message::new(Op::FlowInfo, self.id))?
-            .get::<FlowInfo>())
+        Ok(self.call(Message::new(Op::FlowInfo, self.id))?.get::<FlowInfo>())
     }
 
     fn call(&self, mut message: Message) -> io::Result<Message> {
@@ -297,11 +256,7 @@ impl Socket {
     /// ENOBUFS may mean that all records of the buffer maps are taken: adds some and tries again.
     fn growing_maps(&self, call: impl Fn() -> io::Result<()>) -> io::Result<()> {
         match call() {
-            Err(error)
-                if errno(&error) == libc::ENOBUFS && self.application.grow_maps().is_ok() =>
-            {
-                call()
-            }
+            Err(error) if errno(&error) == libc::ENOBUFS && self.application.grow_maps().is_ok() => call(),
             other => other,
         }
     }
@@ -311,10 +266,7 @@ impl Socket {
         if let Some(context) = context {
             context.expect();
         }
-        let mut connecting = self
-            .connecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut connecting = self.connecting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(old) = std::mem::replace(&mut *connecting, context.cloned()) {
             old.expect_no_more();
         }

@@ -22,17 +22,12 @@ impl Table {
     /// For flow ids below `flows`.
     pub(super) fn new(flows: u32) -> Self {
         let pages = flows.div_ceil(PAGE_ENTRIES as u32) as usize;
-        Self {
-            pages: (0..pages).map(|_| None).collect(),
-            flows,
-            count: 0,
-        }
+        Self { pages: (0..pages).map(|_| None).collect(), flows, count: 0 }
     }
 
     #[inline]
     pub(super) fn get(&self, id: u32) -> Option<&Arc<Flow>> {
-        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?[id as usize & (PAGE_ENTRIES - 1)]
-            .as_ref()
+        self.pages.get((id >> PAGE_SHIFT) as usize)?.as_ref()?[id as usize & (PAGE_ENTRIES - 1)].as_ref()
     }
 
     /// Puts `flow` in its place; returns what was there: a connection that ended unnoticed.
@@ -52,10 +47,7 @@ impl Table {
 
     /// Takes `flow` out, if it is there.
     pub(super) fn remove(&mut self, flow: &Flow) -> Option<Arc<Flow>> {
-        let page = self
-            .pages
-            .get_mut((flow.id >> PAGE_SHIFT) as usize)?
-            .as_mut()?;
+        let page = self.pages.get_mut((flow.id >> PAGE_SHIFT) as usize)?.as_mut()?;
         let entry = &mut page[flow.id as usize & (PAGE_ENTRIES - 1)];
         if !std::ptr::eq(Arc::as_ptr(entry.as_ref()?), flow) {
             return None;
@@ -65,10 +57,7 @@ impl Table {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Flow>> {
-        self.pages
-            .iter()
-            .flatten()
-            .flat_map(|page| page.iter().flatten())
+        self.pages.iter().flatten().flat_map(|page| page.iter().flatten())
     }
 
     /// Connections in the table.

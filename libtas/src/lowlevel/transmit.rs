@@ -61,9 +61,7 @@ impl Connection {
             }
         }
         drop(transmit);
-        self.write_pieces(from.len(), |skip, to| {
-            to.copy_from_slice(&from[skip..skip + to.len()])
-        })
+        self.write_pieces(from.len(), |skip, to| to.copy_from_slice(&from[skip..skip + to.len()]))
     }
 
     /// As [`Self::write`], of several pieces with one announcement.
@@ -128,12 +126,7 @@ impl Connection {
                 break;
             }
         }
-        Writable {
-            flow,
-            start,
-            len,
-            transmit,
-        }
+        Writable { flow, start, len, transmit }
     }
 
     /// Sends the first `bytes` of what [`Writable::keep`] left, and gives up the rest. Returns how
@@ -152,20 +145,10 @@ impl Connection {
             len += piece_bytes;
         }
         let is_open = !flow.has(SHUT);
-        let len = if is_open {
-            len.min(flow.room_bytes())
-        } else {
-            0
-        };
+        let len = if is_open { len.min(flow.room_bytes()) } else { 0 };
         transmit.map.keep(false);
         // Its drop gives back the chunks of a connection that has become idle.
-        Writable {
-            flow,
-            start,
-            len,
-            transmit,
-        }
-        .commit(len);
+        Writable { flow, start, len, transmit }.commit(len);
         len
     }
 
@@ -201,9 +184,7 @@ fn reserve(
     let depot = &flow.application.depot;
     let una = flow.snd_una.load(Acquire);
     if map.lags(una) {
-        map.release(flow.record, una, &mut |chunk| {
-            inner.cache.give(chunk, depot)
-        });
+        map.release(flow.record, una, &mut |chunk| inner.cache.give(chunk, depot));
     }
     if want == 0 {
         return Some(0);
@@ -248,9 +229,7 @@ fn fill_chunks(
 /// they belong to the holder of the write lock alone: the fast path has not been told of them.
 #[inline]
 fn piece(flow: &Flow, map: &ChunkMap, position: u64, bytes: usize) -> *mut [u8] {
-    let chunk = map
-        .chunk(position)
-        .and_then(|chunk| flow.application.memory.chunk(chunk));
+    let chunk = map.chunk(position).and_then(|chunk| flow.application.memory.chunk(chunk));
     let Some(chunk) = chunk else {
         return &mut [];
     };
@@ -333,12 +312,7 @@ impl Writable<'_> {
         if rest == 0 {
             return &mut [];
         }
-        piece(
-            self.flow,
-            &self.transmit.map,
-            self.start.wrapping_add(skip as u64),
-            rest,
-        )
+        piece(self.flow, &self.transmit.map, self.start.wrapping_add(skip as u64), rest)
     }
 
     /// Leaves the memory to the caller without the lock, to be sent by [`Connection::commit`]. Until
@@ -358,10 +332,8 @@ impl Drop for Writable<'_> {
     fn drop(&mut self) {
         let Transmit { context, map, .. } = &mut *self.transmit;
         let (depot, mut inner) = (&self.flow.application.depot, context.lock());
-        map.trim(
-            self.flow.record,
-            self.flow.snd_end.load(Relaxed),
-            &mut |chunk| inner.cache.give(chunk, depot),
-        );
+        map.trim(self.flow.record, self.flow.snd_end.load(Relaxed), &mut |chunk| {
+            inner.cache.give(chunk, depot)
+        });
     }
 }

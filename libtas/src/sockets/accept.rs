@@ -32,19 +32,13 @@ pub fn listen(token: Token, backlog: c_int) -> Result<()> {
     let process = process();
     let mut engine = process.engine();
     let stream = engine.stream(token)?;
-    if !matches!(
-        stream.phase,
-        Phase::Fresh | Phase::Bound | Phase::Listening { .. }
-    ) {
+    if !matches!(stream.phase, Phase::Fresh | Phase::Bound | Phase::Listening { .. }) {
         return Err(Errno(libc::EINVAL));
     }
     // Linux compares as unsigned: a negative backlog is the largest.
     stream.socket.listen((backlog as u32).min(BACKLOG_MAX))?;
     if !matches!(stream.phase, Phase::Listening { .. }) {
-        stream.phase = Phase::Listening {
-            hint: false,
-            arrived: VecDeque::new(),
-        };
+        stream.phase = Phase::Listening { hint: false, arrived: VecDeque::new() };
     }
     Ok(())
 }
@@ -75,19 +69,12 @@ pub fn accept(token: Token, flags: c_int) -> Result<(c_int, Endpoint, Family)> {
         }
         stream.options.receive_timeout
     };
-    block(process, token, limit, |engine| {
-        attempt(engine, network, token, flags)
-    })
+    block(process, token, limit, |engine| attempt(engine, network, token, flags))
 }
 
 type Accepted = (c_int, Endpoint, Family);
 
-fn attempt(
-    engine: &mut Engine,
-    network: &Network,
-    token: Token,
-    flags: c_int,
-) -> Result<Attempt<Accepted>> {
+fn attempt(engine: &mut Engine, network: &Network, token: Token, flags: c_int) -> Result<Attempt<Accepted>> {
     loop {
         let stream = engine.stream(token)?;
         let Phase::Listening { arrived, .. } = &mut stream.phase else {
@@ -139,8 +126,7 @@ fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool
     let (socket, family) = (stream.socket.clone(), stream.family);
     let inherited = stream.options.inherit();
     let token = engine.streams.reserve();
-    let (socket, connection) = match socket.accept(&network.context, token.word(), libc::O_CLOEXEC)
-    {
+    let (socket, connection) = match socket.accept(&network.context, token.word(), libc::O_CLOEXEC) {
         Ok(new) => new,
         Err(error) => {
             engine.streams.cancel(token);
@@ -164,9 +150,7 @@ fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool
         super::descriptors::forget_locked(engine, stale, descriptor);
     }
     if !fits {
-        report::count(Reason::Descriptor, || {
-            format!("descriptor {descriptor} is too high for TAS")
-        });
+        report::count(Reason::Descriptor, || format!("descriptor {descriptor} is too high for TAS"));
         engine.streams.remove(token);
         return Err(Errno(libc::EMFILE));
     }
@@ -185,10 +169,7 @@ fn connected(socket: Socket, connection: Connection, family: Family) -> Stream {
     stream.descriptors.push(stream.socket.descriptor());
     stream.local = Some(info.local);
     stream.remote = Some(info.remote);
-    stream.phase = Phase::Connected {
-        connection: Arc::new(connection),
-        announced: true,
-    };
+    stream.phase = Phase::Connected { connection: Arc::new(connection), announced: true };
     if error != 0 {
         // It broke before anybody knew its token.
         stream.fail(error);

@@ -68,22 +68,15 @@ pub unsafe fn read(name: *const sockaddr, length: socklen_t, family: Family) -> 
             )))
         }
         // RFC 2133's shorter sockaddr_in6, without the scope, is accepted as Linux does.
-        (AF_INET6, Family::V6) if length < mem::size_of::<sockaddr_in6>() - 4 => {
-            Err(Errno(libc::EINVAL))
-        }
+        (AF_INET6, Family::V6) if length < mem::size_of::<sockaddr_in6>() - 4 => Err(Errno(libc::EINVAL)),
         (AF_INET6, Family::V6) => {
             // SAFETY: the length was checked up to the scope, which is not read.
             let (port, bytes) = unsafe {
                 let address = name.cast::<sockaddr_in6>();
                 let port = ptr::read_unaligned(ptr::addr_of!((*address).sin6_port));
-                (
-                    u16::from_be(port),
-                    ptr::read_unaligned(ptr::addr_of!((*address).sin6_addr)).s6_addr,
-                )
+                (u16::from_be(port), ptr::read_unaligned(ptr::addr_of!((*address).sin6_addr)).s6_addr)
             };
-            Ok(mapped(bytes).map_or(Given::Ipv6, |address| {
-                Given::Ours(Endpoint::ipv4(address, port))
-            }))
+            Ok(mapped(bytes).map_or(Given::Ipv6, |address| Given::Ours(Endpoint::ipv4(address, port))))
         }
         _ => Err(Errno(libc::EAFNOSUPPORT)),
     }
@@ -142,11 +135,7 @@ pub unsafe fn write(
     let bytes = encode(endpoint, family);
     // SAFETY: at most `room` bytes are written.
     unsafe {
-        ptr::copy_nonoverlapping(
-            bytes.as_ptr(),
-            name.cast::<u8>(),
-            bytes.len().min(room as usize),
-        );
+        ptr::copy_nonoverlapping(bytes.as_ptr(), name.cast::<u8>(), bytes.len().min(room as usize));
         *length = bytes.len() as socklen_t;
     }
     Ok(())
@@ -191,15 +180,8 @@ mod tests {
         let mut buffer = [0xffu8; 16];
         let mut length: socklen_t = 4;
         // SAFETY: four bytes are writable.
-        unsafe {
-            write(
-                Endpoint::ipv4(7, 0x1234),
-                Family::V4,
-                buffer.as_mut_ptr().cast(),
-                &mut length,
-            )
-        }
-        .unwrap();
+        unsafe { write(Endpoint::ipv4(7, 0x1234), Family::V4, buffer.as_mut_ptr().cast(), &mut length) }
+            .unwrap();
         assert_eq!((length, &buffer[2..5]), (16, &[0x12, 0x34, 0xff][..]));
     }
 }

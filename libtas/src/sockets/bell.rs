@@ -21,10 +21,7 @@ pub(crate) struct Bell {
 
 impl Bell {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            event: sys::eventfd()?,
-            rung: AtomicBool::new(false),
-        })
+        Ok(Self { event: sys::eventfd()?, rung: AtomicBool::new(false) })
     }
 
     /// Wakes its thread; many rings before it looks are one.
@@ -82,11 +79,7 @@ mod tests {
     use super::*;
 
     fn is_readable(bell: &Bell) -> bool {
-        let mut set = [libc::pollfd {
-            fd: bell.descriptor(),
-            events: libc::POLLIN,
-            revents: 0,
-        }];
+        let mut set = [libc::pollfd { fd: bell.descriptor(), events: libc::POLLIN, revents: 0 }];
         sys::ppoll(&mut set, Some(0)).unwrap() == 1
     }
 

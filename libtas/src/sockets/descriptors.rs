@@ -44,14 +44,8 @@ fn linger(process: &Process, entry: Entry) {
         let Ok(stream) = engine.stream(token) else {
             return;
         };
-        match (
-            stream.connection(),
-            stream.options.linger,
-            stream.descriptors.len(),
-        ) {
-            (Some(connection), (true, seconds @ 1..), 1)
-                if !stream.broken && !has_unread(stream) =>
-            {
+        match (stream.connection(), stream.options.linger, stream.descriptors.len()) {
+            (Some(connection), (true, seconds @ 1..), 1) if !stream.broken && !has_unread(stream) => {
                 (connection.clone(), Duration::from_secs(seconds.into()))
             }
             _ => return,
@@ -61,18 +55,12 @@ fn linger(process: &Process, entry: Entry) {
     // Whatever ends the wait, the close goes on.
     let _ = block(process, token, Some(limit), |engine| {
         let broken = engine.stream(token)?.broken;
-        Ok(if broken || connection.is_finish_acknowledged() {
-            Attempt::Done(())
-        } else {
-            Attempt::Wait
-        })
+        Ok(if broken || connection.is_finish_acknowledged() { Attempt::Done(()) } else { Attempt::Wait })
     });
 }
 
 fn has_unread(stream: &Stream) -> bool {
-    stream
-        .connection()
-        .is_some_and(|connection| connection.readable_bytes() > 0)
+    stream.connection().is_some_and(|connection| connection.readable_bytes() > 0)
 }
 
 /// Takes `fd` out of the table and from its object. The descriptor itself stays open: the caller
@@ -241,11 +229,7 @@ pub fn close_range(first: u32, last: u32) {
     }
     let mut ours = Vec::new();
     let limit = i32::MAX as u32;
-    TABLE.for_each(
-        first.min(limit) as i32,
-        last.min(limit) as i32,
-        |fd, entry| ours.push((fd, entry)),
-    );
+    TABLE.for_each(first.min(limit) as i32, last.min(limit) as i32, |fd, entry| ours.push((fd, entry)));
     if ours.is_empty() || super::process::find(ours[0].0).is_none() {
         return;
     }
@@ -267,10 +251,7 @@ pub fn fcntl(entry: Entry, fd: c_int, command: c_int, argument: c_ulong) -> Opti
             Some(set.and_then(|()| check(pass().into())).map(|_| 0))
         }
         (libc::F_GETFL, Entry::Stream(token)) => {
-            let nonblocking = process()
-                .engine()
-                .stream(token)
-                .map(|stream| stream.nonblocking);
+            let nonblocking = process().engine().stream(token).map(|stream| stream.nonblocking);
             Some(nonblocking.and_then(|nonblocking| {
                 let flags = check(pass().into())? as c_int & !(libc::O_NONBLOCK | libc::O_ACCMODE);
                 Ok(flags | libc::O_RDWR | if nonblocking { libc::O_NONBLOCK } else { 0 })
@@ -290,11 +271,7 @@ const INTERFACE_REQUESTS: std::ops::RangeInclusive<c_ulong> = 0x890B..=0x89FF;
 ///
 /// # Safety
 /// `argument` is what the request expects.
-pub unsafe fn ioctl(
-    token: Token,
-    request: c_ulong,
-    argument: *mut libc::c_void,
-) -> Option<Result<c_int>> {
+pub unsafe fn ioctl(token: Token, request: c_ulong, argument: *mut libc::c_void) -> Option<Result<c_int>> {
     let process = process();
     let value = match request {
         libc::FIONBIO => {
@@ -305,15 +282,11 @@ pub unsafe fn ioctl(
                 0
             }));
         }
-        libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK => {
-            queue_bytes(process, token, request)
-        }
+        libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK => queue_bytes(process, token, request),
         _ if INTERFACE_REQUESTS.contains(&request) => {
             // SAFETY: the caller's promise; the descriptor is closed again.
             return Some(unsafe {
-                let any = check(
-                    real::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).into(),
-                );
+                let any = check(real::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0).into());
                 any.and_then(|any| {
                     let result = check(real::ioctl(any as c_int, request, argument).into());
                     real::close(any as c_int);

@@ -89,9 +89,7 @@ impl Engine {
 
     /// `events` happened on a stream: rings threads that wait on it and queues it in epolls.
     pub(crate) fn notify(&mut self, token: Token, events: u32) {
-        let Self {
-            streams, epolls, ..
-        } = self;
+        let Self { streams, epolls, .. } = self;
         let Some(stream) = streams.get(token) else {
             return;
         };
@@ -109,10 +107,7 @@ impl Engine {
     /// Takes `epoll` out of the notes of what it watched.
     pub(crate) fn unwatch(&mut self, watched: Watched, epoll: Token) {
         let watches = match watched {
-            Watched::Stream(token) => self
-                .streams
-                .get_mut(token)
-                .map(|stream| &mut stream.watches),
+            Watched::Stream(token) => self.streams.get_mut(token).map(|stream| &mut stream.watches),
             Watched::Epoll(token) => self.epolls.get_mut(token).map(|inner| &mut inner.watches),
         };
         if let Some(watches) = watches {
@@ -123,10 +118,7 @@ impl Engine {
     /// Readiness of what an interest watches; at least the bits in `asked` are right.
     pub(crate) fn readiness(&mut self, watched: Watched, asked: u32) -> u32 {
         match watched {
-            Watched::Stream(token) => self
-                .streams
-                .get(token)
-                .map_or(0, |stream| stream.readiness(asked)),
+            Watched::Stream(token) => self.streams.get(token).map_or(0, |stream| stream.readiness(asked)),
             Watched::Epoll(token) => u32::from(self.is_epoll_ready(token, 0)) * IN,
         }
     }
@@ -142,10 +134,7 @@ impl Engine {
         };
         let mut epoll = std::mem::take(place);
         let ready = epoll.is_ready(|watched, asked| match watched {
-            Watched::Stream(stream) => self
-                .streams
-                .get(stream)
-                .map_or(0, |stream| stream.readiness(asked)),
+            Watched::Stream(stream) => self.streams.get(stream).map_or(0, |stream| stream.readiness(asked)),
             Watched::Epoll(inner) => u32::from(self.is_epoll_ready(inner, depth + 1)) * IN,
         });
         if let Some(place) = self.epolls.get_mut(token) {
@@ -155,31 +144,16 @@ impl Engine {
     }
 
     /// Takes ready events of an epoll instance; see [`Epoll::collect`].
-    pub(crate) fn collect(
-        &mut self,
-        token: Token,
-        room: usize,
-        report: impl FnMut(u32, u64),
-    ) -> usize {
-        let Self {
-            streams, epolls, ..
-        } = self;
+    pub(crate) fn collect(&mut self, token: Token, room: usize, report: impl FnMut(u32, u64)) -> usize {
+        let Self { streams, epolls, .. } = self;
         let Some(epoll) = epolls.get_mut(token) else {
             return 0;
         };
         if !epoll.has_nested() {
-            return epoll.collect(
-                room,
-                |watched, asked| stream_readiness(streams, watched, asked),
-                report,
-            );
+            return epoll.collect(room, |watched, asked| stream_readiness(streams, watched, asked), report);
         }
         let mut epoll = std::mem::take(epoll);
-        let count = epoll.collect(
-            room,
-            |watched, asked| self.readiness(watched, asked),
-            report,
-        );
+        let count = epoll.collect(room, |watched, asked| self.readiness(watched, asked), report);
         if let Some(place) = self.epolls.get_mut(token) {
             *place = epoll;
         }
@@ -190,9 +164,7 @@ impl Engine {
 #[inline]
 fn stream_readiness(streams: &Slab<Stream>, watched: Watched, asked: u32) -> u32 {
     match watched {
-        Watched::Stream(token) => streams
-            .get(token)
-            .map_or(0, |stream| stream.readiness(asked)),
+        Watched::Stream(token) => streams.get(token).map_or(0, |stream| stream.readiness(asked)),
         Watched::Epoll(_) => 0,
     }
 }
@@ -224,10 +196,7 @@ fn establish(stream: &mut Stream) {
             let info = connection.info();
             stream.local = Some(info.local);
             stream.remote = Some(info.remote);
-            stream.phase = Phase::Connected {
-                connection: Arc::new(connection),
-                announced: false,
-            };
+            stream.phase = Phase::Connected { connection: Arc::new(connection), announced: false };
         }
         Err(error) => stream.fail(Errno::from(error).0),
     }

@@ -72,10 +72,7 @@ pub(crate) struct Epoll {
 impl Epoll {
     /// Under one descriptor.
     pub(crate) fn new(fd: RawFd) -> Self {
-        Self {
-            descriptors: vec![fd],
-            ..Self::default()
-        }
+        Self { descriptors: vec![fd], ..Self::default() }
     }
 
     /// Whether it watches anything of ours.
@@ -100,12 +97,7 @@ impl Epoll {
             return None;
         }
         self.nested += u32::from(matches!(watched, Watched::Epoll(_)));
-        let interest = Some(Interest {
-            watched,
-            events: events | ALWAYS,
-            data,
-            queued: false,
-        });
+        let interest = Some(Interest { watched, events: events | ALWAYS, data, queued: false });
         Some(match self.free.pop() {
             Some(index) => {
                 self.interests[index as usize] = interest;
@@ -239,10 +231,7 @@ mod tests {
     const HUP: u32 = libc::EPOLLHUP as u32;
 
     fn stream(index: u32) -> Watched {
-        Watched::Stream(Token {
-            index,
-            generation: 0,
-        })
+        Watched::Stream(Token { index, generation: 0 })
     }
 
     fn wait(epoll: &mut Epoll, ready: u32) -> Vec<(u32, u64)> {
@@ -279,10 +268,7 @@ mod tests {
         let index = epoll.add(stream(1), IN | ONESHOT, 7).unwrap();
         epoll.signal(index, IN);
         assert_eq!(wait(&mut epoll, IN), [(IN, 7)]);
-        assert!(
-            !epoll.signal(index, IN) && !epoll.signal(index, HUP),
-            "disarmed, even for HUP"
-        );
+        assert!(!epoll.signal(index, IN) && !epoll.signal(index, HUP), "disarmed, even for HUP");
         assert!(epoll.modify(index, IN | ONESHOT, 8));
         assert!(epoll.signal(index, IN));
         assert_eq!(wait(&mut epoll, IN | HUP), [(IN | HUP, 8)]);
@@ -302,20 +288,8 @@ mod tests {
         let mut epoll = Epoll::default();
         assert!(epoll.add(stream(1), EXCLUSIVE | IN | EDGE, 0).is_some());
         assert!(epoll.add(stream(1), EXCLUSIVE | IN | ONESHOT, 0).is_none());
-        assert!(epoll
-            .add(
-                Watched::Epoll(Token {
-                    index: 0,
-                    generation: 0
-                }),
-                EXCLUSIVE | IN,
-                0
-            )
-            .is_none());
-        assert!(
-            !epoll.modify(0, IN, 0),
-            "an exclusive interest cannot be changed"
-        );
+        assert!(epoll.add(Watched::Epoll(Token { index: 0, generation: 0 }), EXCLUSIVE | IN, 0).is_none());
+        assert!(!epoll.modify(0, IN, 0), "an exclusive interest cannot be changed");
     }
 
     #[test]

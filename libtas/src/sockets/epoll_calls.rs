@@ -61,12 +61,7 @@ fn register(process: &Process, fd: c_int) -> Token {
 ///
 /// # Safety
 /// `event` is null or valid.
-pub unsafe fn control(
-    epfd: c_int,
-    operation: c_int,
-    fd: c_int,
-    event: *mut epoll_event,
-) -> Result<()> {
+pub unsafe fn control(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> Result<()> {
     let instance = match find(epfd) {
         Some(Entry::Epoll(token)) => Some(token),
         Some(_) => return Err(Errno(libc::EINVAL)),
@@ -114,10 +109,8 @@ pub unsafe fn control(
 fn is_epoll(epfd: c_int) -> Result<c_int> {
     let mut event = epoll_event { events: 0, u64: 0 };
     // SAFETY: the event is valid. Deleting what cannot be in it tells an epoll file from others.
-    match check(
-        unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, libc::STDERR_FILENO, &mut event) }
-            .into(),
-    ) {
+    match check(unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_DEL, libc::STDERR_FILENO, &mut event) }.into())
+    {
         Err(error @ Errno(libc::EINVAL | libc::EBADF)) => Err(error),
         _ => Ok(epfd),
     }
@@ -137,22 +130,12 @@ fn change(
         Watched::Stream(stream) => &engine.stream(stream)?.watches,
         Watched::Epoll(inner) => &engine.epoll(inner)?.watches,
     };
-    let known = notes
-        .iter()
-        .find(|watch| watch.epoll == token && watch.fd == fd)
-        .map(|watch| watch.interest);
+    let known = notes.iter().find(|watch| watch.epoll == token && watch.fd == fd).map(|watch| watch.interest);
     let interest = match (operation, known) {
         (libc::EPOLL_CTL_ADD, Some(_)) => return Err(Errno(libc::EEXIST)),
         (libc::EPOLL_CTL_ADD, None) => {
-            let interest = engine
-                .epoll(token)?
-                .add(watched, events, data)
-                .ok_or(Errno(libc::EINVAL))?;
-            let watch = Watch {
-                epoll: token,
-                interest,
-                fd,
-            };
+            let interest = engine.epoll(token)?.add(watched, events, data).ok_or(Errno(libc::EINVAL))?;
+            let watch = Watch { epoll: token, interest, fd };
             match watched {
                 Watched::Stream(stream) => engine.stream(stream)?.watches.push(watch),
                 Watched::Epoll(inner) => engine.epoll(inner)?.watches.push(watch),
@@ -182,11 +165,7 @@ fn change(
         engine.signal_interest(token, interest, ready);
     }
     // Whoever waits there must watch the context from now on.
-    engine
-        .epoll(token)?
-        .waiters
-        .iter()
-        .for_each(|bell| bell.ring());
+    engine.epoll(token)?.waiters.iter().for_each(|bell| bell.ring());
     Ok(())
 }
 
@@ -215,13 +194,9 @@ fn kick(process: &Process, token: Token, epfd: c_int) {
         Some(event)
     });
     let Some(event) = event else { return };
-    let mut readable = epoll_event {
-        events: libc::EPOLLIN as u32,
-        u64: KICK,
-    };
+    let mut readable = epoll_event { events: libc::EPOLLIN as u32, u64: KICK };
     // SAFETY: the event is valid.
-    let added =
-        unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, event.as_raw_fd(), &mut readable) };
+    let added = unsafe { real::epoll_ctl(epfd, libc::EPOLL_CTL_ADD, event.as_raw_fd(), &mut readable) };
     epoll.kicked = added == 0;
     KICK_FD.store(event.as_raw_fd(), Ordering::Relaxed);
 }
@@ -249,11 +224,7 @@ pub unsafe fn wait(
     }
     let process = process();
     let deadline = Deadline::after(limit);
-    let mut batch = Batch {
-        events,
-        room: count as usize,
-        used: 0,
-    };
+    let mut batch = Batch { events, room: count as usize, used: 0 };
     if enter_kernel(process, token)? {
         // SAFETY: the caller's promise.
         let found = unsafe { kernel_wait(epfd, &mut batch, deadline.remaining(), mask) };
@@ -290,9 +261,7 @@ impl Batch {
             // SAFETY: the first `used` entries were written.
             (0..self.used).map(|index| unsafe { self.events.add(index).read_unaligned() }).collect();
         let before = std::mem::take(&mut self.used);
-        all.into_iter()
-            .filter(|event| { event.u64 } != KICK)
-            .for_each(|event| self.push(event));
+        all.into_iter().filter(|event| { event.u64 } != KICK).for_each(|event| self.push(event));
         self.used < before
     }
 }
@@ -377,17 +346,8 @@ unsafe fn wait_mixed(
             continue;
         };
         kernel.clear();
-        kernel.push(pollfd {
-            fd: epfd,
-            events: libc::POLLIN,
-            revents: 0,
-        });
-        let sleep_on = Sleep {
-            kernel: &mut kernel,
-            deadline,
-            mask,
-            may_follow: false,
-        };
+        kernel.push(pollfd { fd: epfd, events: libc::POLLIN, revents: 0 });
+        let sleep_on = Sleep { kernel: &mut kernel, deadline, mask, may_follow: false };
         let slept = sleep(process, bell, sleep_on);
         withdraw(process, token, bell);
         if let Err(error) = slept {
@@ -403,18 +363,11 @@ unsafe fn wait_mixed(
 
 /// Takes what arrived, and what is ready of ours. True: the kernel's part is to be looked at, too. With nothing
 /// ready the bell, if given, is hung up.
-fn look(
-    process: &Process,
-    token: Token,
-    batch: &mut Batch,
-    bell: Option<&Arc<Bell>>,
-) -> Result<bool> {
+fn look(process: &Process, token: Token, batch: &mut Batch, bell: Option<&Arc<Bell>>) -> Result<bool> {
     let mut engine = process.pumped();
     accept::settle(process, &mut engine);
     let room = batch.room;
-    let found = engine.collect(token, room, |events, data| {
-        batch.push(epoll_event { events, u64: data })
-    });
+    let found = engine.collect(token, room, |events, data| batch.push(epoll_event { events, u64: data }));
     let epoll = engine.epoll(token)?;
     if let (0, Some(bell)) = (found, bell) {
         if !epoll.waiters.iter().any(|waiter| Arc::ptr_eq(waiter, bell)) {

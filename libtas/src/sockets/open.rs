@@ -52,9 +52,7 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
         }
         Err(error) => {
             process.engine().streams.cancel(token);
-            report::count(Reason::NoSocket, || {
-                format!("no TAS socket, this one is Linux's: {error}")
-            });
+            report::count(Reason::NoSocket, || format!("no TAS socket, this one is Linux's: {error}"));
             process.is_required().then_some(Err(error.into()))
         }
     }
@@ -81,9 +79,7 @@ fn publish(
         descriptors::forget(process, stale, fd, false);
     }
     if !fits {
-        report::count(Reason::Descriptor, || {
-            format!("descriptor {fd} is too high for TAS")
-        });
+        report::count(Reason::Descriptor, || format!("descriptor {fd} is too high for TAS"));
         descriptors::forget(process, Entry::Stream(token), fd, true);
         return process.is_required().then_some(Err(Errno(libc::EMFILE)));
     }
@@ -97,12 +93,7 @@ fn publish(
 ///
 /// # Safety
 /// `name` is readable for `length` bytes.
-pub unsafe fn bind(
-    token: Token,
-    fd: c_int,
-    name: *const sockaddr,
-    length: socklen_t,
-) -> Result<()> {
+pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: socklen_t) -> Result<()> {
     let process = process();
     let (family, socket) = {
         let mut engine = process.engine();
@@ -116,13 +107,7 @@ pub unsafe fn bind(
     let local = match unsafe { address::read(name, length, family)? } {
         Given::Ours(local) => local,
         Given::Ipv6 => {
-            fall_back(
-                process,
-                token,
-                Reason::Ipv6,
-                "bind() to an IPv6 address",
-                Errno(libc::EADDRNOTAVAIL),
-            )?;
+            fall_back(process, token, Reason::Ipv6, "bind() to an IPv6 address", Errno(libc::EADDRNOTAVAIL))?;
             // SAFETY: the caller's promise.
             return check(unsafe { real::bind(fd, name, length) }.into()).map(drop);
         }
@@ -138,13 +123,7 @@ pub unsafe fn bind(
         }
         Err(Errno(libc::EADDRNOTAVAIL)) => {
             let what = format!("bind() to {}", dotted(&local));
-            fall_back(
-                process,
-                token,
-                Reason::AddressNotServed,
-                &what,
-                Errno(libc::EADDRNOTAVAIL),
-            )?;
+            fall_back(process, token, Reason::AddressNotServed, &what, Errno(libc::EADDRNOTAVAIL))?;
             // SAFETY: the caller's promise.
             check(unsafe { real::bind(fd, name, length) }.into()).map(drop)
         }
@@ -160,9 +139,7 @@ fn bind_to(socket: &Socket, local: &Endpoint) -> Result<Endpoint> {
 }
 
 fn is_loopback(endpoint: &Endpoint) -> bool {
-    endpoint
-        .as_ipv4()
-        .is_some_and(|address| address >> 24 == LOOPBACK_NET)
+    endpoint.as_ipv4().is_some_and(|address| address >> 24 == LOOPBACK_NET)
 }
 
 fn dotted(endpoint: &Endpoint) -> String {
@@ -184,12 +161,7 @@ enum Step {
 ///
 /// # Safety
 /// `name` is readable for `length` bytes.
-pub unsafe fn connect(
-    token: Token,
-    fd: c_int,
-    name: *const sockaddr,
-    length: socklen_t,
-) -> Result<()> {
+pub unsafe fn connect(token: Token, fd: c_int, name: *const sockaddr, length: socklen_t) -> Result<()> {
     let process = process();
     process.pump();
     let step = next_step(process, token)?;
@@ -244,11 +216,9 @@ fn next_step(process: &Process, token: Token) -> Result<Step> {
         Phase::Connecting if stream.nonblocking => Err(Errno(libc::EALREADY)),
         Phase::Connecting => Ok(Step::Wait),
         Phase::Failed if stream.error != 0 => stream.take_error().map(|()| Step::Done),
-        Phase::Failed | Phase::Fresh | Phase::Bound => Ok(Step::Start(
-            stream.socket.clone(),
-            stream.family,
-            stream.nonblocking,
-        )),
+        Phase::Failed | Phase::Fresh | Phase::Bound => {
+            Ok(Step::Start(stream.socket.clone(), stream.family, stream.nonblocking))
+        }
     }
 }
 
@@ -315,38 +285,22 @@ pub(crate) fn fall_back(
         });
         return Err(refusal);
     }
-    report::count(reason, || {
-        format!("{what} is not served by TAS: this socket is Linux's (said once)")
-    });
+    report::count(reason, || format!("{what} is not served by TAS: this socket is Linux's (said once)"));
     let mut engine = process.engine();
     let stream = engine.stream(token)?;
-    let kind = libc::SOCK_STREAM
-        | libc::SOCK_CLOEXEC
-        | if stream.nonblocking {
-            libc::SOCK_NONBLOCK
-        } else {
-            0
-        };
+    let kind =
+        libc::SOCK_STREAM | libc::SOCK_CLOEXEC | if stream.nonblocking { libc::SOCK_NONBLOCK } else { 0 };
     // SAFETY: no pointers.
     let kernel = check(unsafe { real::socket(stream.family.number(), kind, 0) }.into())? as c_int;
     for (level, name, value) in stream.options.replay() {
         // SAFETY: the value is readable for its length. What Linux refuses now it would have before.
-        unsafe {
-            real::setsockopt(
-                kernel,
-                *level,
-                *name,
-                value.as_ptr().cast(),
-                value.len() as socklen_t,
-            )
-        };
+        unsafe { real::setsockopt(kernel, *level, *name, value.as_ptr().cast(), value.len() as socklen_t) };
     }
     if let Some(local) = stream.local {
         let name = address::encode(local, stream.family);
         // SAFETY: the name is readable for its length.
-        let bound = check(
-            unsafe { real::bind(kernel, name.as_ptr().cast(), name.len() as socklen_t) }.into(),
-        );
+        let bound =
+            check(unsafe { real::bind(kernel, name.as_ptr().cast(), name.len() as socklen_t) }.into());
         if bound.is_err() {
             // The address is TAS's own: there is nothing to fall back to.
             // SAFETY: a descriptor of ours.
@@ -370,15 +324,7 @@ fn replace(engine: &mut super::engine::Engine, token: Token, kernel: c_int) {
         // SAFETY: no pointers. The descriptor keeps its close-on-exec flag.
         unsafe {
             let flags = real::fcntl(*fd, libc::F_GETFD, 0);
-            real::dup3(
-                kernel,
-                *fd,
-                if flags & libc::FD_CLOEXEC != 0 {
-                    libc::O_CLOEXEC
-                } else {
-                    0
-                },
-            );
+            real::dup3(kernel, *fd, if flags & libc::FD_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 });
         }
     }
     // The descriptor's file was replaced: it is no longer the low-level socket's to close.

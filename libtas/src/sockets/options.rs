@@ -34,13 +34,7 @@ struct Integer {
 }
 
 const fn integer(level: c_int, name: c_int, default: i32, range: Range, slow: u32) -> Integer {
-    Integer {
-        level,
-        name,
-        default,
-        range,
-        slow,
-    }
+    Integer { level, name, default, range, slow }
 }
 
 // Numbers that the libc crate lacks, from include/uapi/asm-generic/socket.h and linux/tcp.h.
@@ -58,77 +52,29 @@ const KEEPALIVE_MAX_S: i32 = 32767;
 const KEEPALIVE_COUNT_MAX: i32 = 127;
 
 const INTEGERS: &[Integer] = &[
-    integer(
-        SOL_SOCKET,
-        libc::SO_REUSEADDR,
-        0,
-        Range::Flag,
-        slow::REUSE_ADDRESS,
-    ),
-    integer(
-        SOL_SOCKET,
-        libc::SO_REUSEPORT,
-        0,
-        Range::Flag,
-        slow::REUSE_PORT,
-    ),
-    integer(
-        SOL_SOCKET,
-        libc::SO_KEEPALIVE,
-        0,
-        Range::Flag,
-        slow::KEEPALIVE,
-    ),
+    integer(SOL_SOCKET, libc::SO_REUSEADDR, 0, Range::Flag, slow::REUSE_ADDRESS),
+    integer(SOL_SOCKET, libc::SO_REUSEPORT, 0, Range::Flag, slow::REUSE_PORT),
+    integer(SOL_SOCKET, libc::SO_KEEPALIVE, 0, Range::Flag, slow::KEEPALIVE),
     integer(SOL_SOCKET, libc::SO_DEBUG, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_DONTROUTE, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_BROADCAST, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_OOBINLINE, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_NO_CHECK, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_PRIORITY, 0, Range::Any, 0),
-    integer(
-        SOL_SOCKET,
-        libc::SO_PASSCRED,
-        0,
-        Range::Ignored(i32::MIN, i32::MAX),
-        0,
-    ),
+    integer(SOL_SOCKET, libc::SO_PASSCRED, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(SOL_SOCKET, libc::SO_RCVLOWAT, 1, Range::Any, 0),
     integer(SOL_SOCKET, libc::SO_TIMESTAMP, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_TIMESTAMPNS, 0, Range::Flag, 0),
     integer(SOL_SOCKET, libc::SO_MARK, 0, Range::Any, 0),
-    integer(
-        SOL_SOCKET,
-        libc::SO_BUSY_POLL,
-        0,
-        Range::Within(0, i32::MAX),
-        0,
-    ),
+    integer(SOL_SOCKET, libc::SO_BUSY_POLL, 0, Range::Within(0, i32::MAX), 0),
     integer(SOL_SOCKET, SO_PREFER_BUSY_POLL, 0, Range::Flag, 0),
-    integer(
-        SOL_SOCKET,
-        SO_BUSY_POLL_BUDGET,
-        8,
-        Range::Within(0, u16::MAX as i32),
-        0,
-    ),
+    integer(SOL_SOCKET, SO_BUSY_POLL_BUDGET, 8, Range::Within(0, u16::MAX as i32), 0),
     integer(SOL_SOCKET, libc::SO_MAX_PACING_RATE, -1, Range::Any, 0),
     integer(SOL_SOCKET, libc::SO_ZEROCOPY, 0, Range::Within(0, 1), 0),
     integer(SOL_SOCKET, libc::SO_INCOMING_CPU, -1, Range::Any, 0),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_NODELAY,
-        0,
-        Range::Flag,
-        slow::NODELAY,
-    ),
+    integer(IPPROTO_TCP, libc::TCP_NODELAY, 0, Range::Flag, slow::NODELAY),
     integer(IPPROTO_TCP, libc::TCP_CORK, 0, Range::Flag, 0),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_KEEPIDLE,
-        7200,
-        Range::Within(1, KEEPALIVE_MAX_S),
-        slow::KEEPALIVE_IDLE,
-    ),
+    integer(IPPROTO_TCP, libc::TCP_KEEPIDLE, 7200, Range::Within(1, KEEPALIVE_MAX_S), slow::KEEPALIVE_IDLE),
     integer(
         IPPROTO_TCP,
         libc::TCP_KEEPINTVL,
@@ -136,82 +82,28 @@ const INTEGERS: &[Integer] = &[
         Range::Within(1, KEEPALIVE_MAX_S),
         slow::KEEPALIVE_INTERVAL,
     ),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_KEEPCNT,
-        9,
-        Range::Within(1, KEEPALIVE_COUNT_MAX),
-        slow::KEEPALIVE_COUNT,
-    ),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_SYNCNT,
-        6,
-        Range::Within(1, KEEPALIVE_COUNT_MAX),
-        0,
-    ),
+    integer(IPPROTO_TCP, libc::TCP_KEEPCNT, 9, Range::Within(1, KEEPALIVE_COUNT_MAX), slow::KEEPALIVE_COUNT),
+    integer(IPPROTO_TCP, libc::TCP_SYNCNT, 6, Range::Within(1, KEEPALIVE_COUNT_MAX), 0),
     integer(IPPROTO_TCP, libc::TCP_LINGER2, 60, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 0, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, 0, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_QUICKACK, 1, Range::Flag, 0),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_USER_TIMEOUT,
-        0,
-        Range::Within(0, i32::MAX),
-        slow::USER_TIMEOUT,
-    ),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_THIN_LINEAR_TIMEOUTS,
-        0,
-        Range::Within(0, 1),
-        0,
-    ),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_THIN_DUPACK,
-        0,
-        Range::Ignored(0, 1),
-        0,
-    ),
+    integer(IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 0, Range::Within(0, i32::MAX), slow::USER_TIMEOUT),
+    integer(IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 0, Range::Within(0, 1), 0),
+    integer(IPPROTO_TCP, libc::TCP_THIN_DUPACK, 0, Range::Ignored(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 0, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_INQ, 0, Range::Within(0, 1), 0),
-    integer(
-        IPPROTO_TCP,
-        libc::TCP_TIMESTAMP,
-        0,
-        Range::Ignored(i32::MIN, i32::MAX),
-        0,
-    ),
+    integer(IPPROTO_TCP, libc::TCP_TIMESTAMP, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(IPPROTO_TCP, TCP_TX_DELAY, 0, Range::Any, 0),
     integer(IPPROTO_IP, libc::IP_TOS, 0, Range::Within(0, 255), 0),
     integer(IPPROTO_IP, libc::IP_TTL, 64, Range::Within(-1, 255), 0),
-    integer(
-        IPPROTO_IP,
-        libc::IP_MTU_DISCOVER,
-        libc::IP_PMTUDISC_WANT,
-        Range::Within(0, 5),
-        0,
-    ),
+    integer(IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, Range::Within(0, 5), 0),
     integer(IPPROTO_IP, libc::IP_RECVERR, 0, Range::Flag, 0),
     integer(IPPROTO_IP, libc::IP_FREEBIND, 0, Range::Flag, 0),
     integer(IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 0, Range::Flag, 0),
     integer(IPPROTO_IP, IP_LOCAL_PORT_RANGE, 0, Range::Any, 0),
-    integer(
-        IPPROTO_IPV6,
-        libc::IPV6_TCLASS,
-        0,
-        Range::Within(-1, 255),
-        0,
-    ),
-    integer(
-        IPPROTO_IPV6,
-        libc::IPV6_UNICAST_HOPS,
-        64,
-        Range::Within(-1, 255),
-        0,
-    ),
+    integer(IPPROTO_IPV6, libc::IPV6_TCLASS, 0, Range::Within(-1, 255), 0),
+    integer(IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 64, Range::Within(-1, 255), 0),
     integer(IPPROTO_IPV6, libc::IPV6_RECVERR, 0, Range::Flag, 0),
 ];
 
@@ -292,10 +184,7 @@ fn number(bytes: &[u8]) -> Result<i32> {
 /// A `struct timeval` as a limit; zero is none (sock_set_timeout in net/core/sock.c).
 fn timeout(bytes: &[u8]) -> Result<Option<Duration>> {
     let seconds = i64::from_ne_bytes(*bytes.first_chunk::<8>().ok_or(Errno(libc::EINVAL))?);
-    let micros = bytes
-        .get(8..16)
-        .and_then(|rest| rest.first_chunk::<8>())
-        .ok_or(Errno(libc::EINVAL))?;
+    let micros = bytes.get(8..16).and_then(|rest| rest.first_chunk::<8>()).ok_or(Errno(libc::EINVAL))?;
     let micros = i64::from_ne_bytes(*micros);
     if !(0..1_000_000).contains(&micros) {
         return Err(Errno(libc::EDOM));
@@ -323,8 +212,7 @@ impl Options {
     /// values out of range, ENOENT for an unknown congestion control.
     pub fn set(&mut self, level: c_int, name: c_int, bytes: &[u8]) -> Result<Effect> {
         let effect = self.apply(level, name, bytes)?;
-        self.replay
-            .retain(|entry| (entry.0, entry.1) != (level, name));
+        self.replay.retain(|entry| (entry.0, entry.1) != (level, name));
         self.replay.push((level, name, bytes.to_vec()));
         Ok(effect)
     }
@@ -332,19 +220,15 @@ impl Options {
     fn apply(&mut self, level: c_int, name: c_int, bytes: &[u8]) -> Result<Effect> {
         match (level, name) {
             (SOL_SOCKET, libc::SO_LINGER) => self.set_linger(bytes),
-            (SOL_SOCKET, libc::SO_RCVTIMEO) => timeout(bytes)
-                .map(|limit| self.receive_timeout = limit)
-                .map(none),
-            (SOL_SOCKET, libc::SO_SNDTIMEO) => timeout(bytes)
-                .map(|limit| self.send_timeout = limit)
-                .map(none),
+            (SOL_SOCKET, libc::SO_RCVTIMEO) => {
+                timeout(bytes).map(|limit| self.receive_timeout = limit).map(none)
+            }
+            (SOL_SOCKET, libc::SO_SNDTIMEO) => {
+                timeout(bytes).map(|limit| self.send_timeout = limit).map(none)
+            }
             (SOL_SOCKET, libc::SO_RCVBUF | libc::SO_RCVBUFFORCE) => {
                 self.receive_buffer = buffer(number(bytes)?, RECEIVE_BUFFER_MIN);
-                Ok(Effect::Slow(
-                    slow::RECEIVE_BUFFER,
-                    self.receive_buffer as u32,
-                    0,
-                ))
+                Ok(Effect::Slow(slow::RECEIVE_BUFFER, self.receive_buffer as u32, 0))
             }
             (SOL_SOCKET, libc::SO_SNDBUF | libc::SO_SNDBUFFORCE) => {
                 self.send_buffer = buffer(number(bytes)?, SEND_BUFFER_MIN);
@@ -354,11 +238,9 @@ impl Options {
             (SOL_SOCKET, libc::SO_BINDTODEVICE) => Ok(Effect::None),
             (IPPROTO_TCP, libc::TCP_MAXSEG) => self.set_max_segment(number(bytes)?),
             (IPPROTO_TCP, libc::TCP_CONGESTION) => self.set_congestion(bytes),
-            (IPPROTO_IPV6, libc::IPV6_V6ONLY) => Ok(if number(bytes)? != 0 {
-                Effect::Kernel
-            } else {
-                Effect::None
-            }),
+            (IPPROTO_IPV6, libc::IPV6_V6ONLY) => {
+                Ok(if number(bytes)? != 0 { Effect::Kernel } else { Effect::None })
+            }
             _ => self.set_integer(level, name, bytes),
         }
     }
@@ -409,14 +291,9 @@ impl Options {
         if bytes.is_empty() {
             return Err(Errno(libc::EINVAL));
         }
-        let end = bytes
-            .iter()
-            .position(|byte| *byte == 0)
-            .unwrap_or(bytes.len());
+        let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         let wanted = &bytes[..end.min(CONGESTION_NAME_BYTES - 1)];
-        let known = CONGESTION
-            .iter()
-            .find(|(name, _)| name.as_bytes() == wanted);
+        let known = CONGESTION.iter().find(|(name, _)| name.as_bytes() == wanted);
         let (name, number) = known.ok_or(Errno(libc::ENOENT))?;
         self.congestion = Some(name);
         Ok(Effect::Slow(slow::CONGESTION, *number, 0))
@@ -442,18 +319,12 @@ impl Options {
             (SOL_SOCKET, libc::SO_TYPE) => libc::SOCK_STREAM.to_ne_bytes().to_vec(),
             (SOL_SOCKET, libc::SO_PROTOCOL) => IPPROTO_TCP.to_ne_bytes().to_vec(),
             (SOL_SOCKET, libc::SO_BINDTODEVICE) | (IPPROTO_IP, libc::IP_OPTIONS) => Vec::new(),
-            (SOL_SOCKET, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_DOMAIN) => {
-                return Ok(Query::Ask)
-            }
+            (SOL_SOCKET, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_DOMAIN) => return Ok(Query::Ask),
             (IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG) | (IPPROTO_IP, libc::IP_MTU) => {
                 return Ok(Query::Ask)
             }
             (IPPROTO_TCP, libc::TCP_CONGESTION) => {
-                let mut bytes = self
-                    .congestion
-                    .unwrap_or(CONGESTION[0].0)
-                    .as_bytes()
-                    .to_vec();
+                let mut bytes = self.congestion.unwrap_or(CONGESTION[0].0).as_bytes().to_vec();
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }
@@ -467,10 +338,7 @@ impl Options {
     }
 
     fn value(&self, index: u8, rule: &Integer) -> i32 {
-        self.changed
-            .iter()
-            .find(|(other, _)| *other == index)
-            .map_or(rule.default, |(_, value)| *value)
+        self.changed.iter().find(|(other, _)| *other == index).map_or(rule.default, |(_, value)| *value)
     }
 
     /// Value of an integer option.
@@ -494,10 +362,7 @@ impl Options {
 
     /// What an accepted socket inherits from its listener.
     pub fn inherit(&self) -> Self {
-        Self {
-            replay: Vec::new(),
-            ..self.clone()
-        }
+        Self { replay: Vec::new(), ..self.clone() }
     }
 }
 
@@ -515,9 +380,7 @@ fn none(_: ()) -> Effect {
 }
 
 fn find(level: c_int, name: c_int) -> Option<(u8, &'static Integer)> {
-    let index = INTEGERS
-        .iter()
-        .position(|rule| (rule.level, rule.name) == (level, name))?;
+    let index = INTEGERS.iter().position(|rule| (rule.level, rule.name) == (level, name))?;
     Some((index as u8, &INTEGERS[index]))
 }
 
@@ -557,26 +420,17 @@ mod tests {
                         | SO_BUSY_POLL_BUDGET
                 ) | (
                     SOL_SOCKET,
-                    libc::SO_PASSCRED
-                        | libc::SO_MAX_PACING_RATE
-                        | libc::SO_INCOMING_CPU
-                        | libc::SO_RCVLOWAT
+                    libc::SO_PASSCRED | libc::SO_MAX_PACING_RATE | libc::SO_INCOMING_CPU | libc::SO_RCVLOWAT
                 ) | (
                     IPPROTO_TCP,
-                    libc::TCP_DEFER_ACCEPT
-                        | libc::TCP_WINDOW_CLAMP
-                        | libc::TCP_LINGER2
-                        | TCP_TX_DELAY
+                    libc::TCP_DEFER_ACCEPT | libc::TCP_WINDOW_CLAMP | libc::TCP_LINGER2 | TCP_TX_DELAY
                 ) | (
                     IPPROTO_TCP,
                     libc::TCP_TIMESTAMP
                         | libc::TCP_NOTSENT_LOWAT
                         | libc::TCP_QUICKACK
                         | libc::TCP_USER_TIMEOUT
-                ) | (
-                    IPPROTO_IP,
-                    libc::IP_TTL | libc::IP_TOS | IP_LOCAL_PORT_RANGE | libc::IP_MTU_DISCOVER
-                )
+                ) | (IPPROTO_IP, libc::IP_TTL | libc::IP_TOS | IP_LOCAL_PORT_RANGE | libc::IP_MTU_DISCOVER)
             ) {
                 continue;
             }
@@ -584,31 +438,20 @@ mod tests {
                 // SAFETY: plain socket calls on a descriptor of our own, with valid pointers.
                 let (result, read_back) = unsafe {
                     let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
-                    let result =
-                        libc::setsockopt(fd, rule.level, rule.name, (&raw const value).cast(), 4);
+                    let result = libc::setsockopt(fd, rule.level, rule.name, (&raw const value).cast(), 4);
                     let errno = if result == 0 { 0 } else { Errno::last().0 };
                     let (mut read_back, mut length) = (0i32, 4u32);
-                    libc::getsockopt(
-                        fd,
-                        rule.level,
-                        rule.name,
-                        (&raw mut read_back).cast(),
-                        &mut length,
-                    );
+                    libc::getsockopt(fd, rule.level, rule.name, (&raw mut read_back).cast(), &mut length);
                     libc::close(fd);
                     (errno, read_back)
                 };
                 let mut options = Options::default();
-                let ours = set(&mut options, rule.level, rule.name, value)
-                    .map_or_else(|error| error.0, |_| 0);
+                let ours =
+                    set(&mut options, rule.level, rule.name, value).map_or_else(|error| error.0, |_| 0);
                 if result == libc::EPERM {
                     continue;
                 }
-                assert_eq!(
-                    ours, result,
-                    "level {} option {} value {value}",
-                    rule.level, rule.name
-                );
+                assert_eq!(ours, result, "level {} option {} value {value}", rule.level, rule.name);
                 assert_eq!(
                     get(&options, rule.level, rule.name),
                     read_back,
@@ -623,26 +466,11 @@ mod tests {
     #[test]
     fn unknown_and_short_options_are_refused() {
         let mut options = Options::default();
-        assert_eq!(
-            set(&mut options, SOL_SOCKET, 9999, 1),
-            Err(Errno(libc::ENOPROTOOPT))
-        );
-        assert_eq!(
-            set(&mut options, SOL_SOCKET, libc::SO_TYPE, 1),
-            Err(Errno(libc::ENOPROTOOPT))
-        );
-        assert_eq!(
-            options.set(SOL_SOCKET, libc::SO_REUSEADDR, &[1, 0]),
-            Err(Errno(libc::EINVAL))
-        );
-        assert_eq!(
-            options.set(SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0]),
-            Err(Errno(libc::EINVAL))
-        );
-        assert_eq!(
-            options.get(IPPROTO_TCP, 9999),
-            Err(Errno(libc::ENOPROTOOPT))
-        );
+        assert_eq!(set(&mut options, SOL_SOCKET, 9999, 1), Err(Errno(libc::ENOPROTOOPT)));
+        assert_eq!(set(&mut options, SOL_SOCKET, libc::SO_TYPE, 1), Err(Errno(libc::ENOPROTOOPT)));
+        assert_eq!(options.set(SOL_SOCKET, libc::SO_REUSEADDR, &[1, 0]), Err(Errno(libc::EINVAL)));
+        assert_eq!(options.set(SOL_SOCKET, libc::SO_LINGER, &[1, 0, 0, 0]), Err(Errno(libc::EINVAL)));
+        assert_eq!(options.get(IPPROTO_TCP, 9999), Err(Errno(libc::ENOPROTOOPT)));
         assert_eq!(options, Options::default());
     }
 
@@ -652,20 +480,12 @@ mod tests {
         let half = timeval(Some(Duration::from_millis(1500)));
         options.set(SOL_SOCKET, libc::SO_RCVTIMEO, &half).unwrap();
         assert_eq!(options.receive_timeout, Some(Duration::from_millis(1500)));
-        assert_eq!(
-            options.get(SOL_SOCKET, libc::SO_RCVTIMEO).unwrap(),
-            Query::Bytes(half)
-        );
-        options
-            .set(SOL_SOCKET, libc::SO_RCVTIMEO, &[0; 16])
-            .unwrap();
+        assert_eq!(options.get(SOL_SOCKET, libc::SO_RCVTIMEO).unwrap(), Query::Bytes(half));
+        options.set(SOL_SOCKET, libc::SO_RCVTIMEO, &[0; 16]).unwrap();
         assert_eq!(options.receive_timeout, None);
         let mut bad = vec![0u8; 8];
         bad.extend(1_000_000i64.to_ne_bytes());
-        assert_eq!(
-            options.set(SOL_SOCKET, libc::SO_SNDTIMEO, &bad),
-            Err(Errno(libc::EDOM))
-        );
+        assert_eq!(options.set(SOL_SOCKET, libc::SO_SNDTIMEO, &bad), Err(Errno(libc::EDOM)));
     }
 
     #[test]
@@ -676,34 +496,15 @@ mod tests {
             Ok(Effect::Slow(slow::NODELAY, 1, 0))
         );
         let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-        assert_eq!(
-            options.set(SOL_SOCKET, libc::SO_LINGER, &linger),
-            Ok(Effect::Slow(slow::LINGER, 1, 0))
-        );
+        assert_eq!(options.set(SOL_SOCKET, libc::SO_LINGER, &linger), Ok(Effect::Slow(slow::LINGER, 1, 0)));
         assert_eq!(
             options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"reno"),
-            Ok(Effect::Slow(
-                slow::CONGESTION,
-                abi::message::congestion::NEWRENO,
-                0
-            ))
+            Ok(Effect::Slow(slow::CONGESTION, abi::message::congestion::NEWRENO, 0))
         );
-        assert_eq!(
-            options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"nosuch"),
-            Err(Errno(libc::ENOENT))
-        );
-        assert_eq!(
-            set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1),
-            Ok(Effect::Cork)
-        );
-        assert_eq!(
-            set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0),
-            Ok(Effect::None)
-        );
-        assert_eq!(
-            set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1),
-            Ok(Effect::Kernel)
-        );
+        assert_eq!(options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"nosuch"), Err(Errno(libc::ENOENT)));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::None));
+        assert_eq!(set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1), Ok(Effect::Kernel));
     }
 
     #[test]
@@ -721,10 +522,7 @@ mod tests {
         for value in [1, 0, 1] {
             set(&mut options, IPPROTO_TCP, libc::TCP_NODELAY, value).unwrap();
         }
-        assert_eq!(
-            options.replay(),
-            [(IPPROTO_TCP, libc::TCP_NODELAY, 1i32.to_ne_bytes().to_vec())]
-        );
+        assert_eq!(options.replay(), [(IPPROTO_TCP, libc::TCP_NODELAY, 1i32.to_ne_bytes().to_vec())]);
         assert!(options.inherit().replay().is_empty());
         assert_eq!(options.inherit().integer(IPPROTO_TCP, libc::TCP_NODELAY), 1);
     }

@@ -34,11 +34,7 @@ struct Ours {
 ///
 /// # Safety
 /// `mask` is null or valid.
-pub unsafe fn poll(
-    set: &mut [pollfd],
-    limit: Option<Duration>,
-    mask: *const sigset_t,
-) -> Result<c_int> {
+pub unsafe fn poll(set: &mut [pollfd], limit: Option<Duration>, mask: *const sigset_t) -> Result<c_int> {
     let process = process();
     let deadline = Deadline::after(limit);
     let (ours, mut kernel, broken) = split(set);
@@ -50,12 +46,7 @@ pub unsafe fn poll(
         let done = ready > 0 || !enlist || broken;
         let slept = if !done {
             // SAFETY of the mask: the caller's promise.
-            let sleep_on = Sleep {
-                kernel: &mut kernel,
-                deadline,
-                mask,
-                may_follow: false,
-            };
+            let sleep_on = Sleep { kernel: &mut kernel, deadline, mask, may_follow: false };
             sleep(process, &bell, sleep_on)
         } else if has_kernel {
             now(&mut kernel)
@@ -68,9 +59,7 @@ pub unsafe fn poll(
         if let Err(error) = slept {
             break Err(error);
         }
-        let kernel_ready = kernel
-            .iter()
-            .any(|entry| entry.fd >= 0 && entry.revents != 0);
+        let kernel_ready = kernel.iter().any(|entry| entry.fd >= 0 && entry.revents != 0);
         if done || kernel_ready {
             break Ok(merge(set, &kernel));
         }
@@ -91,18 +80,10 @@ fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>, bool) {
         let mut fd = entry.fd;
         match find(entry.fd) {
             Some(Entry::Stream(token)) => {
-                ours.push(Ours {
-                    place,
-                    token,
-                    is_epoll: false,
-                });
+                ours.push(Ours { place, token, is_epoll: false });
                 fd = -1;
             }
-            Some(Entry::Epoll(token)) => ours.push(Ours {
-                place,
-                token,
-                is_epoll: true,
-            }),
+            Some(Entry::Epoll(token)) => ours.push(Ours { place, token, is_epoll: true }),
             Some(Entry::Foreign) => {
                 entry.revents = libc::POLLERR | entry.events & (libc::POLLIN | libc::POLLOUT);
                 broken = true;
@@ -110,11 +91,7 @@ fn split(set: &mut [pollfd]) -> (Vec<Ours>, Vec<pollfd>, bool) {
             }
             None => {}
         }
-        kernel.push(pollfd {
-            fd,
-            events: entry.events,
-            revents: 0,
-        });
+        kernel.push(pollfd { fd, events: entry.events, revents: 0 });
     }
     (ours, kernel, broken)
 }
@@ -142,10 +119,7 @@ fn look(process: &Process, set: &mut [pollfd], ours: &[Ours], bell: Option<&Arc<
 fn events(engine: &mut Engine, one: &Ours, asked: c_short) -> c_short {
     const ALWAYS: u32 = (libc::POLLERR | libc::POLLHUP) as u32;
     let found = match one.is_epoll {
-        true => {
-            u32::from(engine.is_epoll_ready(one.token, 0))
-                * (libc::POLLIN | libc::POLLRDNORM) as u32
-        }
+        true => u32::from(engine.is_epoll_ready(one.token, 0)) * (libc::POLLIN | libc::POLLRDNORM) as u32,
         false => match engine.stream(one.token) {
             Ok(stream) => stream.readiness(asked as u16 as u32 | ALWAYS),
             // Closed by another thread meanwhile.
@@ -159,10 +133,7 @@ fn waiters<'a>(engine: &'a mut Engine, one: &Ours) -> Option<&'a mut Vec<Arc<Bel
     if one.is_epoll {
         engine.epoll(one.token).ok().map(|epoll| &mut epoll.waiters)
     } else {
-        engine
-            .stream(one.token)
-            .ok()
-            .map(|stream| &mut stream.waiters)
+        engine.stream(one.token).ok().map(|stream| &mut stream.waiters)
     }
 }
 
@@ -196,14 +167,8 @@ fn merge(set: &mut [pollfd], kernel: &[pollfd]) -> c_int {
 
 /// What select()'s three sets mean in poll()'s terms (fs/select.c).
 const SELECT: [(c_short, c_short); 3] = [
-    (
-        libc::POLLIN,
-        libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR,
-    ),
-    (
-        libc::POLLOUT,
-        libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR,
-    ),
+    (libc::POLLIN, libc::POLLIN | libc::POLLRDNORM | libc::POLLRDBAND | libc::POLLHUP | libc::POLLERR),
+    (libc::POLLOUT, libc::POLLOUT | libc::POLLWRNORM | libc::POLLWRBAND | libc::POLLERR),
     (libc::POLLPRI, libc::POLLPRI),
 ];
 const WORD_BITS: usize = libc::c_ulong::BITS as usize;
@@ -220,10 +185,7 @@ impl Sets {
     /// # Safety
     /// Each set is null or has room for `count` bits while this lives.
     pub unsafe fn new(count: c_int, sets: [*mut fd_set; 3]) -> Self {
-        Self {
-            count: count.max(0) as usize,
-            sets: sets.map(|set| set.cast()),
-        }
+        Self { count: count.max(0) as usize, sets: sets.map(|set| set.cast()) }
     }
 
     fn has(&self, set: usize, fd: usize) -> bool {
@@ -239,24 +201,17 @@ impl Sets {
 
     fn entries(&self) -> Vec<pollfd> {
         let entry = |fd| {
-            let events = (0..3)
-                .filter(|set| self.has(*set, fd))
-                .fold(0, |events, set| events | SELECT[set].0);
-            (events != 0).then_some(pollfd {
-                fd: fd as c_int,
-                events,
-                revents: 0,
-            })
+            let events =
+                (0..3).filter(|set| self.has(*set, fd)).fold(0, |events, set| events | SELECT[set].0);
+            (events != 0).then_some(pollfd { fd: fd as c_int, events, revents: 0 })
         };
         (0..self.count).filter_map(entry).collect()
     }
 
     /// Replaces the sets by what is ready; returns the number of bits set.
     fn answer(&self, entries: &[pollfd]) -> c_int {
-        let asked: Vec<[bool; 3]> = entries
-            .iter()
-            .map(|entry| std::array::from_fn(|set| self.has(set, entry.fd as usize)))
-            .collect();
+        let asked: Vec<[bool; 3]> =
+            entries.iter().map(|entry| std::array::from_fn(|set| self.has(set, entry.fd as usize))).collect();
         for words in self.sets.into_iter().filter(|words| !words.is_null()) {
             // SAFETY: the set has room for `count` bits.
             unsafe { ptr::write_bytes(words, 0, self.count.div_ceil(WORD_BITS)) };
@@ -287,10 +242,7 @@ pub unsafe fn select(sets: &Sets, limit: Option<Duration>, mask: *const sigset_t
     let mut entries = sets.entries();
     // SAFETY: the caller's promise.
     unsafe { poll(&mut entries, limit, mask)? };
-    if entries
-        .iter()
-        .any(|entry| entry.revents & libc::POLLNVAL != 0)
-    {
+    if entries.iter().any(|entry| entry.revents & libc::POLLNVAL != 0) {
         return Err(Errno(libc::EBADF));
     }
     Ok(sets.answer(&entries))
@@ -310,24 +262,11 @@ mod tests {
         let count = 40 * WORD_BITS as c_int;
         // SAFETY: the sets have room for `count` bits.
         let sets = unsafe {
-            Sets::new(
-                count,
-                [
-                    read.as_mut_ptr().cast(),
-                    write.as_mut_ptr().cast(),
-                    ptr::null_mut(),
-                ],
-            )
+            Sets::new(count, [read.as_mut_ptr().cast(), write.as_mut_ptr().cast(), ptr::null_mut()])
         };
         let mut entries = sets.entries();
-        let found: Vec<_> = entries
-            .iter()
-            .map(|entry| (entry.fd, entry.events))
-            .collect();
-        assert_eq!(
-            found,
-            [(131, libc::POLLIN | libc::POLLOUT), (1920, libc::POLLIN)]
-        );
+        let found: Vec<_> = entries.iter().map(|entry| (entry.fd, entry.events)).collect();
+        assert_eq!(found, [(131, libc::POLLIN | libc::POLLOUT), (1920, libc::POLLIN)]);
         entries[0].revents = libc::POLLHUP;
         assert_eq!(sets.answer(&entries), 1, "HUP makes readable, not writable");
         assert_eq!((read[2], write[2], read[30]), (1 << 3, 0, 0));

@@ -79,8 +79,7 @@ fn create() -> &'static Process {
         engine: Mutex::new(Engine::default()),
         network: OnceLock::new(),
         pumped_at: AtomicU64::new(0),
-        required: std::env::var_os(REQUIRE_VARIABLE)
-            .is_some_and(|value| !value.is_empty() && value != "0"),
+        required: std::env::var_os(REQUIRE_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0"),
     }));
     PROCESS.store(process, Ordering::Release);
     process
@@ -107,10 +106,7 @@ fn become_child() {
     }
     TABLE.for_each(0, i32::MAX, |fd, entry| {
         // An epoll instance goes on as the kernel's, without the parent's sockets.
-        TABLE.set(
-            fd,
-            matches!(entry, Entry::Stream(_) | Entry::Foreign).then_some(Entry::Foreign),
-        );
+        TABLE.set(fd, matches!(entry, Entry::Stream(_) | Entry::Foreign).then_some(Entry::Foreign));
     });
     PROCESS.store(ptr::null_mut(), Ordering::Release);
     report::restart();
@@ -146,9 +142,7 @@ impl Process {
                 } else {
                     "TCP sockets are Linux's"
                 };
-                report::count(Reason::NotAttached, || {
-                    format!("not attached, {instead}: {error}")
-                });
+                report::count(Reason::NotAttached, || format!("not attached, {instead}: {error}"));
                 None
             }
         });
@@ -190,10 +184,7 @@ impl Process {
         }
         loop {
             let count = network.context.poll(&mut events);
-            events
-                .iter()
-                .take(count)
-                .for_each(|event| engine.dispatch(event));
+            events.iter().take(count).for_each(|event| engine.dispatch(event));
             if count < events.len() {
                 break;
             }
@@ -226,24 +217,14 @@ pub fn attach_to(application: &Arc<Application>) -> std::io::Result<()> {
 fn connect() -> std::io::Result<Network> {
     let instance = control::instance_from_environment();
     let channel = control::open(control::Backend::from_environment()?, &instance)?;
-    let options = lowlevel::Options {
-        instance,
-        command: control::attach::command_name(),
-    };
+    let options = lowlevel::Options { instance, command: control::attach::command_name() };
     network_of(&Application::attach(channel, &options)?)
 }
 
 fn network_of(application: &Arc<Application>) -> std::io::Result<Network> {
     let context = Context::new(application)?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let spin_us = if processors < SPIN_PROCESSORS_MIN {
-        0
-    } else {
-        application.poll_interval_us().min(SPIN_MAX_US)
-    };
-    Ok(Network {
-        application: application.clone(),
-        context,
-        spin_us,
-    })
+    let spin_us =
+        if processors < SPIN_PROCESSORS_MIN { 0 } else { application.poll_interval_us().min(SPIN_MAX_US) };
+    Ok(Network { application: application.clone(), context, spin_us })
 }

@@ -6,8 +6,8 @@
 //! Two threads that resolve the same name at once store the same value.
 
 use libc::{
-    c_int, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off_t, pollfd,
-    sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec, timeval, FILE,
+    c_int, c_ulong, c_void, epoll_event, fd_set, iovec, mmsghdr, msghdr, nfds_t, off_t, pollfd, sigset_t,
+    size_t, sockaddr, socklen_t, ssize_t, timespec, timeval, FILE,
 };
 use std::{
     ffi::CStr,

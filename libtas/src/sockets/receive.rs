@@ -67,11 +67,7 @@ pub unsafe fn receive(token: Token, buffers: &[iovec], flags: i32) -> Result<usi
         return Ok(count);
     }
     if nonblocking {
-        return if copied > 0 {
-            Ok(copied)
-        } else {
-            Err(Errno(libc::EAGAIN))
-        };
+        return if copied > 0 { Ok(copied) } else { Err(Errno(libc::EAGAIN)) };
     }
     // SAFETY: the caller's promise.
     unsafe { receive_blocking(process, token, &request, copied, limit) }
@@ -157,16 +153,9 @@ unsafe fn take(connection: &Arc<Connection>, request: &Request<'_>, copied: &mut
         }
         // SAFETY: the caller's promise; `skip` is inside the buffer.
         let room = unsafe {
-            slice::from_raw_parts_mut(
-                buffer.iov_base.cast::<u8>().add(skip),
-                buffer.iov_len - skip,
-            )
+            slice::from_raw_parts_mut(buffer.iov_base.cast::<u8>().add(skip), buffer.iov_len - skip)
         };
-        let count = if request.peek {
-            connection.peek(done, room)
-        } else {
-            connection.read(room)
-        };
+        let count = if request.peek { connection.peek(done, room) } else { connection.read(room) };
         done += count;
         if count < room.len() {
             break;
@@ -193,12 +182,8 @@ unsafe fn receive_blocking(
             // Ready when there is more than before (a peek counts what it has seen).
             let seen = if request.peek { have } else { 0 };
             Ok(match engine.stream(token)?.receive(have > 0)? {
-                Readable::Data(connection) if connection.readable_bytes() > seen => {
-                    Attempt::Done(true)
-                }
-                Readable::Data(connection) if connection.has_peer_finished() => {
-                    Attempt::Done(false)
-                }
+                Readable::Data(connection) if connection.readable_bytes() > seen => Attempt::Done(true),
+                Readable::Data(connection) if connection.has_peer_finished() => Attempt::Done(false),
                 Readable::End => Attempt::Done(false),
                 Readable::Data(_) | Readable::Wait => Attempt::Wait,
             })

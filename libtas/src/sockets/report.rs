@@ -46,7 +46,5 @@ pub(crate) fn say(text: &str) {
 
 /// A child begins with counts of its own, and explains again.
 pub(crate) fn restart() {
-    COUNTS
-        .iter()
-        .for_each(|count| count.store(0, Ordering::Relaxed));
+    COUNTS.iter().for_each(|count| count.store(0, Ordering::Relaxed));
 }

@@ -41,12 +41,7 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
 
 /// # Safety
 /// Every buffer is readable for its length.
-unsafe fn send_all(
-    process: &Process,
-    token: Token,
-    buffers: &[iovec],
-    flags: i32,
-) -> Result<usize> {
+unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
     let mut sent = 0;
     // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
@@ -61,17 +56,10 @@ unsafe fn send_all(
     let (limit, nonblocking) = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
-        (
-            stream.options.send_timeout,
-            stream.nonblocking || flags & libc::MSG_DONTWAIT != 0,
-        )
+        (stream.options.send_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0)
     };
     if nonblocking {
-        return if sent > 0 {
-            Ok(sent)
-        } else {
-            Err(Errno(libc::EAGAIN))
-        };
+        return if sent > 0 { Ok(sent) } else { Err(Errno(libc::EAGAIN)) };
     }
     let result = loop {
         let waited = block(process, token, limit, |engine| {
@@ -147,11 +135,7 @@ unsafe fn write(connection: &Connection, buffers: &[iovec], skip: usize) -> (usi
 ///
 /// # Safety
 /// Every buffer is readable for its length, for as long as the pieces live.
-unsafe fn rest<'a>(
-    buffers: &[iovec],
-    mut skip: usize,
-    pieces: &mut [IoSlice<'a>; PIECES],
-) -> (usize, usize) {
+unsafe fn rest<'a>(buffers: &[iovec], mut skip: usize, pieces: &mut [IoSlice<'a>; PIECES]) -> (usize, usize) {
     let (mut count, mut bytes) = (0, 0);
     for buffer in buffers {
         if skip >= buffer.iov_len {
@@ -163,10 +147,7 @@ unsafe fn rest<'a>(
         };
         // SAFETY: the caller's promise; `skip` is inside the buffer.
         *piece = IoSlice::new(unsafe {
-            slice::from_raw_parts(
-                buffer.iov_base.cast::<u8>().add(skip),
-                buffer.iov_len - skip,
-            )
+            slice::from_raw_parts(buffer.iov_base.cast::<u8>().add(skip), buffer.iov_len - skip)
         });
         bytes += buffer.iov_len - skip;
         count += 1;
@@ -183,12 +164,7 @@ unsafe fn rest<'a>(
 ///
 /// # Safety
 /// `offset` is null or valid.
-pub unsafe fn send_file(
-    token: Token,
-    input: i32,
-    offset: *mut off_t,
-    count: usize,
-) -> Result<usize> {
+pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usize) -> Result<usize> {
     // SAFETY: the caller's promise.
     let mut position = unsafe { offset.as_ref() }.copied();
     let mut buffer = vec![0u8; FILE_PIECE_BYTES.min(count.max(1))];
@@ -208,10 +184,7 @@ pub unsafe fn send_file(
             Err(error) if sent == 0 => return Err(error),
             Err(_) => break,
         };
-        let piece = iovec {
-            iov_base: buffer.as_mut_ptr().cast(),
-            iov_len: got,
-        };
+        let piece = iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: got };
         // SAFETY: the piece lies in the buffer.
         let result = unsafe { send(token, &[piece], 0) };
         let done = *result.as_ref().unwrap_or(&0);

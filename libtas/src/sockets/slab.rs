@@ -12,10 +12,7 @@ pub(crate) struct Slab<T> {
 impl<T> Slab<T> {
     /// Empty.
     pub(crate) fn new() -> Self {
-        Self {
-            places: Vec::new(),
-            free: Vec::new(),
-        }
+        Self { places: Vec::new(), free: Vec::new() }
     }
 
     /// Stores an object; its token.

@@ -46,48 +46,29 @@ pub unsafe fn set(
     }
     let length = (length as usize).min(VALUE_MAX);
     // SAFETY: the caller's promise.
-    let bytes = if length == 0 {
-        &[]
-    } else {
-        unsafe { slice::from_raw_parts(value.cast::<u8>(), length) }
-    };
+    let bytes = if length == 0 { &[] } else { unsafe { slice::from_raw_parts(value.cast::<u8>(), length) } };
     let process = process();
     let (effect, socket) = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
-        (
-            stream.options.set(level, name, bytes)?,
-            stream.socket.clone(),
-        )
+        (stream.options.set(level, name, bytes)?, stream.socket.clone())
     };
     match effect {
         Effect::None => Ok(()),
         Effect::Cork => process.engine().stream(token).map(Stream::hurry),
         // It is off already, and stays off.
-        Effect::Slow(option, 0, _)
-            if option == NODELAY && process.engine().stream(token)?.eager =>
-        {
-            Ok(())
-        }
+        Effect::Slow(option, 0, _) if option == NODELAY && process.engine().stream(token)?.eager => Ok(()),
         // An option that the slow path does not act on (yet) keeps its stored value.
-        Effect::Slow(option, value, value2) => match socket
-            .set_option(option, value, value2)
-            .map_err(Errno::from)
-        {
-            Err(Errno(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
-            other => other,
-        },
+        Effect::Slow(option, value, value2) => {
+            match socket.set_option(option, value, value2).map_err(Errno::from) {
+                Err(Errno(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
+                other => other,
+            }
+        }
         Effect::Kernel => {
-            open::fall_back(
-                process,
-                token,
-                Reason::Ipv6,
-                "IPV6_V6ONLY",
-                Errno(libc::EAFNOSUPPORT),
-            )?;
+            open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
             // SAFETY: the caller's promise.
-            check(unsafe { real::setsockopt(fd, level, name, value, length as socklen_t) }.into())
-                .map(drop)
+            check(unsafe { real::setsockopt(fd, level, name, value, length as socklen_t) }.into()).map(drop)
         }
     }
 }
@@ -137,21 +118,15 @@ pub unsafe fn get(
 fn ask(stream: &mut Stream, level: c_int, name: c_int) -> Result<Vec<u8>> {
     let number = match (level, name) {
         (SOL_SOCKET, libc::SO_ERROR) => std::mem::take(&mut stream.error),
-        (SOL_SOCKET, libc::SO_ACCEPTCONN) => {
-            i32::from(matches!(stream.phase, Phase::Listening { .. }))
-        }
+        (SOL_SOCKET, libc::SO_ACCEPTCONN) => i32::from(matches!(stream.phase, Phase::Listening { .. })),
         (SOL_SOCKET, libc::SO_DOMAIN) => stream.family.number(),
-        (IPPROTO_TCP, libc::TCP_MAXSEG) => {
-            match (stream.connection(), stream.options.max_segment) {
-                (Some(connection), _) => connection.info().mss_bytes as i32,
-                (None, 0) => MSS_DEFAULT,
-                (None, set) => set,
-            }
-        }
+        (IPPROTO_TCP, libc::TCP_MAXSEG) => match (stream.connection(), stream.options.max_segment) {
+            (Some(connection), _) => connection.info().mss_bytes as i32,
+            (None, 0) => MSS_DEFAULT,
+            (None, set) => set,
+        },
         (IPPROTO_IP, libc::IP_MTU) => match stream.connection() {
-            Some(_) => process()
-                .network()
-                .map_or(0, |network| network.application.mtu_bytes() as i32),
+            Some(_) => process().network().map_or(0, |network| network.application.mtu_bytes() as i32),
             None => return Err(Errno(libc::ENOTCONN)),
         },
         (IPPROTO_TCP, libc::TCP_INFO) => return Ok(tcp_info(stream)),
@@ -175,20 +150,16 @@ fn tcp_info(stream: &Stream) -> Vec<u8> {
         info.tcpi_snd_mss = known.mss_bytes;
         info.tcpi_rcv_mss = known.mss_bytes;
         info.tcpi_advmss = known.mss_bytes;
-        info.tcpi_pmtu = process()
-            .network()
-            .map_or(0, |network| network.application.mtu_bytes());
+        info.tcpi_pmtu = process().network().map_or(0, |network| network.application.mtu_bytes());
         info.tcpi_rtt = now.srtt_us;
         info.tcpi_rcv_rtt = now.srtt_us;
-        info.tcpi_unacked =
-            (connection.unacknowledged_bytes() as u32).div_ceil(known.mss_bytes.max(1));
+        info.tcpi_unacked = (connection.unacknowledged_bytes() as u32).div_ceil(known.mss_bytes.max(1));
         info.tcpi_rcv_space = known.rx_buffer_bytes;
         info.tcpi_snd_ssthresh = i32::MAX as u32;
         info.tcpi_snd_cwnd = known.tx_buffer_bytes / known.mss_bytes.max(1);
     }
     // SAFETY: a plain struct is readable as bytes.
-    unsafe { slice::from_raw_parts((&raw const info).cast::<u8>(), size_of::<libc::tcp_info>()) }
-        .to_vec()
+    unsafe { slice::from_raw_parts((&raw const info).cast::<u8>(), size_of::<libc::tcp_info>()) }.to_vec()
 }
 
 /// shutdown().

@@ -34,17 +34,11 @@ pub(crate) enum Phase {
     /// Bound to the address that is in [`Stream::local`].
     Bound,
     /// Listening. `hint`: the slow path said that connections wait.
-    Listening {
-        hint: bool,
-        arrived: VecDeque<Arrived>,
-    },
+    Listening { hint: bool, arrived: VecDeque<Arrived> },
     /// connect() is under way.
     Connecting,
     /// Connected, also after the connection ended. `announced`: connect() has answered 0.
-    Connected {
-        connection: Arc<Connection>,
-        announced: bool,
-    },
+    Connected { connection: Arc<Connection>, announced: bool },
     /// An attempt to connect failed.
     Failed,
 }
@@ -221,9 +215,7 @@ impl Stream {
         }
         self.take_error()?;
         match &self.phase {
-            Phase::Connected { connection, .. } if self.is_receive_shut(connection) => {
-                Ok(Readable::End)
-            }
+            Phase::Connected { connection, .. } if self.is_receive_shut(connection) => Ok(Readable::End),
             Phase::Connected { .. } | Phase::Connecting => Ok(Readable::Wait),
             Phase::Failed => Ok(Readable::End),
             Phase::Fresh | Phase::Bound | Phase::Listening { .. } => Err(Errno(libc::ENOTCONN)),

@@ -49,10 +49,7 @@ impl Token {
     }
     /// From [`Token::word`].
     pub const fn from_word(word: u64) -> Self {
-        Self {
-            index: word as u32,
-            generation: (word >> 32) as u32 & GENERATION_MASK,
-        }
+        Self { index: word as u32, generation: (word >> 32) as u32 & GENERATION_MASK }
     }
 }
 
@@ -87,9 +84,7 @@ pub struct Table {
 impl Table {
     /// An empty table.
     pub const fn new() -> Self {
-        Self {
-            pages: [const { AtomicPtr::new(ptr::null_mut()) }; PAGES],
-        }
+        Self { pages: [const { AtomicPtr::new(ptr::null_mut()) }; PAGES] }
     }
 
     /// What `fd` is, if it is ours.
@@ -102,11 +97,7 @@ impl Table {
     /// number is beyond the table.
     pub fn set(&self, fd: i32, entry: Option<Entry>) -> (Option<Entry>, bool) {
         let word = entry.map_or(0, Entry::encode);
-        let slot = if entry.is_some() {
-            self.slot_or_grow(fd)
-        } else {
-            self.slot(fd)
-        };
+        let slot = if entry.is_some() { self.slot_or_grow(fd) } else { self.slot(fd) };
         match slot {
             Some(slot) => (Entry::decode(slot.swap(word, Ordering::AcqRel)), true),
             None => (None, entry.is_none()),
@@ -122,8 +113,7 @@ impl Table {
                 number = (number / PAGE_ENTRIES + 1) * PAGE_ENTRIES;
                 continue;
             };
-            if let Some(entry) = Entry::decode(page[number % PAGE_ENTRIES].load(Ordering::Acquire))
-            {
+            if let Some(entry) = Entry::decode(page[number % PAGE_ENTRIES].load(Ordering::Acquire)) {
                 action(number as i32, entry);
             }
             number += 1;
@@ -147,10 +137,7 @@ impl Table {
         let place = self.pages.get(number / PAGE_ENTRIES)?;
         if place.load(Ordering::Acquire).is_null() {
             let fresh = Box::into_raw(Box::new([const { AtomicU64::new(0) }; PAGE_ENTRIES]));
-            if place
-                .compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire)
-                .is_err()
-            {
+            if place.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
                 // SAFETY: another thread was first; ours was never published.
                 drop(unsafe { Box::from_raw(fresh) });
             }
@@ -169,10 +156,7 @@ mod tests {
 
     #[test]
     fn entries_round_trip() {
-        let token = Token {
-            index: u32::MAX,
-            generation: GENERATION_MASK,
-        };
+        let token = Token { index: u32::MAX, generation: GENERATION_MASK };
         for entry in [Entry::Stream(token), Entry::Epoll(token), Entry::Foreign] {
             assert_eq!(Entry::decode(entry.encode()), Some(entry));
         }
@@ -183,10 +167,7 @@ mod tests {
     #[test]
     fn numbers_outside_the_table_are_not_ours() {
         let table = Table::new();
-        let entry = Entry::Stream(Token {
-            index: 1,
-            generation: 1,
-        });
+        let entry = Entry::Stream(Token { index: 1, generation: 1 });
         for fd in [-1, i32::MIN, i32::MAX, (PAGES * PAGE_ENTRIES) as i32] {
             assert_eq!(table.get(fd), None);
             assert_eq!(table.set(fd, Some(entry)), (None, false));
@@ -200,12 +181,7 @@ mod tests {
     #[test]
     fn ranges_skip_absent_pages() {
         let table = Table::new();
-        let entry = |index| {
-            Entry::Stream(Token {
-                index,
-                generation: 0,
-            })
-        };
+        let entry = |index| Entry::Stream(Token { index, generation: 0 });
         for fd in [3, 1023, 1024, 70_000] {
             table.set(fd, Some(entry(fd as u32)));
         }
@@ -226,9 +202,7 @@ mod tests {
                 std::thread::spawn(move || table.set(index, Some(Entry::Foreign)))
             })
             .collect();
-        threads
-            .into_iter()
-            .for_each(|thread| assert_eq!(thread.join().unwrap(), (None, true)));
+        threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), (None, true)));
         assert!((0..8).all(|fd| table.get(fd) == Some(Entry::Foreign)));
     }
 }

@@ -39,17 +39,13 @@ impl Deadline {
     }
     /// What is left.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        self.0
-            .map(|end| end.saturating_duration_since(Instant::now()))
+        self.0.map(|end| end.saturating_duration_since(Instant::now()))
     }
 }
 
 /// A duration for the kernel.
 pub(crate) fn timespec_of(span: Duration) -> timespec {
-    timespec {
-        tv_sec: span.as_secs() as libc::time_t,
-        tv_nsec: span.subsec_nanos().into(),
-    }
+    timespec { tv_sec: span.as_secs() as libc::time_t, tv_nsec: span.subsec_nanos().into() }
 }
 
 /// What a thread sleeps on besides its bell.
@@ -102,9 +98,7 @@ fn end(process: &Process, bell: &Arc<Bell>, watched: bool) {
     if watched {
         engine.watchers -= 1;
     } else {
-        engine
-            .followers
-            .retain(|follower| !Arc::ptr_eq(follower, bell));
+        engine.followers.retain(|follower| !Arc::ptr_eq(follower, bell));
     }
 }
 
@@ -120,28 +114,15 @@ fn pass_on(process: &Process) {
 
 fn doze(bell: &Bell, network: Option<&Network>, sleep: Sleep<'_>) -> Result<()> {
     let own = sleep.kernel.len();
-    let entry = |fd| pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
+    let entry = |fd| pollfd { fd, events: libc::POLLIN, revents: 0 };
     sleep.kernel.push(entry(bell.descriptor()));
     if let Some(network) = network {
-        sleep
-            .kernel
-            .push(entry(network.context.eventfd().as_raw_fd()));
+        sleep.kernel.push(entry(network.context.eventfd().as_raw_fd()));
     }
     let left = sleep.deadline.remaining().map(timespec_of);
     let limit = left.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the entries and the time are valid; the mask is null or the caller's.
-    let ready = unsafe {
-        real::ppoll(
-            sleep.kernel.as_mut_ptr(),
-            sleep.kernel.len() as _,
-            limit,
-            sleep.mask,
-        )
-    };
+    let ready = unsafe { real::ppoll(sleep.kernel.as_mut_ptr(), sleep.kernel.len() as _, limit, sleep.mask) };
     sleep.kernel.truncate(own);
     if ready < 0 {
         Err(Errno::last())
@@ -185,12 +166,8 @@ pub(crate) fn block<T>(
                 let slept = if deadline.is_over() {
                     Err(Errno(libc::EAGAIN))
                 } else {
-                    let sleep_on = Sleep {
-                        kernel: &mut kernel,
-                        deadline,
-                        mask: ptr::null(),
-                        may_follow: true,
-                    };
+                    let sleep_on =
+                        Sleep { kernel: &mut kernel, deadline, mask: ptr::null(), may_follow: true };
                     sleep(process, &bell, sleep_on)
                 };
                 withdraw(process, token, &bell);

@@ -23,6 +23,8 @@ pub struct Stream {
     /// Most bytes read per turn; zero stops reading.
     pub read_at_once: usize,
     pub closed: bool,
+    /// Does not finish by itself.
+    pub hold: bool,
 }
 
 impl Stream {
@@ -39,6 +41,7 @@ impl Stream {
             error: 0,
             read_at_once: 1 << 16,
             closed: false,
+            hold: false,
         }
     }
 
@@ -57,7 +60,7 @@ impl Stream {
             let piece = 1 + random.below(9_000) as usize;
             let end = (self.sent + piece).min(self.to_send.len());
             self.sent += connection.write(&self.to_send[self.sent..end]);
-        } else if !self.finished {
+        } else if !self.finished && !self.hold {
             connection.finish();
             self.finished = true;
         }
@@ -82,6 +85,8 @@ pub struct Side {
     pub context: Arc<Context>,
     pub listener: Option<Socket>,
     pub streams: BTreeMap<u64, Stream>,
+    /// Accepted streams do not finish by themselves.
+    pub hold_accepted: bool,
     next_token: u64,
 }
 
@@ -97,15 +102,14 @@ impl Side {
             context,
             listener: None,
             streams: BTreeMap::new(),
+            hold_accepted: false,
             next_token: 1,
         }
     }
 
     pub fn listen(&mut self, world: &World, host: usize) {
         let listener = Socket::new(&self.context, LISTENER, 0).expect("socket");
-        listener
-            .bind(&Endpoint::ipv4(world.hosts[host].config().ipv4, PORT))
-            .expect("bind");
+        listener.bind(&Endpoint::ipv4(world.hosts[host].config().ipv4, PORT)).expect("bind");
         listener.listen(128).expect("listen");
         self.listener = Some(listener);
     }
@@ -114,11 +118,8 @@ impl Side {
         let token = self.next_token;
         self.next_token += 1;
         let socket = Socket::new(&self.context, token, 0).expect("socket");
-        socket
-            .connect(&self.context, &Endpoint::ipv4(address, PORT))
-            .expect("connect");
-        self.streams
-            .insert(token, Stream::new(socket, None, to_send));
+        socket.connect(&self.context, &Endpoint::ipv4(address, PORT)).expect("connect");
+        self.streams.insert(token, Stream::new(socket, None, to_send));
         token
     }
 
@@ -135,12 +136,10 @@ impl Side {
             }
         }
         if let Some(listener) = &self.listener {
-            while let Ok((socket, connection)) = listener.accept(&self.context, self.next_token, 0)
-            {
-                self.streams.insert(
-                    self.next_token,
-                    Stream::new(socket, Some(connection), reply()),
-                );
+            while let Ok((socket, connection)) = listener.accept(&self.context, self.next_token, 0) {
+                let mut stream = Stream::new(socket, Some(connection), reply());
+                stream.hold = self.hold_accepted;
+                self.streams.insert(self.next_token, stream);
                 self.next_token += 1;
             }
         }

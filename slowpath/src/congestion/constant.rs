@@ -9,9 +9,6 @@ pub(crate) struct Constant;
 
 impl CongestionControl for Constant {
     fn allowance(&self, parameters: &Parameters) -> Allowance {
-        Allowance {
-            rate_kbps: parameters.const_rate_kbps,
-            cwnd_bytes: WINDOW_MAX_BYTES,
-        }
+        Allowance { rate_kbps: parameters.const_rate_kbps, cwnd_bytes: WINDOW_MAX_BYTES }
     }
 }

@@ -31,9 +31,7 @@ impl Dctcp {
     pub(crate) fn new(srtt_us: u32, parameters: &Parameters) -> Self {
         let initial = kbps(parameters.initial_window() as u64, (srtt_us as u64).max(1));
         Self {
-            rate_kbps: initial
-                .max(parameters.dctcp_init_kbps)
-                .min(parameters.link_kbps),
+            rate_kbps: initial.max(parameters.dctcp_init_kbps).min(parameters.link_kbps),
             delivered_kbps: 0,
             alpha: ONE as u32,
             slow_start: true,
@@ -45,22 +43,14 @@ impl Dctcp {
 
     /// The floor: the configured one, or one segment per eight RTTs.
     fn set(&mut self, rate_kbps: u64, srtt_us: u32, parameters: &Parameters) {
-        let slow = kbps(
-            parameters.mss_bytes as u64,
-            (srtt_us as u64).max(1).saturating_mul(8),
-        );
-        let floor = slow
-            .max(parameters.dctcp_min_kbps)
-            .max(1)
-            .min(parameters.link_kbps);
+        let slow = kbps(parameters.mss_bytes as u64, (srtt_us as u64).max(1).saturating_mul(8));
+        let floor = slow.max(parameters.dctcp_min_kbps).max(1).min(parameters.link_kbps);
         self.rate_kbps = rate_kbps.clamp(floor as u64, parameters.link_kbps as u64) as u32;
     }
 
     /// Adds the interval; the delivered rate when enough was gathered to judge.
     fn gather(&mut self, interval: &Interval, parameters: &Parameters) -> Option<u32> {
-        self.gathered_bytes = self
-            .gathered_bytes
-            .saturating_add(interval.acked_bytes as u64);
+        self.gathered_bytes = self.gathered_bytes.saturating_add(interval.acked_bytes as u64);
         self.gathered_us = self.gathered_us.saturating_add(interval.length_us);
         if interval.acked_bytes > 0 {
             self.after_timeout = false;
@@ -72,10 +62,7 @@ impl Dctcp {
         let now = kbps(self.gathered_bytes, self.gathered_us);
         self.gathered_bytes = 0;
         self.gathered_us = 0;
-        let average = (self.delivered_kbps as u64)
-            .saturating_mul(7)
-            .saturating_add(now as u64)
-            / 8;
+        let average = (self.delivered_kbps as u64).saturating_mul(7).saturating_add(now as u64) / 8;
         self.delivered_kbps = average as u32;
         Some(now.max(average as u32))
     }
@@ -117,24 +104,14 @@ impl CongestionControl for Dctcp {
         self.mark(interval.ecn_bytes, interval.acked_bytes, parameters);
         self.gather(interval, parameters);
         let keep = ONE.saturating_sub(self.alpha as u64 / 2);
-        self.set(
-            (self.rate_kbps as u64).saturating_mul(keep) / ONE,
-            interval.srtt_us,
-            parameters,
-        );
+        self.set((self.rate_kbps as u64).saturating_mul(keep) / ONE, interval.srtt_us, parameters);
     }
 
     fn on_loss(&mut self, interval: &Interval, parameters: &Parameters) {
         // In slow start the rate may be far above what the path carries: fall to that.
-        let delivered = self
-            .gather(interval, parameters)
-            .unwrap_or(self.delivered_kbps) as u64;
+        let delivered = self.gather(interval, parameters).unwrap_or(self.delivered_kbps) as u64;
         let half = self.rate_kbps as u64 / 2;
-        let rate = if self.slow_start && delivered > 0 {
-            half.min(delivered)
-        } else {
-            half
-        };
+        let rate = if self.slow_start && delivered > 0 { half.min(delivered) } else { half };
         self.slow_start = false;
         self.set(rate, interval.srtt_us, parameters);
     }
@@ -146,15 +123,8 @@ impl CongestionControl for Dctcp {
     }
 
     fn allowance(&self, parameters: &Parameters) -> Allowance {
-        let cwnd_bytes = if self.after_timeout {
-            parameters.initial_window()
-        } else {
-            WINDOW_MAX_BYTES
-        };
-        Allowance {
-            rate_kbps: self.rate_kbps,
-            cwnd_bytes,
-        }
+        let cwnd_bytes = if self.after_timeout { parameters.initial_window() } else { WINDOW_MAX_BYTES };
+        Allowance { rate_kbps: self.rate_kbps, cwnd_bytes }
     }
 }
 
@@ -213,10 +183,7 @@ mod tests {
                 alpha *= 15.0 / 16.0;
                 rate = rate.max((rate + 10_000.0).min(1_200_000.0));
             }
-            assert!(
-                (control.rate_kbps as f64 - rate).abs() < rate / 100.0 + 10.0,
-                "step {step}"
-            );
+            assert!((control.rate_kbps as f64 - rate).abs() < rate / 100.0 + 10.0, "step {step}");
         }
     }
 
@@ -245,9 +212,6 @@ mod tests {
             let acked = control.rate_kbps / 8;
             control.on_ack(&interval(acked, 0, Limit::Rate), &parameters);
         }
-        assert_eq!(
-            control.rate_kbps, parameters.link_kbps,
-            "slow start reaches the link"
-        );
+        assert_eq!(control.rate_kbps, parameters.link_kbps, "slow start reaches the link");
     }
 }

@@ -118,18 +118,12 @@ pub(crate) enum Controller {
 
 /// Whether `algorithm` is one of [`congestion`].
 pub(crate) const fn is_known(algorithm: u32) -> bool {
-    matches!(
-        algorithm,
-        congestion::DCTCP_RATE | congestion::NEWRENO | congestion::CONST_RATE
-    )
+    matches!(algorithm, congestion::DCTCP_RATE | congestion::NEWRENO | congestion::CONST_RATE)
 }
 
 /// `bytes` in `us` microseconds as kilobits per second.
 pub(crate) fn kbps(bytes: u64, us: u64) -> u32 {
-    let scaled = bytes
-        .saturating_mul(8000)
-        .checked_div(us)
-        .unwrap_or(u64::MAX);
+    let scaled = bytes.saturating_mul(8000).checked_div(us).unwrap_or(u64::MAX);
     scaled.min(RATE_UNLIMITED.wrapping_sub(1) as u64) as u32
 }
 
@@ -177,19 +171,13 @@ impl Controller {
 
     /// What the flow may send.
     pub(crate) fn allowance(&mut self, parameters: &Parameters) -> Allowance {
-        let initial = Allowance {
-            rate_kbps: RATE_UNLIMITED,
-            cwnd_bytes: parameters.initial_window(),
-        };
-        let allowance = self
-            .with(|control| control.allowance(parameters))
-            .unwrap_or(initial);
+        let initial = Allowance { rate_kbps: RATE_UNLIMITED, cwnd_bytes: parameters.initial_window() };
+        let allowance = self.with(|control| control.allowance(parameters)).unwrap_or(initial);
         Allowance {
             rate_kbps: allowance.rate_kbps.max(1),
-            cwnd_bytes: allowance.cwnd_bytes.clamp(
-                parameters.mss_bytes,
-                WINDOW_MAX_BYTES.max(parameters.mss_bytes),
-            ),
+            cwnd_bytes: allowance
+                .cwnd_bytes
+                .clamp(parameters.mss_bytes, WINDOW_MAX_BYTES.max(parameters.mss_bytes)),
         }
     }
 

@@ -15,10 +15,7 @@ pub(crate) struct NewReno {
 
 impl NewReno {
     pub(crate) fn new(parameters: &Parameters) -> Self {
-        Self {
-            cwnd_bytes: parameters.initial_window(),
-            ssthresh_bytes: u32::MAX,
-        }
+        Self { cwnd_bytes: parameters.initial_window(), ssthresh_bytes: u32::MAX }
     }
 
     /// RFC 5681 equation (4), with the window standing for the flight size: the flight size at the
@@ -41,9 +38,7 @@ impl CongestionControl for NewReno {
         let grown = if self.cwnd_bytes < self.ssthresh_bytes {
             cwnd.saturating_add(acked).min(self.ssthresh_bytes as u64)
         } else {
-            let step = (parameters.mss_bytes as u64)
-                .saturating_mul(acked)
-                .checked_div(cwnd);
+            let step = (parameters.mss_bytes as u64).saturating_mul(acked).checked_div(cwnd);
             cwnd.saturating_add(step.unwrap_or(0))
         };
         self.cwnd_bytes = grown.min(WINDOW_MAX_BYTES as u64) as u32;
@@ -68,10 +63,7 @@ impl CongestionControl for NewReno {
     }
 
     fn allowance(&self, _parameters: &Parameters) -> Allowance {
-        Allowance {
-            rate_kbps: RATE_UNLIMITED,
-            cwnd_bytes: self.cwnd_bytes,
-        }
+        Allowance { rate_kbps: RATE_UNLIMITED, cwnd_bytes: self.cwnd_bytes }
     }
 }
 
@@ -114,10 +106,7 @@ mod tests {
                 .min(WINDOW_MAX_BYTES as f64);
             }
             let ours = control.allowance(&parameters).cwnd_bytes as f64;
-            assert!(
-                (ours - cwnd).abs() <= 2.0 + cwnd / 100.0,
-                "step {step}: {ours} {cwnd}"
-            );
+            assert!((ours - cwnd).abs() <= 2.0 + cwnd / 100.0, "step {step}: {ours} {cwnd}");
         }
     }
 
@@ -136,10 +125,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(
-            control.cwnd_bytes, 25_000,
-            "slow start ends at half the flight"
-        );
+        assert_eq!(control.cwnd_bytes, 25_000, "slow start ends at half the flight");
     }
 
     #[test]

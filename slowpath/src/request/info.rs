@@ -12,11 +12,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
     /// FLOW_INFO.
-    pub(super) fn request_flow_info(
-        &mut self,
-        id: u32,
-        message: &mut Message,
-    ) -> Result<(), Errno> {
+    pub(super) fn request_flow_info(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
         let socket = self.sockets.at(id);
         let connected = socket.kind == Kind::Connected && self.is_installed(socket.flow);
         if !connected {
@@ -71,11 +67,7 @@ impl Stack<'_> {
             }
             body.tcp_state = connection.state.number();
         } else {
-            let port = if socket.is(flag::BOUND) {
-                socket.port
-            } else {
-                0
-            };
+            let port = if socket.is(flag::BOUND) { socket.port } else { 0 };
             body.local = Endpoint::ipv4(socket.local_ip, port);
             body.tcp_state = match socket.kind {
                 Kind::Listening => tcp_state::LISTEN,

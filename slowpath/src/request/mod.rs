@@ -72,9 +72,7 @@ impl Stack<'_> {
         socket: Option<u32>,
         message: &mut Message,
     ) -> Result<Outcome, Errno> {
-        let id = socket
-            .filter(|id| self.is_socket(*id))
-            .ok_or(Errno::EBADF)?;
+        let id = socket.filter(|id| self.is_socket(*id)).ok_or(Errno::EBADF)?;
         match op {
             Op::Bind => self.request_bind(caller, id, message)?,
             Op::Listen => self.request_listen(id, message)?,
@@ -99,8 +97,7 @@ impl Stack<'_> {
 
     /// Application that owns a socket, for the daemon's owner check.
     pub fn socket_application(&self, socket: u32) -> Option<u32> {
-        self.is_socket(socket)
-            .then(|| self.sockets.at(socket).application)
+        self.is_socket(socket).then(|| self.sockets.at(socket).application)
     }
 
     /// A context named in a request, which must belong to `application`.

@@ -32,11 +32,7 @@ impl Stack<'_> {
             self.counters.add(crate::counters::Counter::Exhausted);
             return Err(Errno::ENOBUFS);
         }
-        let Socket {
-            app_next,
-            generation,
-            ..
-        } = *self.sockets.at(id);
+        let Socket { app_next, generation, .. } = *self.sockets.at(id);
         self.socket_free = app_next;
         *self.sockets.at_mut(id) = Socket {
             kind: Kind::Idle,
@@ -140,11 +136,7 @@ impl Stack<'_> {
         match socket.kind {
             Kind::Listening => {}
             Kind::Idle => {
-                let port = if socket.is(flag::BOUND) {
-                    socket.port
-                } else {
-                    self.bind(id, 0)?
-                };
+                let port = if socket.is(flag::BOUND) { socket.port } else { self.bind(id, 0)? };
                 self.ports.may_listen(port, Self::socket_use(&socket))?;
                 let entry = self.ports.at_mut(port);
                 entry.listener_count = entry.listener_count.saturating_add(1);
@@ -162,11 +154,7 @@ impl Stack<'_> {
     }
 
     /// CONNECT.
-    pub(super) fn request_connect(
-        &mut self,
-        id: u32,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
+    pub(super) fn request_connect(&mut self, id: u32, message: &mut Message) -> Result<Outcome, Errno> {
         let body: Connect = message.get();
         let address = ipv4(&body.remote)?;
         let socket = *self.sockets.at(id);
@@ -182,11 +170,7 @@ impl Stack<'_> {
     }
 
     /// ACCEPT.
-    pub(super) fn request_accept(
-        &mut self,
-        id: u32,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
+    pub(super) fn request_accept(&mut self, id: u32, message: &mut Message) -> Result<Outcome, Errno> {
         let body: Accept = message.get();
         let listener = *self.sockets.at(id);
         if listener.kind != Kind::Listening {

@@ -29,11 +29,7 @@ fn in_range(value: u32, max: u32) -> Result<u32, Errno> {
 
 impl Stack<'_> {
     /// SET_OPTION.
-    pub(super) fn request_set_option(
-        &mut self,
-        id: u32,
-        message: &mut Message,
-    ) -> Result<(), Errno> {
+    pub(super) fn request_set_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
         let body: Option_ = message.get();
         let on = body.value != 0;
         match body.option {
@@ -146,19 +142,14 @@ impl Stack<'_> {
         connection.congestion = algorithm as u8;
         if connection.controller.algorithm() != algorithm {
             let srtt_us = connection.srtt_us.max(1);
-            connection.controller =
-                crate::congestion::Controller::new(algorithm, srtt_us, &parameters);
+            connection.controller = crate::congestion::Controller::new(algorithm, srtt_us, &parameters);
             self.apply_allowance(flow);
         }
         Ok(())
     }
 
     /// GET_OPTION.
-    pub(super) fn request_get_option(
-        &mut self,
-        id: u32,
-        message: &mut Message,
-    ) -> Result<(), Errno> {
+    pub(super) fn request_get_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
         let mut body: Option_ = message.get();
         let socket: Socket = *self.sockets.at(id);
         body.reserved = [0; 5];

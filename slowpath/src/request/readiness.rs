@@ -25,13 +25,8 @@ pub struct Readiness {
 
 impl Readiness {
     /// No connection, or none any more.
-    const OVER: Self = Self {
-        readable: true,
-        writable: true,
-        error: false,
-        read_hang_up: true,
-        hang_up: true,
-    };
+    const OVER: Self =
+        Self { readable: true, writable: true, error: false, read_hang_up: true, hang_up: true };
 }
 
 impl Stack<'_> {
@@ -43,29 +38,12 @@ impl Stack<'_> {
         let socket = self.sockets.at(socket);
         let error = socket.error != 0;
         match socket.kind {
-            Kind::Listening => Readiness {
-                readable: socket.accept_count > 0,
-                error,
-                ..Readiness::default()
-            },
-            Kind::Connecting => Readiness {
-                error,
-                ..Readiness::default()
-            },
-            Kind::Connected => Readiness {
-                error,
-                ..self.connected_readiness(socket)
-            },
+            Kind::Listening => Readiness { readable: socket.accept_count > 0, error, ..Readiness::default() },
+            Kind::Connecting => Readiness { error, ..Readiness::default() },
+            Kind::Connected => Readiness { error, ..self.connected_readiness(socket) },
             // A failed attempt was a connection; a fresh socket was none, and Linux tells them apart.
-            Kind::Idle if error => Readiness {
-                error,
-                ..Readiness::OVER
-            },
-            Kind::Idle => Readiness {
-                writable: true,
-                hang_up: true,
-                ..Readiness::default()
-            },
+            Kind::Idle if error => Readiness { error, ..Readiness::OVER },
+            Kind::Idle => Readiness { writable: true, hang_up: true, ..Readiness::default() },
             Kind::Free => Readiness::OVER,
         }
     }
@@ -79,10 +57,7 @@ impl Stack<'_> {
         let asked = connection.is(fact::FIN_ASKED) || connection.is(fact::DRAINING);
         let ended = view.flags & hot_flags::FIN_RECEIVED != 0;
         // The FIN itself takes a position.
-        let unread = view
-            .rcv_nxt
-            .wrapping_sub(view.rcv_read)
-            .wrapping_sub(ended as u64);
+        let unread = view.rcv_nxt.wrapping_sub(view.rcv_read).wrapping_sub(ended as u64);
         let unacknowledged = view.snd_end.wrapping_sub(view.snd_una);
         Readiness {
             readable: ended || unread > 0,

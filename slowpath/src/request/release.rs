@@ -63,11 +63,7 @@ impl Stack<'_> {
         while let Some(flow) = self.take_accepted(id) {
             self.abort(flow);
         }
-        let Socket {
-            port,
-            listener_next,
-            ..
-        } = *self.sockets.at(id);
+        let Socket { port, listener_next, .. } = *self.sockets.at(id);
         let entry = self.ports.at_mut(port);
         entry.listener_count = entry.listener_count.saturating_sub(1);
         let mut at = entry.listeners;

@@ -8,9 +8,7 @@ use crate::{
     socket::Kind,
     stack::Stack,
 };
-use abi::message::{
-    tcp_state, ApplicationEntry, Endpoint, FlowEntry, Message, SlowCounters, Status,
-};
+use abi::message::{tcp_state, ApplicationEntry, Endpoint, FlowEntry, Message, SlowCounters, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
@@ -55,11 +53,7 @@ impl Stack<'_> {
             remote: Endpoint::ipv4(connection.remote_ip, connection.remote_port()),
             id: flow,
             tcp_state: connection.state.number(),
-            pid: if connection.is(fact::ORPHAN) {
-                0
-            } else {
-                application.pid
-            },
+            pid: if connection.is(fact::ORPHAN) { 0 } else { application.pid },
             core: connection.core,
             command: application.command,
             srtt_us: connection.srtt_us,
@@ -70,11 +64,9 @@ impl Stack<'_> {
             uid: application.uid,
             ..FlowEntry::default()
         };
-        if let (true, Some(hot), Some(cold)) = (
-            connection.is(fact::INSTALLED),
-            self.hot(flow),
-            self.cold(flow),
-        ) {
+        if let (true, Some(hot), Some(cold)) =
+            (connection.is(fact::INSTALLED), self.hot(flow), self.cold(flow))
+        {
             let view = self.view(flow);
             let clip = |value: u64| value.min(u32::MAX as u64) as u32;
             let [low, high] = &cold.rcv_start;
@@ -125,10 +117,7 @@ impl Stack<'_> {
     }
 
     /// APPLICATION_ENTRY. `pool_segments` is the shell's to fill in.
-    pub(super) fn request_application_entry(
-        &self,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
+    pub(super) fn request_application_entry(&self, message: &mut Message) -> Result<Outcome, Errno> {
         let id = (message.object..self.applications.len())
             .find(|id| self.applications.at(*id).used)
             .ok_or(Errno::ENOENT)?;
@@ -150,11 +139,7 @@ impl Stack<'_> {
     }
 
     /// RESET_FLOW: as if the peer had reset it, and RST to the peer.
-    pub(super) fn request_reset(
-        &mut self,
-        caller: &Caller,
-        message: &mut Message,
-    ) -> Result<Outcome, Errno> {
+    pub(super) fn request_reset(&mut self, caller: &Caller, message: &mut Message) -> Result<Outcome, Errno> {
         if !caller.net_admin {
             return Err(Errno::EPERM);
         }
@@ -169,18 +154,14 @@ impl Stack<'_> {
         // What was received stays readable until the socket is released; a second RST, with the
         // final numbers, goes out then.
         self.send_reset(flow);
-        self.connections
-            .at_mut(flow)
-            .set(fact::RESET_AT_REMOVED, true);
+        self.connections.at_mut(flow).set(fact::RESET_AT_REMOVED, true);
         self.fail_connection(flow, Errno::ECONNABORTED);
         Ok(Outcome::Done)
     }
 
     /// SLOW_COUNTERS.
     pub(super) fn request_counters(&self, message: &mut Message) -> Result<Outcome, Errno> {
-        message.set(&SlowCounters {
-            values: self.counters.0,
-        });
+        message.set(&SlowCounters { values: self.counters.0 });
         Ok(Outcome::Done)
     }
 }

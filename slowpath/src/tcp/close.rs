@@ -31,10 +31,7 @@ impl Stack<'_> {
     /// Loops of the core that owns a flow, and whether it sleeps (and so has seen every ring).
     fn core_progress(&self, core: u32) -> Option<(u64, bool)> {
         let status = (*self.cores.get(core as usize)?)?;
-        Some((
-            status.loops.load(Relaxed),
-            status.waiting.load(Relaxed) != 0,
-        ))
+        Some((status.loops.load(Relaxed), status.waiting.load(Relaxed) != 0))
     }
 
     /// Begins to close our end, after everything the application handed over up to `end` (zero:
@@ -71,8 +68,7 @@ impl Stack<'_> {
         if !self.is_drained(flow) {
             let connection = self.connections.at_mut(flow);
             connection.backoff_drain = connection.backoff_drain.saturating_add(1).min(6);
-            let pause =
-                DRAIN_FIRST_US.saturating_mul(1u64.wrapping_shl(connection.backoff_drain as u32));
+            let pause = DRAIN_FIRST_US.saturating_mul(1u64.wrapping_shl(connection.backoff_drain as u32));
             self.set_timer(Timer::Lifecycle(flow), pause.min(DRAIN_LONGEST_US));
             return;
         }
@@ -146,10 +142,7 @@ impl Stack<'_> {
     /// Derives the state from which ends are closed, and does what a change asks for.
     pub(crate) fn refresh_state(&mut self, flow: u32) {
         let connection = *self.connections.at(flow);
-        let settled = matches!(
-            connection.state,
-            State::Closed | State::SynSent | State::SynReceived
-        );
+        let settled = matches!(connection.state, State::Closed | State::SynSent | State::SynReceived);
         if !self.is_installed(flow) || self.is_removing(flow) || settled {
             return;
         }
@@ -159,12 +152,7 @@ impl Stack<'_> {
         // The core knows which end was first, if both turn out closed at once.
         let remote_first = connection.is(flag::REMOTE_FIRST)
             || (received && (!asked || view.has(hot_flags::REMOTE_CLOSED_FIRST)));
-        let state = State::from_ends(
-            asked,
-            view.has(hot_flags::FIN_ACKED),
-            received,
-            remote_first,
-        );
+        let state = State::from_ends(asked, view.has(hot_flags::FIN_ACKED), received, remote_first);
         let entry = self.connections.at_mut(flow);
         entry.set(flag::FIN_ASKED, asked);
         entry.set(flag::REMOTE_FIRST, received && remote_first);

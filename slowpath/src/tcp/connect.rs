@@ -135,10 +135,7 @@ impl Stack<'_> {
         let shift = (connection.backoff as u32).min(SHIFT_MAX);
         self.counters.add(Counter::HandshakeRetransmits);
         self.send_syn(flow);
-        let timeout = self
-            .config
-            .handshake_timeout_us
-            .saturating_mul(1u64.wrapping_shl(shift));
+        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
         self.set_timer(Timer::Lifecycle(flow), timeout);
     }
 
@@ -182,8 +179,7 @@ impl Stack<'_> {
             self.connections.at_mut(flow).set(fact::ECN, ecn);
             self.establish(core, flow, segment, frame, segment.window as u32);
         } else {
-            let ecn =
-                self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR;
+            let ecn = self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR;
             let connection = self.connections.at_mut(flow);
             connection.set(fact::ECN, ecn);
             connection.core = core;
@@ -206,13 +202,7 @@ impl Stack<'_> {
     }
 
     /// A segment in SYN-RECEIVED after a simultaneous open.
-    pub(crate) fn syn_received_input(
-        &mut self,
-        core: u32,
-        flow: u32,
-        segment: &Segment,
-        frame: &[u8],
-    ) {
+    pub(crate) fn syn_received_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
         let connection = *self.connections.at(flow);
         let offset = segment.seq.wrapping_sub(connection.irs.wrapping_add(1));
         let window = Self::syn_window(connection.rcv_buffer_bytes);
@@ -226,13 +216,8 @@ impl Stack<'_> {
         // The peer's SYN-ACK repeats its SYN; anything else lies behind it.
         let repeats = segment.has(flag::SYN) && segment.seq == connection.irs;
         if !repeats && (segment.has(flag::SYN) || offset >= window as u32) {
-            let ts_recent = connection
-                .is(fact::TIMESTAMPS)
-                .then_some(connection.ts_recent);
-            let (seq, ack) = (
-                connection.iss.wrapping_add(1),
-                connection.irs.wrapping_add(1),
-            );
+            let ts_recent = connection.is(fact::TIMESTAMPS).then_some(connection.ts_recent);
+            let (seq, ack) = (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1));
             self.acknowledge(core, segment, seq, ack, window, ts_recent);
             return;
         }
@@ -243,50 +228,24 @@ impl Stack<'_> {
             self.refuse(core, segment);
             return;
         }
-        if let (Some((value, _)), true) =
-            (segment.options.timestamps, connection.is(fact::TIMESTAMPS))
-        {
+        if let (Some((value, _)), true) = (segment.options.timestamps, connection.is(fact::TIMESTAMPS)) {
             self.connections.at_mut(flow).ts_recent = value;
         }
         // The window of a SYN is not scaled.
-        let shift = if repeats || !connection.is(fact::WINDOW_SCALE) {
-            0
-        } else {
-            connection.peer_shift
-        };
+        let shift = if repeats || !connection.is(fact::WINDOW_SCALE) { 0 } else { connection.peer_shift };
         let peer_window = (segment.window as u32).wrapping_shl(shift as u32);
         self.establish(core, flow, segment, frame, peer_window);
     }
 
     /// Our SYN is acknowledged and the peer's is known.
-    fn establish(
-        &mut self,
-        core: u32,
-        flow: u32,
-        segment: &Segment,
-        frame: &[u8],
-        peer_window: u32,
-    ) {
+    fn establish(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8], peer_window: u32) {
         let now_us = self.now_us;
         let connection = self.connections.at_mut(flow);
         connection.core = core;
-        let rtt_us =
-            (connection.backoff == 0).then(|| now_us.saturating_sub(connection.started_us));
-        let peer_shift = if connection.is(fact::WINDOW_SCALE) {
-            connection.peer_shift
-        } else {
-            0
-        };
+        let rtt_us = (connection.backoff == 0).then(|| now_us.saturating_sub(connection.started_us));
+        let peer_shift = if connection.is(fact::WINDOW_SCALE) { connection.peer_shift } else { 0 };
         let (peer_mss, id) = (connection.mss_bytes, connection.socket);
-        self.install(
-            flow,
-            &Opening {
-                peer_mss,
-                peer_shift,
-                peer_window,
-                rtt_us,
-            },
-        );
+        self.install(flow, &Opening { peer_mss, peer_shift, peer_window, rtt_us });
         self.command(flow, pending::ACKNOWLEDGE);
         if self.sockets.has(id) {
             self.sockets.at_mut(id).kind = Kind::Connected;

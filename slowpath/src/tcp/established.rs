@@ -132,9 +132,7 @@ impl Stack<'_> {
         if connection.is(fact::RESET_AT_REMOVED) {
             self.send_reset(flow);
         }
-        let time_wait = connection
-            .is(fact::TIME_WAIT_AT_REMOVED)
-            .then(|| self.time_wait_of(flow));
+        let time_wait = connection.is(fact::TIME_WAIT_AT_REMOVED).then(|| self.time_wait_of(flow));
         let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
         self.free_connection(flow);
         if let Some(entry) = time_wait {

@@ -84,9 +84,7 @@ impl Stack<'_> {
             return Err(Errno::ENOBUFS);
         }
         let record = self.take_record(application).ok_or(Errno::ENOBUFS)?;
-        let Connection {
-            generation, next, ..
-        } = *self.connections.at(flow);
+        let Connection { generation, next, .. } = *self.connections.at(flow);
         self.connection_free = next;
         let connection = self.connections.at_mut(flow);
         *connection = Connection::EMPTY;
@@ -202,8 +200,7 @@ impl Stack<'_> {
         cold.timestamp_offset.store(connection.ts_offset, Relaxed);
         cold.srtt_us.store(connection.srtt_us, Relaxed);
         cold.timeouts.store(connection.timeouts, Relaxed);
-        cold.rcv_buffer_bytes
-            .store(connection.rcv_buffer_bytes, Relaxed);
+        cold.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
         cold.control.store(self.control_word(flow), Relaxed);
         cold.state.store(slot, Relaxed);
     }
@@ -211,26 +208,14 @@ impl Stack<'_> {
     /// Application and context, as the fast path reads them.
     pub(crate) fn owner_word(&self, flow: u32) -> u32 {
         let connection = self.connections.at(flow);
-        let context = if connection.context == NONE {
-            CONTEXT_NONE
-        } else {
-            connection.context as u16
-        };
+        let context = if connection.context == NONE { CONTEXT_NONE } else { connection.context as u16 };
         owner(connection.application as u16, context)
     }
 
     fn control_word(&self, flow: u32) -> u32 {
         let connection = self.connections.at(flow);
-        let closed = if connection.is(flag::ORPHAN) {
-            control_flags::RECEIVE_CLOSED
-        } else {
-            0
-        };
-        let nodelay = if connection.is(flag::NODELAY) {
-            control_flags::NODELAY
-        } else {
-            0
-        };
+        let closed = if connection.is(flag::ORPHAN) { control_flags::RECEIVE_CLOSED } else { 0 };
+        let nodelay = if connection.is(flag::NODELAY) { control_flags::NODELAY } else { 0 };
         closed | nodelay
     }
 
@@ -244,8 +229,7 @@ impl Stack<'_> {
             cold.owner.store(self.owner_word(flow), Relaxed);
             cold.control.store(self.control_word(flow), Relaxed);
             cold.socket.store(connection.socket, Relaxed);
-            cold.rcv_buffer_bytes
-                .store(connection.rcv_buffer_bytes, Relaxed);
+            cold.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
         }
         if !self.is_removing(flow) {
             self.command(flow, pending::UPDATE);

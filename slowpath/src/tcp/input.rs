@@ -49,10 +49,7 @@ impl Stack<'_> {
             return;
         };
         let for_us = ip.destination == self.config.ipv4;
-        if !for_us
-            || !crate::config::is_unicast(ip.source)
-            || header.destination == ethernet::BROADCAST
-        {
+        if !for_us || !crate::config::is_unicast(ip.source) || header.destination == ethernet::BROADCAST {
             self.counters.add(Counter::Malformed);
             return;
         }
@@ -102,14 +99,7 @@ impl Stack<'_> {
         }
     }
 
-    fn connection_input(
-        &mut self,
-        core: u32,
-        flow: u32,
-        ip: &Ipv4,
-        segment: &Segment,
-        frame: &mut [u8],
-    ) {
+    fn connection_input(&mut self, core: u32, flow: u32, ip: &Ipv4, segment: &Segment, frame: &mut [u8]) {
         match self.connections.at(flow).state {
             State::SynSent => self.syn_sent_input(core, flow, segment, frame),
             State::SynReceived => self.syn_received_input(core, flow, segment, frame),
@@ -167,8 +157,7 @@ fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
     if flags & flag::URG != 0 {
         put(packet, FLAGS_OFFSET, &[flags & !flag::URG]);
         put(packet, CHECKSUM_OFFSET, &[0, 0, 0, 0]);
-        let sum =
-            checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
+        let sum = checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
         let sum = checksum::finish(checksum::add(sum, packet));
         put(packet, CHECKSUM_OFFSET, &sum.to_be_bytes());
     }

@@ -55,20 +55,13 @@ impl Stack<'_> {
             (self.timestamp_offset(&tuple), self.now_us)
         };
         let connection = self.connections.at_mut(flow);
-        let taken = if connection.is(flag::TIMESTAMPS) {
-            TIMESTAMP_BYTES
-        } else {
-            0
-        };
+        let taken = if connection.is(flag::TIMESTAMPS) { TIMESTAMP_BYTES } else { 0 };
         connection.mss_bytes = opening.peer_mss.min(announced).saturating_sub(taken).max(1);
         connection.ts_offset = tuple_offset;
         connection.peer_shift = opening.peer_shift;
         connection.peer_window = opening.peer_window;
-        connection.our_shift = if connection.is(flag::WINDOW_SCALE) {
-            Self::shift_for(connection.rcv_buffer_bytes)
-        } else {
-            0
-        };
+        connection.our_shift =
+            if connection.is(flag::WINDOW_SCALE) { Self::shift_for(connection.rcv_buffer_bytes) } else { 0 };
         connection.backoff = 0;
         connection.soft_error = 0;
         connection.started_us = now_us;
@@ -79,11 +72,7 @@ impl Stack<'_> {
         }
         let parameters = self.parameters(flow);
         // A handshake faster than the assumed RTT is no ground to begin faster still.
-        let srtt_us = self
-            .connections
-            .at(flow)
-            .srtt_us
-            .max(self.config.rtt_init_us);
+        let srtt_us = self.connections.at(flow).srtt_us.max(self.config.rtt_init_us);
         let algorithm = match self.connections.at(flow).congestion {
             0 => self.config.congestion,
             chosen => chosen as u32,
@@ -102,11 +91,7 @@ impl Stack<'_> {
     /// the cold one.
     fn write_hot(&mut self, flow: u32) {
         let parameters = self.parameters(flow);
-        let allowance = self
-            .connections
-            .at_mut(flow)
-            .controller
-            .allowance(&parameters);
+        let allowance = self.connections.at_mut(flow).controller.allowance(&parameters);
         let connection = *self.connections.at(flow);
         let (Some(hot), Some(cold)) = (self.hot(flow), self.cold(flow)) else {
             return;
@@ -137,13 +122,8 @@ impl Stack<'_> {
         hot.snd_end.store(send, Relaxed);
         hot.snd_max.store(send, Relaxed);
         let window = Self::syn_window(connection.rcv_buffer_bytes) as u32;
-        hot.rcv_adv
-            .store((receive as u32).wrapping_add(window), Relaxed);
-        let scale = mss_scale(
-            connection.mss_bytes,
-            connection.peer_shift,
-            connection.our_shift,
-        );
+        hot.rcv_adv.store((receive as u32).wrapping_add(window), Relaxed);
+        let scale = mss_scale(connection.mss_bytes, connection.peer_shift, connection.our_shift);
         hot.mss_scale.store(scale, Relaxed);
         hot.rate_kbps.store(allowance.rate_kbps, Relaxed);
         hot.cwnd_bytes.store(allowance.cwnd_bytes, Relaxed);
@@ -153,8 +133,7 @@ impl Stack<'_> {
         hot.ecn_bytes.store(0, Relaxed);
         hot.rtt_sample.store(0, Relaxed);
         hot.loss_counts.store(0, Relaxed);
-        hot.rcv_buffer_bytes
-            .store(connection.rcv_buffer_bytes, Relaxed);
+        hot.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
         hot.generation.store(connection.generation, Relaxed);
         cold.rate_kbps.store(allowance.rate_kbps, Relaxed);
         cold.cwnd_bytes.store(allowance.cwnd_bytes, Relaxed);

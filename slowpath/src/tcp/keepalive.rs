@@ -31,13 +31,7 @@ pub(crate) struct Keepalive {
 
 impl Keepalive {
     /// Linux's defaults (RFC 9293 MUST-28: two hours at least).
-    pub(crate) const DEFAULT: Self = Self {
-        idle_s: 7200,
-        interval_s: 75,
-        count: 9,
-        probes: 0,
-        seen: 0,
-    };
+    pub(crate) const DEFAULT: Self = Self { idle_s: 7200, interval_s: 75, count: 9, probes: 0, seen: 0 };
 }
 
 const SECOND_US: u64 = 1_000_000;

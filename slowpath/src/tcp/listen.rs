@@ -68,13 +68,10 @@ impl Stack<'_> {
     ) {
         self.counters.add(Counter::Syns);
         let socket = *self.sockets.at(listener);
-        let crowded = socket.accept_count > socket.backlog
-            || socket.half_open >= socket.backlog.max(HALF_OPEN_MIN);
+        let crowded =
+            socket.accept_count > socket.backlog || socket.half_open >= socket.backlog.max(HALF_OPEN_MIN);
         let id = self.half_open_free;
-        let neighbor = self
-            .next_hop(segment.tuple.remote_ip)
-            .ok()
-            .and_then(|hop| self.resolve(hop));
+        let neighbor = self.next_hop(segment.tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
         let (Some(neighbor), false, true) = (neighbor, crowded, self.half_open.has(id)) else {
             self.counters.add(Counter::SynsDropped);
             return;
@@ -94,8 +91,7 @@ impl Stack<'_> {
             timestamps: options.timestamps.is_some(),
             window_scale: options.window_shift.is_some(),
             sack: options.sack_permitted,
-            ecn: self.config.ecn
-                && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
+            ecn: self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
             peer_shift: options.window_shift.unwrap_or(0),
             peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
             iss,
@@ -150,10 +146,7 @@ impl Stack<'_> {
             self.half_open.at_mut(id).sent = tries.saturating_add(1);
         }
         let shift = (tries as u32).min(16);
-        let timeout = self
-            .config
-            .handshake_timeout_us
-            .saturating_mul(1u64.wrapping_shl(shift));
+        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
         self.set_timer(Timer::SynAck(id), timeout);
     }
 
@@ -170,10 +163,7 @@ impl Stack<'_> {
             let socket = self.sockets.at_mut(listener);
             socket.half_open = socket.half_open.saturating_sub(1);
         }
-        *self.half_open.at_mut(id) = HalfOpen {
-            next: self.half_open_free,
-            ..HalfOpen::default()
-        };
+        *self.half_open.at_mut(id) = HalfOpen { next: self.half_open_free, ..HalfOpen::default() };
         self.half_open_free = id;
         self.half_open_used = self.half_open_used.saturating_sub(1);
     }
@@ -277,11 +267,7 @@ impl Stack<'_> {
             Some((value, _)) if half.timestamps => value,
             _ => half.ts_recent,
         };
-        let shift = if half.window_scale {
-            half.peer_shift
-        } else {
-            0
-        };
+        let shift = if half.window_scale { half.peer_shift } else { 0 };
         self.install(
             flow,
             &Opening {

@@ -33,18 +33,10 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     pub(crate) const fn answers() -> Self {
-        Self {
-            second: 0,
-            count: 0,
-            limit: ANSWERS_PER_SECOND,
-        }
+        Self { second: 0, count: 0, limit: ANSWERS_PER_SECOND }
     }
     pub(crate) const fn challenges() -> Self {
-        Self {
-            second: 0,
-            count: 0,
-            limit: CHALLENGES_PER_SECOND,
-        }
+        Self { second: 0, count: 0, limit: CHALLENGES_PER_SECOND }
     }
     /// Whether one more may go now.
     pub(crate) fn allow(&mut self, now_us: u64) -> bool {
@@ -106,11 +98,7 @@ impl Stack<'_> {
         let (seq, ack, flags) = if segment.has(flag::ACK) {
             (segment.ack, 0, flag::RST)
         } else {
-            (
-                0,
-                segment.seq.wrapping_add(segment.length()),
-                flag::RST | flag::ACK,
-            )
+            (0, segment.seq.wrapping_add(segment.length()), flag::RST | flag::ACK)
         };
         self.counters.add(Counter::ResetsSent);
         self.transmit(
@@ -152,10 +140,7 @@ impl Stack<'_> {
                 ack,
                 flags: flag::ACK,
                 window,
-                options: Options {
-                    timestamps,
-                    ..Options::default()
-                },
+                options: Options { timestamps, ..Options::default() },
             },
         );
     }
@@ -173,11 +158,7 @@ impl Stack<'_> {
             false if self.config.ecn && connection.backoff == 0 => flag::ECE | flag::CWR,
             _ => 0,
         };
-        let syn = if answer {
-            flag::SYN | flag::ACK
-        } else {
-            flag::SYN
-        };
+        let syn = if answer { flag::SYN | flag::ACK } else { flag::SYN };
         let shift = Self::shift_for(connection.rcv_buffer_bytes);
         let echo = if answer { connection.ts_recent } else { 0 };
         let options = Options {
@@ -190,11 +171,7 @@ impl Stack<'_> {
             tuple,
             destination_mac: self.neighbors.at(connection.neighbor).mac,
             seq: connection.iss,
-            ack: if answer {
-                connection.irs.wrapping_add(1)
-            } else {
-                0
-            },
+            ack: if answer { connection.irs.wrapping_add(1) } else { 0 },
             flags: syn | ecn,
             window: Self::syn_window(connection.rcv_buffer_bytes),
             options,
@@ -207,17 +184,11 @@ impl Stack<'_> {
         let half: HalfOpen = *self.half_open.at(id);
         let tuple = self.lookup.tuple(Found::HalfOpen(id));
         let buffer = self.listener_buffer(half.listener);
-        let ecn = if half.ecn && half.sent == 0 {
-            flag::ECE
-        } else {
-            0
-        };
+        let ecn = if half.ecn && half.sent == 0 { flag::ECE } else { 0 };
         let options = Options {
             mss: Some(self.announced_mss()),
             window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
-            timestamps: half
-                .timestamps
-                .then_some((self.timestamp(&tuple), half.ts_recent)),
+            timestamps: half.timestamps.then_some((self.timestamp(&tuple), half.ts_recent)),
             sack_permitted: half.sack,
         };
         let outgoing = Outgoing {
@@ -240,10 +211,7 @@ impl Stack<'_> {
         let (seq, ack) = if installed {
             (view.snd_max.max(view.snd_nxt) as u32, view.rcv_nxt as u32)
         } else {
-            (
-                connection.iss.wrapping_add(1),
-                connection.irs.wrapping_add(1),
-            )
+            (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1))
         };
         self.counters.add(Counter::ResetsSent);
         let outgoing = Outgoing {

@@ -32,32 +32,24 @@ pub(crate) fn timeout(srtt_us: u32, rttvar_us: u32, minimum_us: u64, backoff: u8
             (srtt as u64).saturating_add(spread).max(minimum_us)
         }
     };
-    base.saturating_mul(1u64.wrapping_shl((backoff as u32).min(20)))
-        .min(RTO_MAX_US)
+    base.saturating_mul(1u64.wrapping_shl((backoff as u32).min(20))).min(RTO_MAX_US)
 }
 
 impl Stack<'_> {
     /// Takes an RTT measurement into a connection's estimate.
     pub(crate) fn measure(&mut self, flow: u32, rtt_us: u32) {
         let connection = self.connections.at_mut(flow);
-        (connection.srtt_us, connection.rttvar_us) =
-            smooth(connection.srtt_us, connection.rttvar_us, rtt_us);
+        (connection.srtt_us, connection.rttvar_us) = smooth(connection.srtt_us, connection.rttvar_us, rtt_us);
         let srtt_us = connection.srtt_us;
         if let Some(cold) = self.cold(flow) {
-            cold.srtt_us
-                .store(srtt_us, core::sync::atomic::Ordering::Relaxed);
+            cold.srtt_us.store(srtt_us, core::sync::atomic::Ordering::Relaxed);
         }
     }
 
     /// The retransmission timeout of a connection now.
     pub(crate) fn retransmission_timeout(&self, flow: u32) -> u64 {
         let connection = self.connections.at(flow);
-        timeout(
-            connection.srtt_us,
-            connection.rttvar_us,
-            self.config.rto_min_us,
-            connection.backoff,
-        )
+        timeout(connection.srtt_us, connection.rttvar_us, self.config.rto_min_us, connection.backoff)
     }
 }
 

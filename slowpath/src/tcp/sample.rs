@@ -81,18 +81,11 @@ impl Stack<'_> {
         sampling.fast_retransmits = losses;
         sampling.rtt_count = rtt_count;
         sampling.at_us = now_us;
-        sampling.quiet_samples = if acked_bytes > 0 {
-            0
-        } else {
-            sampling.quiet_samples.saturating_add(1)
-        };
+        sampling.quiet_samples = if acked_bytes > 0 { 0 } else { sampling.quiet_samples.saturating_add(1) };
         if measured {
             self.measure(flow, rtt_sample & RTT_MASK);
         }
-        let in_flight = view
-            .snd_nxt
-            .saturating_sub(view.snd_una)
-            .min(u32::MAX as u64) as u32;
+        let in_flight = view.snd_nxt.saturating_sub(view.snd_una).min(u32::MAX as u64) as u32;
         let srtt_us = match self.connections.at(flow).srtt_us {
             0 => self.config.rtt_init_us.max(1),
             srtt => srtt,
@@ -169,20 +162,13 @@ impl Stack<'_> {
     /// The retransmission timer expired (RFC 6298 §5.4 to §5.6).
     fn time_out(&mut self, flow: u32, view: &View) -> bool {
         let connection = *self.connections.at(flow);
-        let limit = if connection.is(flag::ORPHAN) {
-            TIMEOUTS_MAX_ORPHAN
-        } else {
-            TIMEOUTS_MAX
-        };
+        let limit = if connection.is(flag::ORPHAN) { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
         if connection.backoff >= limit {
             return self.give_up(flow);
         }
         self.counters.add(Counter::Timeouts);
         let parameters = self.parameters(flow);
-        let in_flight = view
-            .snd_max
-            .saturating_sub(view.snd_una)
-            .min(u32::MAX as u64) as u32;
+        let in_flight = view.snd_max.saturating_sub(view.snd_una).min(u32::MAX as u64) as u32;
         self.restart_timer(flow);
         let connection = self.connections.at_mut(flow);
         connection.timeouts = connection.timeouts.saturating_add(1);
@@ -211,22 +197,13 @@ impl Stack<'_> {
         }
         // A peer that answers shows it by its timestamps; without them it is believed to, except
         // when nobody is left to notice.
-        let silent =
-            !connection.is(flag::TIMESTAMPS) || view.ts_recent == connection.sampling.ts_recent;
+        let silent = !connection.is(flag::TIMESTAMPS) || view.ts_recent == connection.sampling.ts_recent;
         let orphan = connection.is(flag::ORPHAN);
         let counts = silent && (orphan || connection.is(flag::TIMESTAMPS));
-        let limit = if orphan {
-            TIMEOUTS_MAX_ORPHAN
-        } else {
-            TIMEOUTS_MAX
-        };
+        let limit = if orphan { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
         let sampling = &mut self.connections.at_mut(flow).sampling;
         sampling.ts_recent = view.ts_recent;
-        sampling.probes = if counts {
-            sampling.probes.saturating_add(1)
-        } else {
-            0
-        };
+        sampling.probes = if counts { sampling.probes.saturating_add(1) } else { 0 };
         if sampling.probes > limit {
             return self.give_up(flow);
         }
@@ -268,11 +245,7 @@ impl Stack<'_> {
     /// Writes what the controller allows to the cold entry, and tells the core if it changed.
     pub(crate) fn apply_allowance(&mut self, flow: u32) {
         let parameters = self.parameters(flow);
-        let allowance = self
-            .connections
-            .at_mut(flow)
-            .controller
-            .allowance(&parameters);
+        let allowance = self.connections.at_mut(flow).controller.allowance(&parameters);
         let Some(cold) = self.cold(flow) else { return };
         let same = cold.rate_kbps.load(Relaxed) == allowance.rate_kbps
             && cold.cwnd_bytes.load(Relaxed) == allowance.cwnd_bytes;

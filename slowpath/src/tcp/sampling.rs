@@ -95,17 +95,11 @@ impl Stack<'_> {
     /// often enough to see the retransmission timeout within a quarter of itself.
     pub(crate) fn schedule_sample(&mut self, flow: u32) {
         let connection = self.connections.at(flow);
-        let srtt_us = if connection.srtt_us == 0 {
-            self.config.rtt_init_us
-        } else {
-            connection.srtt_us
-        };
+        let srtt_us = if connection.srtt_us == 0 { self.config.rtt_init_us } else { connection.srtt_us };
         let share = (self.sampled as u64).saturating_mul(SAMPLE_SHARE_US);
         let base = (srtt_us as u64).saturating_mul(self.config.control_interval_rtts as u64);
         let quiet = (connection.sampling.quiet_samples as u32).min(QUIET_SHIFT_MAX);
-        let stretched = base
-            .max(INTERVAL_MIN_US)
-            .saturating_mul(1u64.wrapping_shl(quiet));
+        let stretched = base.max(INTERVAL_MIN_US).saturating_mul(1u64.wrapping_shl(quiet));
         let watch = (self.retransmission_timeout(flow) / 4).clamp(INTERVAL_MIN_US, INTERVAL_MAX_US);
         self.set_timer(Timer::Sample(flow), stretched.min(watch).max(share));
     }

@@ -34,11 +34,7 @@ impl Default for TimeWait {
         Self {
             used: false,
             timestamps: false,
-            port_use: Use {
-                reuse_address: false,
-                reuse_port: false,
-                ephemeral: false,
-            },
+            port_use: Use { reuse_address: false, reuse_port: false, ephemeral: false },
             snd_nxt: 0,
             rcv_nxt: 0,
             ts_recent: 0,
@@ -129,13 +125,9 @@ impl Stack<'_> {
         self.unlink_time_wait(id);
         let tuple = self.lookup.tuple(Found::TimeWait(id));
         self.lookup.remove(Found::TimeWait(id));
-        self.ports
-            .remove(tuple.local_port(), self.time_wait.at(id).port_use);
+        self.ports.remove(tuple.local_port(), self.time_wait.at(id).port_use);
         let next = core::mem::replace(&mut self.time_wait_free, id);
-        *self.time_wait.at_mut(id) = TimeWait {
-            next,
-            ..TimeWait::default()
-        };
+        *self.time_wait.at_mut(id) = TimeWait { next, ..TimeWait::default() };
         self.time_wait_used = self.time_wait_used.saturating_sub(1);
     }
 
@@ -143,8 +135,7 @@ impl Stack<'_> {
         let head = self.time_wait_head;
         if self.time_wait.has(head) {
             let expires_us = self.time_wait.at(head).expires_us;
-            self.wheel
-                .set(self.numbering.node(Timer::TimeWait), expires_us);
+            self.wheel.set(self.numbering.node(Timer::TimeWait), expires_us);
         }
     }
 

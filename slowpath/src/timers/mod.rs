@@ -28,11 +28,7 @@ const FIXED: u32 = 1;
 
 /// Nodes needed for tables of the given sizes.
 pub(crate) const fn nodes(flows: u32, half_open: u32, neighbors: u32) -> u32 {
-    flows
-        .wrapping_mul(2)
-        .wrapping_add(half_open)
-        .wrapping_add(neighbors)
-        .wrapping_add(FIXED)
+    flows.wrapping_mul(2).wrapping_add(half_open).wrapping_add(neighbors).wrapping_add(FIXED)
 }
 
 /// Numbers the timers for tables of given sizes.
@@ -86,11 +82,7 @@ mod tests {
 
     #[test]
     fn numbering_round_trips() {
-        let numbering = Numbering {
-            flows: 7,
-            half_open: 5,
-            neighbors: 3,
-        };
+        let numbering = Numbering { flows: 7, half_open: 5, neighbors: 3 };
         for node in 0..nodes(7, 5, 3) {
             assert_eq!(numbering.node(numbering.timer(node)), node);
         }

@@ -31,12 +31,7 @@ pub struct TimerNode {
 
 impl Default for TimerNode {
     fn default() -> Self {
-        Self {
-            expires: 0,
-            next: NONE,
-            prev: NONE,
-            slot: UNLINKED,
-        }
+        Self { expires: 0, next: NONE, prev: NONE, slot: UNLINKED }
     }
 }
 
@@ -68,18 +63,12 @@ fn level_of(tick: u64, expires: u64) -> u32 {
 }
 
 fn slot_of(expires: u64, level: u32) -> u32 {
-    let shifted = expires
-        .checked_shr(level.wrapping_mul(SLOT_SHIFT))
-        .unwrap_or(0);
+    let shifted = expires.checked_shr(level.wrapping_mul(SLOT_SHIFT)).unwrap_or(0);
     (shifted & SLOT_MASK) as u32
 }
 
 impl<'m> Wheel<'m> {
-    pub(crate) fn new(
-        nodes: &'m mut [TimerNode],
-        heads: &'m mut [u32],
-        now_us: u64,
-    ) -> Option<Self> {
+    pub(crate) fn new(nodes: &'m mut [TimerNode], heads: &'m mut [u32], now_us: u64) -> Option<Self> {
         heads.fill(NONE);
         Some(Self {
             nodes: Table::new(nodes)?,
@@ -121,9 +110,7 @@ impl<'m> Wheel<'m> {
 
     /// Takes `node` out, if it is set.
     pub(crate) fn cancel(&mut self, node: u32) {
-        let TimerNode {
-            next, prev, slot, ..
-        } = *self.nodes.at(node);
+        let TimerNode { next, prev, slot, .. } = *self.nodes.at(node);
         if slot == UNLINKED {
             return;
         }
@@ -158,12 +145,7 @@ impl<'m> Wheel<'m> {
                 let slot = current.wrapping_add(distance) as u64 & SLOT_MASK;
                 let shift = level.wrapping_mul(SLOT_SHIFT);
                 let above = shift.wrapping_add(SLOT_SHIFT);
-                let base = self
-                    .tick
-                    .checked_shr(above)
-                    .unwrap_or(0)
-                    .checked_shl(above)
-                    .unwrap_or(0);
+                let base = self.tick.checked_shr(above).unwrap_or(0).checked_shl(above).unwrap_or(0);
                 let mut due = base.wrapping_add(slot.checked_shl(shift).unwrap_or(0));
                 if slot < current as u64 {
                     // Only the coarsest level wraps round.
@@ -204,8 +186,7 @@ impl<'m> Wheel<'m> {
 
     /// When the wheel wants to be called next, microseconds. Never later than the first expiry.
     pub(crate) fn deadline_us(&self) -> Option<u64> {
-        self.first()
-            .map(|(_, due)| due.saturating_mul(1 << TICK_SHIFT))
+        self.first().map(|(_, due)| due.saturating_mul(1 << TICK_SHIFT))
     }
 }
 
@@ -259,11 +240,8 @@ mod tests {
                         }
                         fired.sort_unstable();
                         let due = |at: u64| at.div_ceil(64) * 64 <= now;
-                        let expected: Vec<u32> = model
-                            .iter()
-                            .filter(|(_, &at)| due(at))
-                            .map(|(&node, _)| node)
-                            .collect();
+                        let expected: Vec<u32> =
+                            model.iter().filter(|(_, &at)| due(at)).map(|(&node, _)| node).collect();
                         assert_eq!(fired, expected);
                         model.retain(|_, at| !due(*at));
                     }

@@ -37,11 +37,7 @@ impl Arp {
 
     /// Writes the whole frame to `destination`; its length.
     pub(crate) fn write(&self, frame: &mut [u8], destination: u64) -> usize {
-        let ethernet = ethernet::Ethernet {
-            destination,
-            source: self.sender_mac,
-            ethertype: ethernet::ARP,
-        };
+        let ethernet = ethernet::Ethernet { destination, source: self.sender_mac, ethertype: ethernet::ARP };
         ethernet.write(frame);
         let Some(packet) = frame.get_mut(ethernet::HEADER_BYTES..) else {
             return 0;

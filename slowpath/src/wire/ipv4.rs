@@ -55,13 +55,7 @@ impl Ipv4 {
 
 /// Writes a header without options for `payload_bytes` behind an Ethernet header. Identification is
 /// zero: the datagram may not be fragmented (RFC 6864).
-pub(crate) fn write(
-    frame: &mut [u8],
-    source: u32,
-    destination: u32,
-    protocol: u8,
-    payload_bytes: usize,
-) {
+pub(crate) fn write(frame: &mut [u8], source: u32, destination: u32, protocol: u8, payload_bytes: usize) {
     let Some(header) = frame.get_mut(ethernet::HEADER_BYTES..) else {
         return;
     };
@@ -73,9 +67,6 @@ pub(crate) fn write(
     put(header, 8, &[TTL, protocol, 0, 0]);
     put(header, 12, &source.to_be_bytes());
     put(header, 16, &destination.to_be_bytes());
-    let sum = checksum::finish(checksum::add(
-        0,
-        header.get(..HEADER_BYTES).unwrap_or_default(),
-    ));
+    let sum = checksum::finish(checksum::add(0, header.get(..HEADER_BYTES).unwrap_or_default()));
     put(header, 10, &sum.to_be_bytes());
 }

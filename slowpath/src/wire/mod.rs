@@ -38,9 +38,7 @@ pub(crate) fn get_mac(bytes: &[u8], offset: usize) -> Option<u64> {
 /// Writes `value` at `offset`; nothing if it does not fit.
 #[inline]
 pub(crate) fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
-    let target = offset
-        .checked_add(value.len())
-        .and_then(|end| bytes.get_mut(offset..end));
+    let target = offset.checked_add(value.len()).and_then(|end| bytes.get_mut(offset..end));
     if let Some(target) = target {
         target.copy_from_slice(value);
     }

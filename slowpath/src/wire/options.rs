@@ -55,9 +55,7 @@ impl Options {
     fn take(&mut self, kind: u8, option: &[u8]) {
         match (kind, option.len()) {
             (MSS, 4) => self.mss = get_u16(option, 2),
-            (WINDOW_SCALE, 3) => {
-                self.window_shift = option.get(2).map(|shift| (*shift).min(SHIFT_MAX))
-            }
+            (WINDOW_SCALE, 3) => self.window_shift = option.get(2).map(|shift| (*shift).min(SHIFT_MAX)),
             (SACK_PERMITTED, 2) => self.sack_permitted = true,
             (TIMESTAMPS, 10) => {
                 self.timestamps = get_u32(option, 2).zip(get_u32(option, 6));
@@ -79,11 +77,7 @@ impl Options {
         }
         if let Some((value, echo)) = self.timestamps {
             // SACK-permitted takes the place of the padding in front of the timestamps.
-            emit(if self.sack_permitted {
-                &[SACK_PERMITTED, 2]
-            } else {
-                &[NO_OPERATION, NO_OPERATION]
-            });
+            emit(if self.sack_permitted { &[SACK_PERMITTED, 2] } else { &[NO_OPERATION, NO_OPERATION] });
             emit(&[TIMESTAMPS, 10]);
             emit(&value.to_be_bytes());
             emit(&echo.to_be_bytes());
@@ -127,17 +121,11 @@ mod tests {
                     let mut bytes = [0u8; 40];
                     for byte in bytes.iter_mut() {
                         // Small values make kinds and lengths that matter.
-                        *byte = if random.below(4) == 0 {
-                            random.next() as u8
-                        } else {
-                            random.below(12) as u8
-                        };
+                        *byte =
+                            if random.below(4) == 0 { random.next() as u8 } else { random.below(12) as u8 };
                     }
                     let options = Options::parse(&bytes[..length]);
-                    assert!(
-                        options.window_shift.unwrap_or(0) <= SHIFT_MAX,
-                        "seed {seed}"
-                    );
+                    assert!(options.window_shift.unwrap_or(0) <= SHIFT_MAX, "seed {seed}");
                 }
             }
         }
@@ -146,31 +134,12 @@ mod tests {
     #[test]
     fn malformed_lengths_keep_what_came_before() {
         let mss = [2u8, 4, 5, 0xb4];
-        for bad in [
-            &[8u8, 0][..],
-            &[8, 1],
-            &[3],
-            &[3, 200, 1],
-            &[8, 10, 1, 2, 3],
-            &[254, 0, 0, 0],
-        ] {
+        for bad in [&[8u8, 0][..], &[8, 1], &[3], &[3, 200, 1], &[8, 10, 1, 2, 3], &[254, 0, 0, 0]] {
             let bytes = [&mss[..], bad].concat();
-            assert_eq!(
-                Options::parse(&bytes),
-                Options {
-                    mss: Some(1460),
-                    ..Options::default()
-                }
-            );
+            assert_eq!(Options::parse(&bytes), Options { mss: Some(1460), ..Options::default() });
         }
         // Wrong length of a known option: ignored, the rest counts.
-        assert_eq!(
-            Options::parse(&[2, 3, 9, 4, 2]),
-            Options {
-                sack_permitted: true,
-                ..Options::default()
-            }
-        );
+        assert_eq!(Options::parse(&[2, 3, 9, 4, 2]), Options { sack_permitted: true, ..Options::default() });
         // Nothing counts after the end of the list.
         assert_eq!(Options::parse(&[0, 4, 2]), Options::default());
     }

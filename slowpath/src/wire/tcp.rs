@@ -35,24 +35,14 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Parses the TCP segment `packet`, which ends where IP says.
-    pub(crate) fn parse(
-        packet: &[u8],
-        local_ip: u32,
-        remote_ip: u32,
-        source_mac: u64,
-    ) -> Option<Self> {
+    pub(crate) fn parse(packet: &[u8], local_ip: u32, remote_ip: u32, source_mac: u64) -> Option<Self> {
         let header_bytes = ((*packet.get(12)? >> 4) as usize).wrapping_mul(4);
         if header_bytes < HEADER_BYTES {
             return None;
         }
         let options = packet.get(HEADER_BYTES..header_bytes)?;
         Some(Self {
-            tuple: Tuple::new(
-                local_ip,
-                get_u16(packet, 2)?,
-                remote_ip,
-                get_u16(packet, 0)?,
-            ),
+            tuple: Tuple::new(local_ip, get_u16(packet, 2)?, remote_ip, get_u16(packet, 0)?),
             source_mac,
             seq: get_u32(packet, 4)?,
             ack: get_u32(packet, 8)?,
@@ -101,27 +91,18 @@ impl Outgoing {
         let Some(segment) = frame.get_mut(start..) else {
             return 0;
         };
-        let options = segment
-            .get_mut(HEADER_BYTES..)
-            .map_or(0, |bytes| self.options.write(bytes));
+        let options = segment.get_mut(HEADER_BYTES..).map_or(0, |bytes| self.options.write(bytes));
         let length = HEADER_BYTES.wrapping_add(options);
         put(segment, 0, &self.tuple.local_port().to_be_bytes());
         put(segment, 2, &self.tuple.remote_port().to_be_bytes());
         put(segment, 4, &self.seq.to_be_bytes());
         put(segment, 8, &self.ack.to_be_bytes());
-        put(
-            segment,
-            12,
-            &[((length / 4) as u8).wrapping_shl(4), self.flags],
-        );
+        put(segment, 12, &[((length / 4) as u8).wrapping_shl(4), self.flags]);
         put(segment, 14, &self.window.to_be_bytes());
         put(segment, 16, &[0, 0, 0, 0]);
         let (source, destination) = (self.tuple.local_ip, self.tuple.remote_ip);
         let sum = checksum::pseudo_header(source, destination, ipv4::TCP, length as u16);
-        let sum = checksum::finish(checksum::add(
-            sum,
-            segment.get(..length).unwrap_or_default(),
-        ));
+        let sum = checksum::finish(checksum::add(sum, segment.get(..length).unwrap_or_default()));
         put(segment, 16, &sum.to_be_bytes());
         ipv4::write(frame, source, destination, ipv4::TCP, length);
         pad(frame, start.wrapping_add(length))

@@ -37,10 +37,7 @@ pub fn linux_options(value: u32, echo: u32) -> Vec<u8> {
 }
 
 fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)))
-        .sum()
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
 }
 
 fn fold(mut value: u32) -> u16 {
@@ -67,16 +64,10 @@ impl Tcp {
         }
     }
     pub fn syn(source: u16, destination: u16, seq: u32) -> Self {
-        Self {
-            options: linux_options(77, 0),
-            ..Self::new(source, destination, seq, 0, SYN)
-        }
+        Self { options: linux_options(77, 0), ..Self::new(source, destination, seq, 0, SYN) }
     }
     pub fn syn_ack(source: u16, destination: u16, seq: u32, ack: u32) -> Self {
-        Self {
-            options: linux_options(77, 0),
-            ..Self::new(source, destination, seq, ack, SYN | ACK)
-        }
+        Self { options: linux_options(77, 0), ..Self::new(source, destination, seq, ack, SYN | ACK) }
     }
     pub fn ack(source: u16, destination: u16, seq: u32, ack: u32) -> Self {
         Self::new(source, destination, seq, ack, ACK)

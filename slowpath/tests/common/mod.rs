@@ -35,12 +35,7 @@ macro_rules! owned {
 slowpath::private_tables!(owned);
 
 fn table<T: Default>(count: u32) -> &'static [T] {
-    Box::leak(
-        (0..count)
-            .map(|_| T::default())
-            .collect::<Vec<_>>()
-            .into_boxed_slice(),
-    )
+    Box::leak((0..count).map(|_| T::default()).collect::<Vec<_>>().into_boxed_slice())
 }
 
 pub fn core_status() -> &'static CoreStatus {
@@ -103,19 +98,11 @@ impl World {
         for slot in cores.iter_mut().take(config.cores as usize) {
             *slot = Some(core);
         }
-        let storage = Storage {
-            hot,
-            cold,
-            adjacencies,
-            cores,
-            private: leak(&Sizes::of(&config)),
-        };
+        let storage = Storage { hot, cold, adjacencies, cores, private: leak(&Sizes::of(&config)) };
         let now = 1_000_000;
         let mut stack = Stack::new(now, config, storage).unwrap();
         assert_eq!(stack.fast_path_attached(now, &config, 42), Ok(false));
-        stack
-            .add_application(APP, 1000, 4242, *b"test\0\0\0\0\0\0\0\0\0\0\0\0")
-            .unwrap();
+        stack.add_application(APP, 1000, 4242, *b"test\0\0\0\0\0\0\0\0\0\0\0\0").unwrap();
         stack.set_map_records(APP, 4096).unwrap();
         stack.add_context(APP, CONTEXT).unwrap();
         let mut world = Self {
@@ -181,12 +168,9 @@ impl World {
                 }
                 if op == to_fast::FINISH && hot.flags.load(Relaxed) & hot_flags::FIN_QUEUED == 0 {
                     // The core sends the FIN at once.
-                    hot.flags
-                        .fetch_or(hot_flags::FIN_QUEUED | hot_flags::FIN_SENT, Relaxed);
-                    hot.snd_max
-                        .fetch_max(hot.snd_end.load(Relaxed) + 1, Relaxed);
-                    hot.snd_nxt
-                        .fetch_max(hot.snd_end.load(Relaxed) + 1, Relaxed);
+                    hot.flags.fetch_or(hot_flags::FIN_QUEUED | hot_flags::FIN_SENT, Relaxed);
+                    hot.snd_max.fetch_max(hot.snd_end.load(Relaxed) + 1, Relaxed);
+                    hot.snd_nxt.fetch_max(hot.snd_end.load(Relaxed) + 1, Relaxed);
                 }
                 if op == to_fast::REMOVE && self.removes {
                     self.report(core, to_slow::REMOVED, entry.flow);
@@ -196,18 +180,12 @@ impl World {
     }
 
     pub fn report(&mut self, core: u32, op: u8, flow: u32) {
-        let entry = KernelEntry {
-            op,
-            reason: 0,
-            flow,
-            value: 0,
-        };
+        let entry = KernelEntry { op, reason: 0, flow, value: 0 };
         self.stack.handle_report(self.now, core, entry);
     }
 
     pub fn receive(&mut self, mut frame: Vec<u8>) {
-        self.stack
-            .handle_packet(self.now, 0, reason::NO_FLOW, &mut frame);
+        self.stack.handle_packet(self.now, 0, reason::NO_FLOW, &mut frame);
     }
 
     /// A segment from the peer, and all that follows at once.
@@ -243,25 +221,14 @@ impl World {
     }
 
     pub fn call(&mut self, socket: Option<u32>, message: &mut Message) -> Outcome {
-        let caller = Caller {
-            application: APP,
-            net_bind_service: false,
-            net_admin: true,
-        };
-        let outcome = self
-            .stack
-            .handle_request(self.now, &caller, socket, message);
+        let caller = Caller { application: APP, net_bind_service: false, net_admin: true };
+        let outcome = self.stack.handle_request(self.now, &caller, socket, message);
         self.pump();
         outcome
     }
 
     pub fn socket(&mut self) -> u32 {
-        let body = Socket {
-            opaque: 99,
-            family: 2,
-            context: CONTEXT,
-            ..Socket::default()
-        };
+        let body = Socket { opaque: 99, family: 2, context: CONTEXT, ..Socket::default() };
         let mut message = Message::with(Op::Socket, 0, &body);
         match self.call(None, &mut message) {
             Outcome::NewSocket { socket } => socket,
@@ -270,10 +237,7 @@ impl World {
     }
 
     pub fn bind(&mut self, socket: u32, address: u32, port: u16) -> Result<u16, u32> {
-        let body = Name {
-            endpoint: Endpoint::ipv4(address, port),
-            reserved: 0,
-        };
+        let body = Name { endpoint: Endpoint::ipv4(address, port), reserved: 0 };
         let mut message = Message::with(Op::Bind, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message).map(|()| message.get::<Name>().endpoint.port)
@@ -294,22 +258,14 @@ impl World {
     }
 
     pub fn connect(&mut self, socket: u32, address: u32, port: u16) -> u32 {
-        let body = Connect {
-            remote: Endpoint::ipv4(address, port),
-            context: CONTEXT,
-            ..Connect::default()
-        };
+        let body = Connect { remote: Endpoint::ipv4(address, port), context: CONTEXT, ..Connect::default() };
         let mut message = Message::with(Op::Connect, socket, &body);
         self.call(Some(socket), &mut message);
         message.error
     }
 
     pub fn accept(&mut self, socket: u32) -> Result<FlowInfo, u32> {
-        let body = Accept {
-            opaque: 5,
-            context: CONTEXT,
-            ..Accept::default()
-        };
+        let body = Accept { opaque: 5, context: CONTEXT, ..Accept::default() };
         let mut message = Message::with(Op::Accept, socket, &body);
         match self.call(Some(socket), &mut message) {
             Outcome::NewSocket { socket } => {
@@ -321,10 +277,7 @@ impl World {
     }
 
     pub fn shutdown(&mut self, socket: u32, how: u32, end: u64) -> Result<(), u32> {
-        let body = Shutdown {
-            tx_end: end,
-            reserved: 0,
-        };
+        let body = Shutdown { tx_end: end, reserved: 0 };
         let mut message = Message::with(Op::Shutdown, socket, &body);
         message.flags = how;
         self.call(Some(socket), &mut message);
@@ -337,31 +290,15 @@ impl World {
         result(&message).map(|()| message.get())
     }
 
-    pub fn set_option(
-        &mut self,
-        socket: u32,
-        option: u32,
-        value: u32,
-        value2: u32,
-    ) -> Result<(), u32> {
-        let body = Option_ {
-            option,
-            value,
-            value2,
-            reserved: [0; 5],
-        };
+    pub fn set_option(&mut self, socket: u32, option: u32, value: u32, value2: u32) -> Result<(), u32> {
+        let body = Option_ { option, value, value2, reserved: [0; 5] };
         let mut message = Message::with(Op::SetOption, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message)
     }
 
     pub fn get_option(&mut self, socket: u32, option: u32) -> Result<u32, u32> {
-        let body = Option_ {
-            option,
-            value: 0,
-            value2: 0,
-            reserved: [0; 5],
-        };
+        let body = Option_ { option, value: 0, value2: 0, reserved: [0; 5] };
         let mut message = Message::with(Op::GetOption, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message).map(|()| message.get::<Option_>().value)
@@ -390,18 +327,12 @@ impl World {
 
     /// Operations given to the fast path since the last call.
     pub fn ops(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.entries)
-            .into_iter()
-            .map(|entry| entry.op)
-            .collect()
+        std::mem::take(&mut self.entries).into_iter().map(|entry| entry.op).collect()
     }
 
     /// Kinds of events since the last call.
     pub fn kinds(&mut self) -> Vec<u16> {
-        std::mem::take(&mut self.events)
-            .into_iter()
-            .map(|(_, event)| event.kind)
-            .collect()
+        std::mem::take(&mut self.events).into_iter().map(|(_, event)| event.kind).collect()
     }
 
     /// An accepted connection on `port` from peer port `from`: its flow info and the listener.

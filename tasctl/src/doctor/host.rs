@@ -55,21 +55,14 @@ fn module(root: &Path) -> Finding {
         return Finding::fail(CHECK, "tas.ko is not loaded", fix);
     }
     let version = fs::read_to_string(root.join("sys/module/tas/version")).unwrap_or_default();
-    Finding::ok(
-        CHECK,
-        format!("tas.ko {} is loaded", version.trim()).replace("  ", " "),
-    )
+    Finding::ok(CHECK, format!("tas.ko {} is loaded", version.trim()).replace("  ", " "))
 }
 
 fn device(root: &Path) -> Finding {
     const CHECK: &str = "/dev/tas";
     let path = root.join("dev/tas");
     let Ok(metadata) = fs::metadata(&path) else {
-        return Finding::fail(
-            CHECK,
-            "there is no /dev/tas; the module makes it",
-            "sudo insmod tas.ko",
-        );
+        return Finding::fail(CHECK, "there is no /dev/tas; the module makes it", "sudo insmod tas.ko");
     };
     if !metadata.file_type().is_char_device() {
         return Finding::fail(
@@ -81,26 +74,13 @@ fn device(root: &Path) -> Finding {
     let mode = metadata.mode() & 0o777;
     if mode & OTHERS != 0 {
         let why = format!("mode {mode:04o} lets everybody in");
-        return Finding::fail(
-            CHECK,
-            why,
-            "sudo chgrp tas /dev/tas && sudo chmod 0660 /dev/tas",
-        );
+        return Finding::fail(CHECK, why, "sudo chgrp tas /dev/tas && sudo chmod 0660 /dev/tas");
     }
     if access(&path, AccessFlags::R_OK | AccessFlags::W_OK).is_err() {
-        let why = format!(
-            "mode {mode:04o}, group {}: this user may not open it",
-            metadata.gid()
-        );
+        let why = format!("mode {mode:04o}, group {}: this user may not open it", metadata.gid());
         return Finding::fail(CHECK, why, "sudo usermod -aG tas $USER (and log in again)");
     }
-    Finding::ok(
-        CHECK,
-        format!(
-            "mode {mode:04o}, group {}, open to this user",
-            metadata.gid()
-        ),
-    )
+    Finding::ok(CHECK, format!("mode {mode:04o}, group {}, open to this user", metadata.gid()))
 }
 
 /// What the fast path's memory and NIC need. None of it is needed for a virtual device.
@@ -110,9 +90,7 @@ pub(super) fn memory_checks(root: &Path) -> Vec<Finding> {
 
 /// A number from /proc/meminfo.
 fn meminfo(text: &str, field: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -159,10 +137,7 @@ pub(super) fn bound_devices(root: &Path, driver: &str) -> usize {
     let entries = fs::read_dir(root.join("sys/bus/pci/drivers").join(driver));
     // Devices are the links with a domain, bus and slot in their name.
     entries.map_or(0, |entries| {
-        entries
-            .flatten()
-            .filter(|entry| entry.file_name().to_string_lossy().contains(':'))
-            .count()
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().contains(':')).count()
     })
 }
 
@@ -177,8 +152,7 @@ mod tests {
 
     impl Machine {
         fn new(name: &str) -> Self {
-            let root =
-                std::env::temp_dir().join(format!("tasctl-doctor-{name}-{}", std::process::id()));
+            let root = std::env::temp_dir().join(format!("tasctl-doctor-{name}-{}", std::process::id()));
             fs::create_dir_all(&root).unwrap();
             Self(root)
         }
@@ -221,23 +195,11 @@ mod tests {
     #[test]
     fn huge_pages_in_use_differ_from_none() {
         let machine = Machine::new("pages");
-        machine.file(
-            "proc/meminfo",
-            "MemTotal: 1 kB\nHugePages_Total:       0\nHugePages_Free:        0\n",
-        );
+        machine.file("proc/meminfo", "MemTotal: 1 kB\nHugePages_Total:       0\nHugePages_Free:        0\n");
         assert!(huge_pages(&machine.0).why.starts_with("none"));
-        machine.file(
-            "proc/meminfo",
-            "HugePages_Total:      64\nHugePages_Free:        0\n",
-        );
-        assert_eq!(
-            huge_pages(&machine.0).fix.as_deref(),
-            Some("sudo sysctl vm.nr_hugepages=576")
-        );
-        machine.file(
-            "proc/meminfo",
-            "HugePages_Total:      64\nHugePages_Free:        3\n",
-        );
+        machine.file("proc/meminfo", "HugePages_Total:      64\nHugePages_Free:        0\n");
+        assert_eq!(huge_pages(&machine.0).fix.as_deref(), Some("sudo sysctl vm.nr_hugepages=576"));
+        machine.file("proc/meminfo", "HugePages_Total:      64\nHugePages_Free:        3\n");
         assert_eq!(huge_pages(&machine.0).verdict, Verdict::Ok);
     }
 

@@ -34,20 +34,10 @@ struct Finding {
 
 impl Finding {
     fn ok(check: &'static str, why: impl Into<String>) -> Self {
-        Self {
-            check,
-            verdict: Verdict::Ok,
-            why: why.into(),
-            fix: None,
-        }
+        Self { check, verdict: Verdict::Ok, why: why.into(), fix: None }
     }
     fn fail(check: &'static str, why: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self {
-            check,
-            verdict: Verdict::Fail,
-            why: why.into(),
-            fix: Some(fix.into()),
-        }
+        Self { check, verdict: Verdict::Fail, why: why.into(), fix: Some(fix.into()) }
     }
     /// Not needed unless `needed`.
     fn only_if(mut self, needed: bool) -> Self {
@@ -65,21 +55,12 @@ impl Finding {
 pub(crate) fn run(place: &Place, as_json: bool) -> Result<ExitCode> {
     let findings = examine(place, place.backend()?);
     if as_json {
-        println!(
-            "{:#}",
-            Value::from(findings.iter().map(to_json).collect::<Vec<_>>())
-        );
+        println!("{:#}", Value::from(findings.iter().map(to_json).collect::<Vec<_>>()));
     } else {
         print!("{}", to_text(&findings));
     }
-    let failed = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Fail);
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn examine(place: &Place, backend: Backend) -> Vec<Finding> {
@@ -87,24 +68,16 @@ fn examine(place: &Place, backend: Backend) -> Vec<Finding> {
     let socket = tas::control::socket_path(&instance);
     let kernel = host::kernel_checks(Path::new("/"));
     let daemon = service::daemon_socket(&socket);
-    let kernel_works = kernel
-        .iter()
-        .all(|finding| finding.verdict != Verdict::Fail);
+    let kernel_works = kernel.iter().all(|finding| finding.verdict != Verdict::Fail);
     let daemon_works = daemon.verdict != Verdict::Fail;
     // With `auto` one of both is enough; with none at all, the daemon is the one that is easy to get.
     let needs_kernel = backend == Backend::Kernel;
     let needs_daemon = backend == Backend::Daemon || (backend == Backend::Auto && !kernel_works);
-    let mut findings: Vec<Finding> = kernel
-        .into_iter()
-        .map(|finding| finding.only_if(needs_kernel))
-        .collect();
+    let mut findings: Vec<Finding> =
+        kernel.into_iter().map(|finding| finding.only_if(needs_kernel)).collect();
     findings.push(daemon.only_if(needs_daemon));
     findings.extend(host::memory_checks(Path::new("/")));
-    let reachable = if needs_kernel {
-        kernel_works
-    } else {
-        kernel_works || daemon_works
-    };
+    let reachable = if needs_kernel { kernel_works } else { kernel_works || daemon_works };
     findings.extend(service::service_checks(place, reachable));
     findings.push(service::interposer());
     findings.push(service::sleep(place, reachable, Path::new("/")));
@@ -122,13 +95,7 @@ fn word(verdict: Verdict) -> &'static str {
 fn to_text(findings: &[Finding]) -> String {
     let rows: Vec<Vec<String>> = findings
         .iter()
-        .map(|f| {
-            vec![
-                word(f.verdict).to_string(),
-                f.check.to_string(),
-                f.why.clone(),
-            ]
-        })
+        .map(|f| vec![word(f.verdict).to_string(), f.check.to_string(), f.why.clone()])
         .collect();
     let indent = " ".repeat(6 + findings.iter().map(|f| f.check.len()).max().unwrap_or(0) + 2);
     let table = format::table(&rows, &[]);

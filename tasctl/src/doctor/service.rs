@@ -37,10 +37,7 @@ pub(super) fn daemon_socket(path: &Path) -> Finding {
         return Finding::fail(CHECK, why, "sudo usermod -aG tas $USER (and log in again)");
     }
     match DaemonChannel::open(path) {
-        Ok(_) => Finding::ok(
-            CHECK,
-            format!("tas-slowpathd serves {name} (mode {mode:04o}, group {group})"),
-        ),
+        Ok(_) => Finding::ok(CHECK, format!("tas-slowpathd serves {name} (mode {mode:04o}, group {group})")),
         Err(_) => Finding::fail(
             CHECK,
             format!("nobody serves {name}: tas-slowpathd has ended"),
@@ -65,30 +62,19 @@ pub(super) fn service_checks(place: &Place, reachable: bool) -> Vec<Finding> {
         Err(error) => {
             let fix = match control::errno(&error) {
                 libc::EPROTO => "cargo build, then load or start the slow path again",
-                libc::ENODEV => {
-                    "tasctl doctor --instance NAME, with the name the slow path was started with"
-                }
+                libc::ENODEV => "tasctl doctor --instance NAME, with the name the slow path was started with",
                 _ => "see above",
             };
-            return vec![
-                Finding::fail(ABI, error.to_string(), fix),
-                Finding::fail(FAST, "cannot ask", fix),
-            ];
+            return vec![Finding::fail(ABI, error.to_string(), fix), Finding::fail(FAST, "cannot ask", fix)];
         }
     };
     let hash = abi::version::CONTROL_HASH;
-    let mut findings = vec![Finding::ok(
-        ABI,
-        format!(
-            "same interface as the {} (hash {hash:016x})",
-            client.backend()
-        ),
-    )];
+    let mut findings =
+        vec![Finding::ok(ABI, format!("same interface as the {} (hash {hash:016x})", client.backend()))];
     findings.push(match client.status() {
-        Ok(status) if status.fastpath != 0 => Finding::ok(
-            FAST,
-            format!("pid {} serves {} cores", status.fastpath_pid, status.cores),
-        ),
+        Ok(status) if status.fastpath != 0 => {
+            Finding::ok(FAST, format!("pid {} serves {} cores", status.fastpath_pid, status.cores))
+        }
         Ok(_) => Finding::fail(
             FAST,
             format!("no fast path serves instance {}", place.instance()),
@@ -121,11 +107,7 @@ pub(super) fn sleep(place: &Place, reachable: bool, root: &Path) -> Finding {
         (0, _) => "the NIC's driver (uio) gives no receive interrupt: idle cores sleep for short times",
         _ => "vfio-pci gives receive interrupts: idle cores sleep on them where the NIC's driver has them",
     };
-    let slept = if reachable {
-        Client::open(place).ok().and_then(|client| sleeps(&client))
-    } else {
-        None
-    };
+    let slept = if reachable { Client::open(place).ok().and_then(|client| sleeps(&client)) } else { None };
     match slept {
         Some(0) => Finding::fail(
             CHECK,
@@ -134,12 +116,10 @@ pub(super) fn sleep(place: &Place, reachable: bool, root: &Path) -> Finding {
         )
         .only_if(false),
         Some(count) => Finding::ok(CHECK, format!("cores slept {count} times; {port}")),
-        None => Finding::fail(
-            CHECK,
-            port,
-            "sudo modprobe vfio-pci && sudo dpdk-devbind.py -b vfio-pci ADDRESS",
-        )
-        .only_if(false),
+        None => {
+            Finding::fail(CHECK, port, "sudo modprobe vfio-pci && sudo dpdk-devbind.py -b vfio-pci ADDRESS")
+                .only_if(false)
+        }
     }
 }
 
@@ -150,8 +130,7 @@ fn sleeps(client: &Client) -> Option<u64> {
         let start = pages.at(index * CORE_STATUS_STRIDE, size_of::<CoreStatus>())?;
         // SAFETY: `at` checked the bounds; pages are aligned; the mapping outlives the borrow.
         let page: &[CoreStatus] = unsafe { ring::table(start, 1) };
-        page.first()
-            .map(|page| page.counters[Counter::Sleeps as usize].load(Relaxed))
+        page.first().map(|page| page.counters[Counter::Sleeps as usize].load(Relaxed))
     };
     Some((0..client.cores as usize).filter_map(core).sum())
 }
@@ -164,12 +143,7 @@ mod tests {
     #[test]
     fn a_missing_daemon_is_told_from_a_wrong_path() {
         let missing = daemon_socket(Path::new("/nonexistent/tas0.sock"));
-        assert_eq!(
-            (missing.verdict, missing.fix.as_deref()),
-            (Verdict::Fail, Some("sudo tas-slowpathd"))
-        );
-        assert!(daemon_socket(Path::new("/dev/null"))
-            .why
-            .contains("not a socket"));
+        assert_eq!((missing.verdict, missing.fix.as_deref()), (Verdict::Fail, Some("sudo tas-slowpathd")));
+        assert!(daemon_socket(Path::new("/dev/null")).why.contains("not a socket"));
     }
 }

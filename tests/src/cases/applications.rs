@@ -29,11 +29,7 @@ pub const REDIS_CLIENT: Case = Case {
 
 fn redis(lab: &Lab, server: Side) -> Result<()> {
     let (address, client) = (server.address(), server.other());
-    lab.serve(
-        server,
-        &format!("{REDIS} {address}"),
-        &format!("redis-cli -h {address} ping | grep -q PONG"),
-    )?;
+    lab.serve(server, &format!("{REDIS} {address}"), &format!("redis-cli -h {address} ping | grep -q PONG"))?;
     let requests = lab.volume(20_000, 1_000);
     for pipeline in ["", "-P 16"] {
         let table = lab.run(
@@ -42,11 +38,7 @@ fn redis(lab: &Lab, server: Side) -> Result<()> {
             &format!("redis-benchmark -h {address} -t set,get -c 32 -n {requests} -d 64 {pipeline} --csv"),
         )?;
         ensure!(
-            table
-                .lines()
-                .filter(|line| line.contains("SET") || line.contains("GET"))
-                .count()
-                >= 2,
+            table.lines().filter(|line| line.contains("SET") || line.contains("GET")).count() >= 2,
             "{table}"
         );
     }
@@ -56,16 +48,9 @@ fn redis(lab: &Lab, server: Side) -> Result<()> {
 i=0; while [ $i -lt {values} ]; do echo get key:$i; i=$((i+1)); done | redis-cli -h {address} > /tmp/tas-e2e-have; cmp /tmp/tas-e2e-want /tmp/tas-e2e-have && echo same"#
     );
     let outcome = lab.run(client, LONG, &script)?;
-    ensure!(
-        outcome.contains("same"),
-        "values read back differ: {outcome}"
-    );
+    ensure!(outcome.contains("same"), "values read back differ: {outcome}");
     // A signal must not disturb its event loop.
-    lab.run(
-        client,
-        MINUTE,
-        &format!("redis-cli -h {address} shutdown nosave; true"),
-    )?;
+    lab.run(client, MINUTE, &format!("redis-cli -h {address} shutdown nosave; true"))?;
     Ok(())
 }
 
@@ -151,11 +136,7 @@ asyncio.run(main())"#
             &format!("python3 -c {}", crate::lab::quote(&server)),
             &format!("python3 -c 'import socket; socket.create_connection((\"{TAS}\", 9001), 2).close()'"),
         )?;
-        let outcome = lab.run(
-            Side::Peer,
-            LONG,
-            &format!("python3 -c {}", crate::lab::quote(&client)),
-        )?;
+        let outcome = lab.run(Side::Peer, LONG, &format!("python3 -c {}", crate::lab::quote(&client)))?;
         ensure!(outcome.contains("all equal"), "{outcome}");
         Ok(())
     },
@@ -200,11 +181,7 @@ print("done")"#
                 &format!("python3 -c {}", crate::lab::quote(&program)),
                 &format!("python3 -c 'import socket; s = socket.create_connection((\"{address}\", 9002), 2); s.sendall(b\"x\"); assert s.recv(9) == b\"x\"'"),
             )?;
-            lab.run(
-                client,
-                LONG,
-                &format!("python3 -c {}", crate::lab::quote(&clients)),
-            )?;
+            lab.run(client, LONG, &format!("python3 -c {}", crate::lab::quote(&clients)))?;
             lab.end_background();
         }
         let flows = lab.tasctl(&["flows"])?;

@@ -43,12 +43,7 @@ fn iperf(lab: &Lab, server: Side, direction: &str) -> Result<()> {
     // iperf3 -s -1 serves one client only, so its readiness cannot be probed by connecting.
     let mut text = String::new();
     for _ in 0..100 {
-        let output = lab.output(
-            server.other(),
-            Duration::from_secs(seconds + 60),
-            &line,
-            b"",
-        )?;
+        let output = lab.output(server.other(), Duration::from_secs(seconds + 60), &line, b"")?;
         text = String::from_utf8_lossy(&output.stdout).into_owned();
         // With -J the status is 0 even then.
         if !text.contains("Connection refused") {
@@ -58,22 +53,11 @@ fn iperf(lab: &Lab, server: Side, direction: &str) -> Result<()> {
     }
     ensure!(!text.contains("\"error\""), "iperf3: {text}");
     let report: serde_json::Value = serde_json::from_str(&text).context("iperf3's report")?;
-    let intervals = report["intervals"]
-        .as_array()
-        .context("no intervals in the report")?;
-    let rates: Vec<f64> = intervals
-        .iter()
-        .map(|i| i["sum"]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e6)
-        .collect();
-    ensure!(
-        rates.len() as u64 >= seconds - 1,
-        "only {} intervals",
-        rates.len()
-    );
-    ensure!(
-        rates.iter().all(|&rate| rate > 0.0),
-        "a second without data: {rates:?} Mbit/s"
-    );
+    let intervals = report["intervals"].as_array().context("no intervals in the report")?;
+    let rates: Vec<f64> =
+        intervals.iter().map(|i| i["sum"]["bits_per_second"].as_f64().unwrap_or(0.0) / 1e6).collect();
+    ensure!(rates.len() as u64 >= seconds - 1, "only {} intervals", rates.len());
+    ensure!(rates.iter().all(|&rate| rate > 0.0), "a second without data: {rates:?} Mbit/s");
     println!("  Mbit/s by second: {rates:.0?}");
     Ok(())
 }

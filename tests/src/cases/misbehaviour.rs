@@ -9,8 +9,7 @@ use std::time::Duration;
 /// Garbage in every mapped byte.
 pub const GARBAGE_APPLICATION: Case = Case {
     name: "garbage-application",
-    about:
-        "an application writes garbage into every byte it has mapped, beside another under traffic",
+    about: "an application writes garbage into every byte it has mapped, beside another under traffic",
     least_segments: 500,
     run: |lab| -> Result<()> {
         lab.serve(
@@ -28,15 +27,9 @@ pub const GARBAGE_APPLICATION: Case = Case {
         });
         let table = outcome.1?;
         ensure!(table.contains("GET"), "{table}");
-        let garbage = outcome
-            .0
-            .map_err(|_| anyhow::anyhow!("the garbage writer panicked"))?;
+        let garbage = outcome.0.map_err(|_| anyhow::anyhow!("the garbage writer panicked"))?;
         garbage?;
-        lab.run(
-            Side::Peer,
-            Duration::from_secs(30),
-            &format!("redis-cli -h {TAS} ping | grep -q PONG"),
-        )?;
+        lab.run(Side::Peer, Duration::from_secs(30), &format!("redis-cli -h {TAS} ping | grep -q PONG"))?;
         Ok(())
     },
 };
@@ -83,17 +76,9 @@ os._exit(0)
         ),
     )?;
     lab.wait_until(Side::Peer, "ss -ltn | grep -q :9016")?;
-    let output = lab.output(
-        Side::Tas,
-        Duration::from_secs(120),
-        &format!("python3 -c {}", quote(&program)),
-        b"",
-    )?;
+    let output =
+        lab.output(Side::Tas, Duration::from_secs(120), &format!("python3 -c {}", quote(&program)), b"")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    ensure!(
-        text.contains("scribbled"),
-        "{text} {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    ensure!(text.contains("scribbled"), "{text} {}", String::from_utf8_lossy(&output.stderr));
     Ok(())
 }

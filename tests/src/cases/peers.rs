@@ -41,11 +41,7 @@ fn with_sysctl(lab: &Lab, name: &str, value: &str) -> Result<()> {
     let before = lab.run(Side::Peer, short, &format!("sysctl -n {name}"))?;
     lab.run(Side::Peer, short, &format!("sysctl -qw {name}={value}"))?;
     let outcome = traffic(lab);
-    lab.run(
-        Side::Peer,
-        short,
-        &format!("sysctl -qw {name}={}", before.trim()),
-    )?;
+    lab.run(Side::Peer, short, &format!("sysctl -qw {name}={}", before.trim()))?;
     outcome
 }
 

@@ -40,19 +40,12 @@ fn pass(lab: &Lab, side: Side, command: &str, mut left: Vec<&str>) -> Result<()>
     for _ in 0..ATTEMPTS {
         let output = lab.output(side, LIMIT, &format!("{command} {}", left.join(" ")), b"")?;
         told = String::from_utf8_lossy(&output.stdout).into_owned();
-        left.retain(|name| {
-            !told
-                .lines()
-                .any(|line| line.strip_prefix("PASS ") == Some(*name))
-        });
+        left.retain(|name| !told.lines().any(|line| line.strip_prefix("PASS ") == Some(*name)));
         if left.is_empty() {
             return Ok(());
         }
     }
-    let why: Vec<&str> = told
-        .lines()
-        .filter(|line| !line.starts_with("PASS"))
-        .collect();
+    let why: Vec<&str> = told.lines().filter(|line| !line.starts_with("PASS")).collect();
     bail!("{side:?} failed {}\n{}", left.join(" "), why.join("\n"))
 }
 
@@ -66,13 +59,7 @@ fn build(lab: &Lab) -> Result<String> {
         .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
         .collect();
     files.sort();
-    let status = Command::new("cc")
-        .args(["-O1", "-g", "-pthread", "-o", &program])
-        .args(&files)
-        .status();
-    ensure!(
-        status.context("cc; type `apt-get install gcc`")?.success(),
-        "the probe does not compile"
-    );
+    let status = Command::new("cc").args(["-O1", "-g", "-pthread", "-o", &program]).args(&files).status();
+    ensure!(status.context("cc; type `apt-get install gcc`")?.success(), "the probe does not compile");
     Ok(quote(&program))
 }

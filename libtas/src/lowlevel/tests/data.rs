@@ -17,9 +17,7 @@ use std::{io::IoSlice, sync::atomic::Ordering::*};
 const START: u64 = (1 << 32) + CHUNK_BYTES as u64 * 7 - 100;
 
 fn pattern(len: usize, seed: u8) -> Vec<u8> {
-    (0..len)
-        .map(|index| (index as u8).wrapping_mul(31) ^ seed ^ (index >> 8) as u8)
-        .collect()
+    (0..len).map(|index| (index as u8).wrapping_mul(31) ^ seed ^ (index >> 8) as u8).collect()
 }
 
 fn poll(context: &Context) -> Vec<Event> {
@@ -43,14 +41,7 @@ fn reads_across_chunk_borders_and_reports_what_was_read() {
     let sent = pattern(10_000, 1);
     assert_eq!(world.fast.receive(5, &sent), 10_000);
     world.fast.announce(5, event_flags::RX);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::READABLE,
-            error: 0
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::READABLE, error: 0 }]);
     assert_eq!(connection.readable_bytes(), 10_000);
     {
         let readable = connection.readable();
@@ -170,23 +161,13 @@ fn a_full_buffer_is_refused_and_room_is_told_once() {
     let data = pattern(100_000, 9);
     let buffer = TX_BUFFER_BYTES as usize;
     assert_eq!(connection.write(&data), buffer);
-    assert_eq!(
-        (connection.write(&data), connection.writable_bytes()),
-        (0, 0)
-    );
+    assert_eq!((connection.write(&data), connection.writable_bytes()), (0, 0));
     world.fast.drain();
     assert_eq!(world.fast.outstanding(5), data[..buffer]);
     world.fast.acknowledge(5, 1000);
     assert_eq!(poll(&world.context), []);
     world.fast.acknowledge(5, u64::from(TX_BUFFER_BYTES) / 3);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::WRITABLE,
-            error: 0
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::WRITABLE, error: 0 }]);
     world.fast.acknowledge(5, 100);
     assert_eq!(poll(&world.context), []);
 }
@@ -223,29 +204,13 @@ fn a_full_ring_takes_nothing_and_loses_nothing() {
     assert_eq!(taken, 8, "as many as the ring has entries");
     assert_eq!(other.write(b"y"), 0);
     other.finish();
-    assert!(
-        !world.context.prepare_wait(),
-        "there is work while a ring is full"
-    );
+    assert!(!world.context.prepare_wait(), "there is work while a ring is full");
     world.fast.drain();
     let events = poll(&world.context);
-    assert!(
-        events
-            .iter()
-            .any(|event| event.token == 1005 && event.flags == event::WRITABLE),
-        "{events:?}"
-    );
-    assert!(
-        events
-            .iter()
-            .any(|event| event.token == 1006 && event.flags == event::WRITABLE),
-        "{events:?}"
-    );
+    assert!(events.iter().any(|event| event.token == 1005 && event.flags == event::WRITABLE), "{events:?}");
+    assert!(events.iter().any(|event| event.token == 1006 && event.flags == event::WRITABLE), "{events:?}");
     world.fast.drain();
-    assert!(
-        world.fast.flows[&6].fin,
-        "a FIN that found the ring full is sent later"
-    );
+    assert!(world.fast.flows[&6].fin, "a FIN that found the ring full is sent later");
     assert_eq!(connection.write(b"zz"), 2);
     world.fast.drain();
     assert_eq!(world.fast.outstanding(5), b"xxxxxxxxzz");
@@ -266,27 +231,11 @@ fn finishes_after_the_data() {
     // The fast path counts the FIN as one position.
     let flow = world.fast.flows.get_mut(&5).unwrap();
     flow.snd_una = flow.snd_end + 1;
-    world
-        .fast
-        .announce(5, event_flags::TX | event_flags::FIN_ACKED);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::FINISHED,
-            error: 0
-        }]
-    );
+    world.fast.announce(5, event_flags::TX | event_flags::FIN_ACKED);
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::FINISHED, error: 0 }]);
     assert!(connection.is_finish_acknowledged());
     world.fast.announce(5, event_flags::RX | event_flags::FIN);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::END_OF_STREAM,
-            error: 0
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::END_OF_STREAM, error: 0 }]);
     assert!(connection.has_peer_finished());
     connection.close(&socket, Close::Finish);
     assert_eq!(world.context.statistics(), (0, 0));
@@ -326,16 +275,9 @@ fn chunks_of_a_reset_connection_wait_for_the_core() {
         opaque: 1005,
     };
     world.fast.tell(reset);
-    let failed = Event {
-        token: 1005,
-        flags: event::FAILED,
-        error: libc::ECONNRESET,
-    };
+    let failed = Event { token: 1005, flags: event::FAILED, error: libc::ECONNRESET };
     assert_eq!(poll(&world.context), [failed]);
-    assert_eq!(
-        (connection.error(), connection.write(b"x")),
-        (libc::ECONNRESET, 0)
-    );
+    assert_eq!((connection.error(), connection.write(b"x")), (libc::ECONNRESET, 0));
     connection.close(&socket, Close::Abort);
     poll(&world.context);
     assert_eq!(held_chunks(&world), 2, "the core may still send from them");
@@ -349,68 +291,24 @@ fn nonsense_is_refused_and_counted() {
     let mut world = World::new(1, 64, 1);
     let (_socket, connection) = world.open(5, START);
     connection.write(b"12345");
-    let good = FlowEvent {
-        flow: 5,
-        flags: event_flags::RX,
-        generation: 105,
-        rx: START,
-        tx: START ^ 0x5555,
-    };
+    let good = FlowEvent { flow: 5, flags: event_flags::RX, generation: 105, rx: START, tx: START ^ 0x5555 };
     let far = u64::from(MAP_ENTRIES * CHUNK_BYTES);
     let nonsense = [
-        FlowEvent {
-            flow: 6,
-            rx: START + 10,
-            ..good
-        },
-        FlowEvent {
-            flow: u32::MAX,
-            ..good
-        },
-        FlowEvent {
-            generation: 104,
-            rx: START + 10,
-            ..good
-        },
-        FlowEvent {
-            rx: START + far,
-            ..good
-        },
-        FlowEvent {
-            rx: START - 10,
-            ..good
-        },
-        FlowEvent {
-            rx: u64::MAX,
-            ..good
-        },
-        FlowEvent {
-            flags: event_flags::TX,
-            tx: (START ^ 0x5555) + 7,
-            ..good
-        },
-        FlowEvent {
-            flags: event_flags::TX,
-            tx: (START ^ 0x5555) - 1,
-            ..good
-        },
-        FlowEvent {
-            flags: event_flags::TX | event_flags::FIN_ACKED,
-            tx: 0,
-            ..good
-        },
+        FlowEvent { flow: 6, rx: START + 10, ..good },
+        FlowEvent { flow: u32::MAX, ..good },
+        FlowEvent { generation: 104, rx: START + 10, ..good },
+        FlowEvent { rx: START + far, ..good },
+        FlowEvent { rx: START - 10, ..good },
+        FlowEvent { rx: u64::MAX, ..good },
+        FlowEvent { flags: event_flags::TX, tx: (START ^ 0x5555) + 7, ..good },
+        FlowEvent { flags: event_flags::TX, tx: (START ^ 0x5555) - 1, ..good },
+        FlowEvent { flags: event_flags::TX | event_flags::FIN_ACKED, tx: 0, ..good },
     ];
     for event in nonsense {
         assert!(world.fast.to_application[0].push(event.encode()));
     }
     assert_eq!(poll(&world.context), []);
-    assert_eq!(
-        (
-            connection.readable_bytes(),
-            connection.unacknowledged_bytes()
-        ),
-        (0, 5)
-    );
+    assert_eq!((connection.readable_bytes(), connection.unacknowledged_bytes()), (0, 5));
     assert!(!connection.is_finish_acknowledged());
     // The rest is taken for late, as it lies behind (modulo 2^64) or names others.
     assert_eq!(world.context.statistics(), (1, 2));
@@ -427,49 +325,21 @@ fn nonsense_is_refused_and_counted() {
 fn events_that_come_before_accept_returns_are_not_lost() {
     let mut world = World::new(2, 64, 1);
     let socket = Socket::new(&world.context, 9, 0).unwrap();
-    socket
-        .connect(&world.context, &Endpoint::ipv4(0x0a00_0001, 80))
-        .unwrap();
+    socket.connect(&world.context, &Endpoint::ipv4(0x0a00_0001, 80)).unwrap();
     // The server speaks first, and its bytes arrive before we asked for the flow.
     let info = World::info(7, START, 1);
     world.know(info);
     world.fast.receive(7, b"220 hello");
     world.fast.announce(7, event_flags::RX);
-    world.fast.tell(KernelEvent {
-        kind: kernel_event::CONNECTED,
-        error: 0,
-        socket: 0,
-        flow: 7,
-        opaque: 9,
-    });
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 9,
-            flags: event::CONNECTED,
-            error: 0
-        }]
-    );
+    world.fast.tell(KernelEvent { kind: kernel_event::CONNECTED, error: 0, socket: 0, flow: 7, opaque: 9 });
+    assert_eq!(poll(&world.context), [Event { token: 9, flags: event::CONNECTED, error: 0 }]);
     world.channel.accepts.lock().unwrap().push_back(info);
     let connection = socket.established().unwrap();
     assert_eq!(connection.readable_bytes(), 9);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 9,
-            flags: event::READABLE,
-            error: 0
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 9, flags: event::READABLE, error: 0 }]);
     assert!(socket.established().is_err());
     // With nothing expected, events of strangers are not kept.
-    assert!(world.fast.to_application[0].push(
-        FlowEvent {
-            flow: 8,
-            ..FlowEvent::default()
-        }
-        .encode()
-    ));
+    assert!(world.fast.to_application[0].push(FlowEvent { flow: 8, ..FlowEvent::default() }.encode()));
     poll(&world.context);
     assert!(world.context.lock().early.is_empty());
 }
@@ -487,20 +357,10 @@ fn a_connection_that_fails_before_accept_returns_knows_it() {
         opaque: 1005,
     };
     world.fast.tell(failed);
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::FAILED,
-            error: libc::ECONNRESET
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::FAILED, error: libc::ECONNRESET }]);
     let (_socket, connection) = world.open(5, START);
     world.context.expect_no_more();
-    assert_eq!(
-        (connection.error(), connection.write(b"x")),
-        (libc::ECONNRESET, 0)
-    );
+    assert_eq!((connection.error(), connection.write(b"x")), (libc::ECONNRESET, 0));
     assert!(listener.accept(&world.context, 2, 0).is_err());
 }
 
@@ -528,20 +388,10 @@ fn grows_when_the_pool_is_low_and_lives_at_its_limit() {
     for (id, (_, connection)) in connections.iter().enumerate() {
         written[id] = connection.write(&data);
     }
-    let grown = world
-        .channel
-        .calls
-        .lock()
-        .unwrap()
-        .iter()
-        .filter(|op| **op == Op::Grow as u32)
-        .count();
+    let grown = world.channel.calls.lock().unwrap().iter().filter(|op| **op == Op::Grow as u32).count();
     assert!(grown >= 2, "asked for more than the limit");
     assert_eq!(world.application.transmit_chunks().0, 512);
-    let short = written
-        .iter()
-        .position(|count| *count < data.len())
-        .expect("the limit was not felt");
+    let short = written.iter().position(|count| *count < data.len()).expect("the limit was not felt");
     assert_eq!(written[39], 0);
     world.fast.drain();
     for (id, count) in written.iter().enumerate() {
@@ -550,15 +400,9 @@ fn grows_when_the_pool_is_low_and_lives_at_its_limit() {
     // Memory that comes free is offered to those that found none.
     world.fast.acknowledge(0, data.len() as u64);
     poll(&world.context);
-    let woken: Vec<u64> = poll(&world.context)
-        .iter()
-        .filter(|e| e.flags == event::WRITABLE)
-        .map(|e| e.token)
-        .collect();
-    assert!(
-        woken.contains(&(1000 + short as u64)) && woken.contains(&1039),
-        "{woken:?}"
-    );
+    let woken: Vec<u64> =
+        poll(&world.context).iter().filter(|e| e.flags == event::WRITABLE).map(|e| e.token).collect();
+    assert!(woken.contains(&(1000 + short as u64)) && woken.contains(&1039), "{woken:?}");
     assert!(connections[39].1.write(&data) > 0);
 }
 
@@ -570,11 +414,7 @@ fn a_fast_path_that_comes_back_is_told_everything_again() {
     connection.finish();
     while world.fast.from_application[0].pop().is_some() {}
     world.fast.from_application[0].commit();
-    world.fast.tell(KernelEvent {
-        kind: kernel_event::FASTPATH,
-        error: 1,
-        ..KernelEvent::default()
-    });
+    world.fast.tell(KernelEvent { kind: kernel_event::FASTPATH, error: 1, ..KernelEvent::default() });
     poll(&world.context);
     world.fast.drain();
     assert_eq!(world.fast.outstanding(5), b"once");
@@ -586,25 +426,12 @@ fn a_reused_slot_ends_the_connection_that_had_it() {
     let mut world = World::new(1, 64, 1);
     let (_old_socket, old) = world.open(5, START);
     let (_socket, new) = {
-        let info = abi::message::FlowInfo {
-            generation: 900,
-            ..World::info(5, START + 99, 0)
-        };
+        let info = abi::message::FlowInfo { generation: 900, ..World::info(5, START + 99, 0) };
         world.channel.accepts.lock().unwrap().push_back(info);
         world.know(info);
-        Socket::new(&world.context, 1, 0)
-            .unwrap()
-            .accept(&world.context, 77, 0)
-            .unwrap()
+        Socket::new(&world.context, 1, 0).unwrap().accept(&world.context, 77, 0).unwrap()
     };
-    assert_eq!(
-        poll(&world.context),
-        [Event {
-            token: 1005,
-            flags: event::FAILED,
-            error: libc::ECONNRESET
-        }]
-    );
+    assert_eq!(poll(&world.context), [Event { token: 1005, flags: event::FAILED, error: libc::ECONNRESET }]);
     assert_eq!(old.write(b"x"), 0);
     drop(old);
     assert_eq!(new.write(b"x"), 1);
@@ -618,10 +445,7 @@ fn a_moved_connection_is_served_by_its_new_context() {
     connection.write(b"before");
     let second = Context::new(&world.application).unwrap();
     connection.move_to(&second, &socket).unwrap();
-    assert_eq!(
-        (world.context.statistics().0, second.statistics().0),
-        (0, 1)
-    );
+    assert_eq!((world.context.statistics().0, second.statistics().0), (0, 1));
     connection.write(b"after");
     world.fast.drain();
     let mut fast = super::fake::FakeFast::new(&world.channel, second.id());
@@ -630,12 +454,5 @@ fn a_moved_connection_is_served_by_its_new_context() {
     assert_eq!(fast.outstanding(5), b"beforeafter");
     fast.receive(5, b"hi");
     fast.announce(5, event_flags::RX);
-    assert_eq!(
-        poll(&second),
-        [Event {
-            token: 1005,
-            flags: event::READABLE,
-            error: 0
-        }]
-    );
+    assert_eq!(poll(&second), [Event { token: 1005, flags: event::READABLE, error: 0 }]);
 }

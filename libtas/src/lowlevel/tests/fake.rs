@@ -63,19 +63,12 @@ impl FakeChannel {
     }
 
     pub(super) fn attach(self: &Arc<Self>) -> Arc<Application> {
-        let options = Options {
-            instance: "tas0".into(),
-            command: [0; 16],
-        };
+        let options = Options { instance: "tas0".into(), command: [0; 16] };
         Application::attach(self.clone(), &options).unwrap()
     }
 
     pub(super) fn layout(&self) -> ContextLayout {
-        ContextLayout {
-            cores: self.cores,
-            entries: self.entries,
-            kernel_entries: 16,
-        }
+        ContextLayout { cores: self.cores, entries: self.entries, kernel_entries: 16 }
     }
 
     fn bytes(&self, kind: RegionKind) -> usize {
@@ -89,8 +82,7 @@ impl FakeChannel {
 
     /// The other side's mapping of a region.
     pub(super) fn open(&self, region: Region) -> Mapping {
-        self.map(region, self.bytes(region.kind), true, None)
-            .unwrap()
+        self.map(region, self.bytes(region.kind), true, None).unwrap()
     }
 
     fn reply(&self, op: Op, message: &mut Message) -> Result<Option<OwnedFd>, i32> {
@@ -130,22 +122,12 @@ impl FakeChannel {
                 return Ok(Some(sys::eventfd().unwrap()));
             }
             Op::Accept => {
-                let info = self
-                    .accepts
-                    .lock()
-                    .unwrap()
-                    .pop_front()
-                    .ok_or(libc::EAGAIN)?;
+                let info = self.accepts.lock().unwrap().pop_front().ok_or(libc::EAGAIN)?;
                 message.set(&info);
                 return Ok(Some(sys::eventfd().unwrap()));
             }
             Op::FlowInfo => {
-                let info = self
-                    .accepts
-                    .lock()
-                    .unwrap()
-                    .pop_front()
-                    .ok_or(libc::ENOTCONN)?;
+                let info = self.accepts.lock().unwrap().pop_front().ok_or(libc::ENOTCONN)?;
                 message.set(&info);
             }
             Op::Connect => return Err(libc::EINPROGRESS),
@@ -164,29 +146,17 @@ impl ControlChannel for FakeChannel {
     ) -> io::Result<Vec<OwnedFd>> {
         self.calls.lock().unwrap().push(message.op);
         if let Some(passed) = pass {
-            self.eventfds
-                .lock()
-                .unwrap()
-                .push(passed.try_clone_to_owned().unwrap());
+            self.eventfds.lock().unwrap().push(passed.try_clone_to_owned().unwrap());
         }
         let reply = self.reply(Op::from_u32(message.op).unwrap(), message);
-        reply
-            .map(|descriptor| descriptor.into_iter().collect())
-            .map_err(io::Error::from_raw_os_error)
+        reply.map(|descriptor| descriptor.into_iter().collect()).map_err(io::Error::from_raw_os_error)
     }
 
-    fn map(
-        &self,
-        region: Region,
-        bytes: usize,
-        writable: bool,
-        at: Option<usize>,
-    ) -> io::Result<Mapping> {
+    fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping> {
         let mut memory = self.memory.lock().unwrap();
         let file = memory.entry(region.offset()).or_insert_with(|| {
             let file =
-                nix::sys::memfd::memfd_create(c"fake", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)
-                    .unwrap();
+                nix::sys::memfd::memfd_create(c"fake", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
             nix::unistd::ftruncate(&file, self.bytes(region.kind) as i64).unwrap();
             file
         });
@@ -253,17 +223,13 @@ impl FakeFast {
             flows: HashMap::new(),
             from_application: (0..layout.cores)
                 .map(|core| {
-                    Consumer::attach(words(layout.to_fast(core), layout.entries), layout.entries)
-                        .unwrap()
+                    Consumer::attach(words(layout.to_fast(core), layout.entries), layout.entries).unwrap()
                 })
                 .collect(),
             to_application: (0..layout.cores)
                 .map(|core| {
-                    Producer::attach(
-                        words(layout.to_application(core), layout.entries),
-                        layout.entries,
-                    )
-                    .unwrap()
+                    Producer::attach(words(layout.to_application(core), layout.entries), layout.entries)
+                        .unwrap()
                 })
                 .collect(),
             kernel: Producer::attach(
@@ -282,10 +248,7 @@ impl FakeFast {
     }
 
     pub(super) fn status(&self, core: u32) -> &CoreStatus {
-        let at = self
-            .status
-            .at(core as usize * CORE_STATUS_STRIDE, 1)
-            .unwrap();
+        let at = self.status.at(core as usize * CORE_STATUS_STRIDE, 1).unwrap();
         // SAFETY: made of atomics, mapped as long as self.
         unsafe { &ring::table(at, 1)[0] }
     }
@@ -308,28 +271,15 @@ impl FakeFast {
         let segment = chunk / SEGMENT_CHUNKS;
         while self.pools.len() <= segment as usize {
             let byte_offset = self.pools.len() as u32 * SEGMENT_BYTES;
-            self.pools.push(self.channel.open(Region {
-                kind: RegionKind::Pool,
-                index: 3,
-                byte_offset,
-            }));
+            self.pools.push(self.channel.open(Region { kind: RegionKind::Pool, index: 3, byte_offset }));
         }
         let offset = (chunk % SEGMENT_CHUNKS * CHUNK_BYTES) as usize;
-        self.pools[segment as usize]
-            .at(offset, CHUNK_BYTES as usize)
-            .unwrap()
-            .as_ptr()
+        self.pools[segment as usize].at(offset, CHUNK_BYTES as usize).unwrap().as_ptr()
     }
 
     /// Entries of a record: receive, then transmit.
     pub(super) fn record(&self, index: u32) -> &'static [AtomicU32] {
-        let at = self
-            .maps
-            .at(
-                (index * MAP_RECORD_BYTES) as usize,
-                MAP_RECORD_BYTES as usize,
-            )
-            .unwrap();
+        let at = self.maps.at((index * MAP_RECORD_BYTES) as usize, MAP_RECORD_BYTES as usize).unwrap();
         // SAFETY: tests keep self alive while they use it.
         unsafe { ring::table(at, 2 * MAP_ENTRIES as usize) }
     }
@@ -372,8 +322,7 @@ impl FakeFast {
             let at = self.chunk(entry.load(SeqCst) - 1);
             // SAFETY: within the chunk.
             unsafe {
-                at.add((position % u64::from(CHUNK_BYTES)) as usize)
-                    .copy_from(bytes[taken..].as_ptr(), count)
+                at.add((position % u64::from(CHUNK_BYTES)) as usize).copy_from(bytes[taken..].as_ptr(), count)
             };
             self.flows.get_mut(&id).unwrap().rcv_nxt += count as u64;
             taken += count;
@@ -402,35 +351,23 @@ impl FakeFast {
         };
         assert_eq!(event.generation, flow.info.generation);
         if event.flags & RX != 0 {
-            assert!(
-                event.rx >= flow.rcv_read && event.rx <= flow.rcv_nxt,
-                "read past what arrived"
-            );
+            assert!(event.rx >= flow.rcv_read && event.rx <= flow.rcv_nxt, "read past what arrived");
             let old = std::mem::replace(&mut flow.rcv_read, event.rx);
             let (end, buffers) = (flow.rcv_nxt, flow.info.buffers);
             self.free_read(old, event.rx, end, buffers);
         }
         let flow = self.flows.get_mut(&event.flow).unwrap();
         if event.flags & TX != 0 {
-            assert!(
-                event.tx >= flow.snd_end && !(flow.fin && event.tx > flow.snd_end),
-                "wrote after FIN"
-            );
-            assert!(
-                event.tx - flow.snd_una <= u64::from(TX_BUFFER_BYTES),
-                "wrote past the buffer"
-            );
+            assert!(event.tx >= flow.snd_end && !(flow.fin && event.tx > flow.snd_end), "wrote after FIN");
+            assert!(event.tx - flow.snd_una <= u64::from(TX_BUFFER_BYTES), "wrote past the buffer");
             flow.snd_end = event.tx;
         }
         flow.fin |= event.flags & FIN != 0;
     }
 
     fn free_read(&mut self, old: u64, read: u64, end: u64, buffers: u32) {
-        let last = if read == end {
-            (end + u64::from(CHUNK_BYTES) - 1) >> CHUNK_SHIFT
-        } else {
-            read >> CHUNK_SHIFT
-        };
+        let last =
+            if read == end { (end + u64::from(CHUNK_BYTES) - 1) >> CHUNK_SHIFT } else { read >> CHUNK_SHIFT };
         for step in old >> CHUNK_SHIFT..last {
             let entry = &self.record(buffers)[step as usize % MAP_ENTRIES as usize];
             if let Some(chunk) = entry.swap(0, SeqCst).checked_sub(1) {
@@ -442,27 +379,19 @@ impl FakeFast {
     /// The outstanding bytes of a flow, as it would send them.
     pub(super) fn outstanding(&mut self, id: u32) -> Vec<u8> {
         let flow = &self.flows[&id];
-        let (mut position, end, record) =
-            (flow.snd_una, flow.snd_end, self.record(flow.info.buffers));
+        let (mut position, end, record) = (flow.snd_una, flow.snd_end, self.record(flow.info.buffers));
         let mut bytes = Vec::new();
         while position < end {
             let rest = u64::from(CHUNK_BYTES) - position % u64::from(CHUNK_BYTES);
             let count = rest.min(end - position) as usize;
-            let entry = record
-                [(MAP_ENTRIES + (position >> CHUNK_SHIFT) as u32 % MAP_ENTRIES) as usize]
-                .load(SeqCst);
+            let entry =
+                record[(MAP_ENTRIES + (position >> CHUNK_SHIFT) as u32 % MAP_ENTRIES) as usize].load(SeqCst);
             assert!(entry != 0, "no chunk at {position:#x}");
-            assert!(
-                (entry - 1) % SEGMENT_CHUNKS >= SEGMENT_RECEIVE_CHUNKS,
-                "a receive chunk to send from"
-            );
+            assert!((entry - 1) % SEGMENT_CHUNKS >= SEGMENT_RECEIVE_CHUNKS, "a receive chunk to send from");
             let at = self.chunk(entry - 1);
             // SAFETY: within the chunk.
             let piece = unsafe {
-                std::slice::from_raw_parts(
-                    at.add((position % u64::from(CHUNK_BYTES)) as usize),
-                    count,
-                )
+                std::slice::from_raw_parts(at.add((position % u64::from(CHUNK_BYTES)) as usize), count)
             };
             bytes.extend_from_slice(piece);
             position += count as u64;
@@ -493,12 +422,7 @@ impl World {
         let application = channel.attach();
         let context = Context::new(&application).unwrap();
         let fast = FakeFast::new(&channel, context.id());
-        Self {
-            fast,
-            context,
-            application,
-            channel,
-        }
+        Self { fast, context, application, channel }
     }
 
     pub(super) fn info(id: u32, start: u64, core: u32) -> FlowInfo {
@@ -521,9 +445,7 @@ impl World {
         self.channel.accepts.lock().unwrap().push_back(info);
         self.know(info);
         let listener = Socket::new(&self.context, 1, 0).unwrap();
-        listener
-            .accept(&self.context, 1000 + u64::from(id), 0)
-            .unwrap()
+        listener.accept(&self.context, 1000 + u64::from(id), 0).unwrap()
     }
 
     /// The fast path gets to know a flow.

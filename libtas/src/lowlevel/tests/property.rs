@@ -55,18 +55,8 @@ impl Model {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let entries = 8 << random.below(4);
-        let world = World::new(
-            1 + random.below(3) as u32,
-            entries,
-            1 + random.below(2) as u32,
-        );
-        Self {
-            world,
-            peers: BTreeMap::new(),
-            closed: BTreeMap::new(),
-            next_id: 0,
-            random,
-        }
+        let world = World::new(1 + random.below(3) as u32, entries, 1 + random.below(2) as u32);
+        Self { world, peers: BTreeMap::new(), closed: BTreeMap::new(), next_id: 0, random }
     }
 
     fn pick(&mut self) -> Option<u32> {
@@ -78,12 +68,7 @@ impl Model {
         if self.peers.len() < 12 {
             let start = (1 << 32) + self.random.below(1 << 34);
             let (socket, connection) = self.world.open(self.next_id, start);
-            let peer = Peer {
-                socket,
-                connection,
-                to_read: VecDeque::new(),
-                to_send: VecDeque::new(),
-            };
+            let peer = Peer { socket, connection, to_read: VecDeque::new(), to_send: VecDeque::new() };
             self.peers.insert(self.next_id, peer);
             self.next_id += 1;
         }
@@ -123,33 +108,19 @@ impl Model {
     fn arrive(&mut self, id: u32) {
         let data = self.random.bytes(9000);
         let taken = self.world.fast.receive(id, &data);
-        self.peers
-            .get_mut(&id)
-            .unwrap()
-            .to_read
-            .extend(&data[..taken]);
+        self.peers.get_mut(&id).unwrap().to_read.extend(&data[..taken]);
         self.world.fast.announce(id, event_flags::RX);
     }
 
     fn acknowledge(&mut self, id: u32) {
         self.world.fast.drain();
         let outstanding = self.world.fast.outstanding(id);
-        let expected = self
-            .peers
-            .get_mut(&id)
-            .map(|peer| &mut peer.to_send)
-            .or_else(|| self.closed.get_mut(&id));
+        let expected =
+            self.peers.get_mut(&id).map(|peer| &mut peer.to_send).or_else(|| self.closed.get_mut(&id));
         let expected = expected.unwrap();
         // The ring may be full: then the rest is announced later, never something else.
         assert!(outstanding.len() <= expected.len());
-        assert_eq!(
-            outstanding,
-            expected
-                .iter()
-                .copied()
-                .take(outstanding.len())
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(outstanding, expected.iter().copied().take(outstanding.len()).collect::<Vec<_>>());
         let count = self.random.below(outstanding.len() as u64 + 1);
         expected.drain(..count as usize);
         self.world.fast.acknowledge(id, count);
@@ -242,10 +213,7 @@ fn garbage_in_the_rings_and_maps_is_survived() {
             let ids: Vec<u32> = model.peers.keys().copied().collect();
             for id in ids {
                 for entry in model.world.fast.record(id) {
-                    entry.store(
-                        model.random.next() as u32,
-                        std::sync::atomic::Ordering::SeqCst,
-                    );
+                    entry.store(model.random.next() as u32, std::sync::atomic::Ordering::SeqCst);
                 }
                 let peer = &model.peers[&id];
                 peer.connection.read(&mut [0; 500]);

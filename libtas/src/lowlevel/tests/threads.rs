@@ -57,9 +57,7 @@ fn write_all(stream: &Stream) {
     let data: Vec<u8> = (0..BYTES).map(byte).collect();
     let mut sent = 0;
     while sent < BYTES {
-        let count = stream
-            .connection
-            .write(&data[sent..BYTES.min(sent + 1 + sent % 30_000)]);
+        let count = stream.connection.write(&data[sent..BYTES.min(sent + 1 + sent % 30_000)]);
         sent += count;
         if count == 0 {
             stream.bell.wait(event::WRITABLE);
@@ -123,37 +121,19 @@ fn echo(mut fast: FakeFast, eventfd: &OwnedFd) {
 #[test]
 fn readers_writers_and_poller_at_once() {
     let mut world = World::new(1, 16, 1);
-    let opened: Vec<_> = (0..CONNECTIONS)
-        .map(|id| world.open(id, (1 << 32) - 10_000))
-        .collect();
+    let opened: Vec<_> = (0..CONNECTIONS).map(|id| world.open(id, (1 << 32) - 10_000)).collect();
     let (sockets, connections): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
     let streams: Arc<Vec<Stream>> = Arc::new(
-        connections
-            .into_iter()
-            .map(|connection| Stream {
-                connection,
-                bell: Bell::default(),
-            })
-            .collect(),
+        connections.into_iter().map(|connection| Stream { connection, bell: Bell::default() }).collect(),
     );
-    let World {
-        fast,
-        context,
-        application,
-        channel,
-    } = world;
+    let World { fast, context, application, channel } = world;
     let over = AtomicBool::new(false);
     let eventfd = channel.eventfds.lock().unwrap().remove(0);
     thread::scope(|scope| {
         let poller = scope.spawn(|| poll(&context, &streams, &over));
         let others: Vec<_> = streams
             .iter()
-            .flat_map(|stream| {
-                [
-                    scope.spawn(|| write_all(stream)),
-                    scope.spawn(|| read_all(stream)),
-                ]
-            })
+            .flat_map(|stream| [scope.spawn(|| write_all(stream)), scope.spawn(|| read_all(stream))])
             .chain([scope.spawn(|| echo(fast, &eventfd))])
             .collect();
         others.into_iter().for_each(|thread| thread.join().unwrap());

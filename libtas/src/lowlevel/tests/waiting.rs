@@ -61,9 +61,7 @@ fn every_waiting_thread_is_woken() {
         world.context.wake();
         std::thread::yield_now();
     }
-    threads
-        .into_iter()
-        .for_each(|thread| thread.join().unwrap());
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }
 
 #[test]
