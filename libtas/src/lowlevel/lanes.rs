@@ -43,6 +43,18 @@ impl Lanes {
         false
     }
 
+    /// As [`Self::announce`], after a write up to `end` on a connection that can be written to.
+    #[inline]
+    pub(super) fn announce_write(&mut self, flow: &Arc<Flow>, end: u64) {
+        let rx = flow.rcv_read.load(Relaxed);
+        let news = if rx == flow.told_read.load(Relaxed) { 0 } else { event_flags::RX };
+        let flags = event_flags::TX | news;
+        let event = FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx: end };
+        if !self.push(flow, event) {
+            self.announce(flow);
+        }
+    }
+
     #[inline]
     fn push(&mut self, flow: &Flow, event: FlowEvent) -> bool {
         let Some(producer) = self.producers.get_mut(flow.core as usize) else {

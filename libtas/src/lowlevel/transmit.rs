@@ -246,7 +246,7 @@ fn send(flow: &Arc<Flow>, context: &Context, mut inner: Guard<'_, Inner>, bytes:
     }
     let end = flow.snd_end.load(Relaxed).wrapping_add(bytes as u64);
     flow.snd_end.store(end, Release);
-    inner.lanes.announce(flow);
+    inner.lanes.announce_write(flow, end);
     drop(inner);
     context.application().wake_core(flow.core);
 }
