@@ -53,7 +53,8 @@ fn stale_timestamps(bench: &mut Bench) -> Result<()> {
     let before = counter(bench, Counter::StaleTimestamp);
     let accepted = counter(bench, Counter::RxPayloadBytes);
     let mut frame = [0; 2048];
-    let timestamp = bench.peer.set_timestamp(0x8000_0000);
+    let timestamp = bench.peer.set_timestamp(0);
+    bench.peer.set_timestamp(timestamp.wrapping_sub(1000));
     let length = bench.peer.request(0, &bench.payload, &mut frame);
     bench.peer.unsend(0, bench.payload.len() as u32);
     bench.peer.set_timestamp(timestamp);
