@@ -39,7 +39,8 @@ pub mod hot_flags {
     pub const EVENT_PENDING: u32 = 1 << 11;
     /// The flow is in the transmit scheduler.
     pub const SCHEDULED: u32 = 1 << 12;
-    /// In fast recovery until `RecoveryBlock::recover` is acknowledged (RFC 6582).
+    /// In fast recovery, until all that was sent when it began is acknowledged (RFC 6582). The fast path
+    /// keeps that position privately; a restart ends recovery.
     pub const RECOVERY: u32 = 1 << 13;
     /// The application no longer reads (shut down or dead): arriving data is answered by RST.
     pub const RECEIVE_CLOSED: u32 = 1 << 14;

@@ -25,7 +25,7 @@ pub struct RecoveryBlock {
     pub flow: AtomicU32,
     /// Intervals in use.
     pub count: AtomicU32,
-    /// Position whose acknowledgement ends fast recovery (RFC 6582).
+    /// Zero; room for the sender's side of loss recovery.
     pub recover: AtomicU64,
     /// Out-of-order data received, ascending, disjoint.
     pub intervals: [Interval; INTERVALS],
