@@ -138,6 +138,8 @@ fn random_message(random: &mut Random) -> (u32, Message) {
         if op == Op::AttachFast && random.below(2) == 0 {
             message.body[12..16].copy_from_slice(&(random.below(18) as u32).to_ne_bytes());
             message.body[16..32].copy_from_slice(&crate::roles::OTHER);
+            // Small enough to be made quickly; other tests try the limits.
+            message.body[32..36].copy_from_slice(&(random.below(5000) as u32).to_ne_bytes());
         }
         if op != Op::AttachFast && random.below(2) == 0 {
             message.body[16..32].copy_from_slice(&crate::roles::NAME);
