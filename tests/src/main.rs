@@ -50,25 +50,42 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let lab = Lab::new(&options.lab, options.volume, &options.share);
-    let mut failed = 0;
+    let (mut failed, mut unsteady) = (0, Vec::new());
     for (index, case) in chosen.iter().enumerate() {
         println!("[{}/{}] {}: {}", index + 1, chosen.len(), case.name, case.about);
-        let start = Instant::now();
-        match run(&lab, case) {
-            Ok(segments) => {
-                println!("  ok, {segments} TAS segments, {:.1} s", start.elapsed().as_secs_f64());
-            }
-            Err(error) => {
+        // A loaded machine can stretch any pause: what fails is run once more, and named at the end.
+        if !attempt(&lab, case) {
+            println!("  once more");
+            if attempt(&lab, case) {
+                unsteady.push(case.name);
+            } else {
                 failed += 1;
-                println!("  FAILED {}: {error:#}", case.name);
             }
         }
+    }
+    if !unsteady.is_empty() {
+        println!("passed only when run again: {}", unsteady.join(" "));
     }
     println!("{} passed, {failed} failed, 0 skipped", chosen.len() - failed);
     if failed == 0 && !chosen.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Runs one case and says how it went.
+fn attempt(lab: &Lab, case: &cases::Case) -> bool {
+    let start = Instant::now();
+    match run(lab, case) {
+        Ok(segments) => {
+            println!("  ok, {segments} TAS segments, {:.1} s", start.elapsed().as_secs_f64());
+            true
+        }
+        Err(error) => {
+            println!("  FAILED {}: {error:#}", case.name);
+            false
+        }
     }
 }
 
