@@ -190,10 +190,7 @@ pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usi
         let done = *result.as_ref().unwrap_or(&0);
         match &mut position {
             Some(position) => *position += done as off_t,
-            // SAFETY: no pointers. A pipe cannot be set back; files can.
-            None if done < got => {
-                _ = unsafe { libc::lseek(input, done as off_t - got as off_t, libc::SEEK_CUR) }
-            }
+            None if done < got => set_back(input, got - done),
             None => {}
         }
         sent += done;
@@ -208,4 +205,11 @@ pub unsafe fn send_file(token: Token, input: i32, offset: *mut off_t, count: usi
         unsafe { *offset = position };
     }
     Ok(sent)
+}
+
+/// Moves a file's position back by `bytes`. A pipe has none: what was read from it is lost, as
+/// sendfile(2) from a pipe is to be used with a blocking socket.
+fn set_back(input: i32, bytes: usize) {
+    // SAFETY: no pointers.
+    let _ = unsafe { libc::lseek(input, -(bytes as off_t), libc::SEEK_CUR) };
 }

@@ -146,6 +146,12 @@ impl Table {
     }
 }
 
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// The process's table.
 pub static TABLE: Table = Table::new();
 
