@@ -65,6 +65,7 @@ const PORT: u16 = 7;
 fn main() -> Result<()> {
     let options = Options::parse();
     ensure!(options.flows > 0 && options.rounds > 0, "--flows and --rounds must not be zero");
+    raise_descriptor_limit();
     let memory = format!("{}", 192 + options.flows / 100);
     let words = [
         "--no-huge",
@@ -91,6 +92,15 @@ fn main() -> Result<()> {
     }
     // Everything is torn down with the process; DPDK's order is not worth the cycles.
     std::process::exit(0);
+}
+
+/// Each connection of an in-process application takes two descriptors. Where the limit cannot be raised,
+/// connecting says so.
+fn raise_descriptor_limit() {
+    const WANTED: libc::rlim_t = 262_144;
+    let limit = libc::rlimit { rlim_cur: WANTED, rlim_max: WANTED };
+    // SAFETY: a plain system call on a local struct.
+    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
 }
 
 /// Everything of one run.
