@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use anyhow::Result;
 
 /// One case.
-pub struct Case {
+pub(crate) struct Case {
     /// Short name, for `--filter`.
     pub name: &'static str,
     /// What it shows.
@@ -24,7 +24,7 @@ pub struct Case {
 }
 
 /// All cases, in the order in which they are run.
-pub const ALL: &[Case] = &[
+pub(crate) const ALL: &[Case] = &[
     applications::REDIS_SERVER,
     applications::REDIS_CLIENT,
     applications::CURL_FROM_PYTHON,

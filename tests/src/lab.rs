@@ -10,13 +10,13 @@ use std::{
 };
 
 /// TAS's address in the lab.
-pub const TAS: &str = "10.77.0.1";
+pub(crate) const TAS: &str = "10.77.0.1";
 /// The Linux peer's address.
-pub const PEER: &str = "10.77.0.2";
+pub(crate) const PEER: &str = "10.77.0.2";
 
 /// Where a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// On TAS sockets.
     Tas,
     /// On Linux sockets, on the peer.
@@ -31,14 +31,14 @@ impl Side {
         }
     }
     /// The address that programs of this side have.
-    pub fn address(self) -> &'static str {
+    pub(crate) fn address(self) -> &'static str {
         match self {
             Side::Tas => TAS,
             Side::Peer => PEER,
         }
     }
     /// The other one.
-    pub fn other(self) -> Side {
+    pub(crate) fn other(self) -> Side {
         match self {
             Side::Tas => Side::Peer,
             Side::Peer => Side::Tas,
@@ -47,7 +47,7 @@ impl Side {
 }
 
 /// The lab that is up.
-pub struct Lab {
+pub(crate) struct Lab {
     script: String,
     volume_percent: u32,
     share: String,
@@ -56,7 +56,7 @@ pub struct Lab {
 
 impl Lab {
     /// Through this script.
-    pub fn new(script: &str, volume_percent: u32, share: &str) -> Self {
+    pub(crate) fn new(script: &str, volume_percent: u32, share: &str) -> Self {
         Self {
             script: script.to_owned(),
             volume_percent,
@@ -66,12 +66,12 @@ impl Lab {
     }
 
     /// `full` reduced to the run's volume, at least `least`.
-    pub fn volume(&self, full: u64, least: u64) -> u64 {
+    pub(crate) fn volume(&self, full: u64, least: u64) -> u64 {
         (full * u64::from(self.volume_percent) / 100).max(least)
     }
 
     /// A directory that both sides see.
-    pub fn share(&self) -> &str {
+    pub(crate) fn share(&self) -> &str {
         &self.share
     }
 
@@ -82,7 +82,7 @@ impl Lab {
     }
 
     /// Runs a shell line to its end within `limit`; its output whatever the status.
-    pub fn output(&self, side: Side, limit: Duration, line: &str, input: &[u8]) -> Result<Output> {
+    pub(crate) fn output(&self, side: Side, limit: Duration, line: &str, input: &[u8]) -> Result<Output> {
         let guarded = format!("exec timeout -k 5 {} sh -c {}", limit.as_secs(), quote(line));
         let mut child = self
             .command(side, &guarded)
@@ -101,7 +101,7 @@ impl Lab {
     }
 
     /// Runs a shell line that must succeed; its standard output.
-    pub fn run(&self, side: Side, limit: Duration, line: &str) -> Result<String> {
+    pub(crate) fn run(&self, side: Side, limit: Duration, line: &str) -> Result<String> {
         let output = self.output(side, limit, line, b"")?;
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(
@@ -115,7 +115,7 @@ impl Lab {
     }
 
     /// Starts a server; it is ended when the case is over.
-    pub fn start(&self, side: Side, line: &str) -> Result<()> {
+    pub(crate) fn start(&self, side: Side, line: &str) -> Result<()> {
         let guarded = format!("exec timeout -k 5 600 {line}");
         let child = self
             .command(side, &guarded)
@@ -128,13 +128,13 @@ impl Lab {
     }
 
     /// Starts a server and returns when `probe`, run on the other side, succeeds.
-    pub fn serve(&self, side: Side, line: &str, probe: &str) -> Result<()> {
+    pub(crate) fn serve(&self, side: Side, line: &str, probe: &str) -> Result<()> {
         self.start(side, line)?;
         self.wait_until(side.other(), probe)
     }
 
     /// Repeats `probe` until it succeeds.
-    pub fn wait_until(&self, side: Side, probe: &str) -> Result<()> {
+    pub(crate) fn wait_until(&self, side: Side, probe: &str) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             let output = self.output(side, Duration::from_secs(10), probe, b"")?;
@@ -152,7 +152,7 @@ impl Lab {
     }
 
     /// Ends what [`Self::start`] started, and waits for it.
-    pub fn end_background(&self) {
+    pub(crate) fn end_background(&self) {
         let children: Vec<_> =
             self.background.lock().expect("no thread panics with the list held").drain(..).collect();
         for mut child in children {
@@ -169,7 +169,7 @@ impl Lab {
     }
 
     /// `tasctl` of the TAS side.
-    pub fn tasctl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn tasctl(&self, arguments: &[&str]) -> Result<String> {
         let output = Command::new(&self.script).arg("ctl").args(arguments).output()?;
         ensure!(
             output.status.success(),
@@ -180,14 +180,14 @@ impl Lab {
     }
 
     /// A counter of the fast path, summed over its cores.
-    pub fn counter(&self, name: &str) -> Result<u64> {
+    pub(crate) fn counter(&self, name: &str) -> Result<u64> {
         let text = self.tasctl(&["counters", "--json"])?;
         let value: serde_json::Value = serde_json::from_str(&text).context("tasctl counters --json")?;
         Ok(sum(&value, name))
     }
 
     /// TCP segments that TAS received and sent.
-    pub fn tas_segments(&self) -> Result<u64> {
+    pub(crate) fn tas_segments(&self) -> Result<u64> {
         Ok(self.counter("rx_segments")? + self.counter("tx_segments")?)
     }
 }
@@ -205,7 +205,7 @@ fn sum(value: &serde_json::Value, name: &str) -> u64 {
 }
 
 /// Quotes for a POSIX shell.
-pub fn quote(text: &str) -> String {
+pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

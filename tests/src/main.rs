@@ -7,6 +7,7 @@
 
 mod cases;
 mod lab;
+mod python;
 
 use anyhow::Result;
 use clap::Parser;

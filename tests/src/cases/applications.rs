@@ -2,17 +2,20 @@
 //! Unmodified applications.
 
 use super::Case;
-use crate::lab::{Lab, Side, PEER, TAS};
+use crate::{
+    lab::{Lab, Side, TAS},
+    python::{client, line, serve},
+};
 use anyhow::{ensure, Result};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
-const LONG: Duration = Duration::from_secs(240);
+const LONG: Duration = Duration::from_secs(540);
 
 const REDIS: &str = "redis-server --save '' --appendonly no --protected-mode no --bind";
 
 /// redis-server on TAS.
-pub const REDIS_SERVER: Case = Case {
+pub(crate) const REDIS_SERVER: Case = Case {
     name: "redis-server",
     about: "redis-server on TAS, redis-benchmark and random values from Linux",
     least_segments: 2_000,
@@ -20,7 +23,7 @@ pub const REDIS_SERVER: Case = Case {
 };
 
 /// redis clients on TAS.
-pub const REDIS_CLIENT: Case = Case {
+pub(crate) const REDIS_CLIENT: Case = Case {
     name: "redis-client",
     about: "redis-benchmark and random values on TAS against redis-server on Linux",
     least_segments: 2_000,
@@ -55,7 +58,7 @@ i=0; while [ $i -lt {values} ]; do echo get key:$i; i=$((i+1)); done | redis-cli
 }
 
 /// A file through Python's HTTP server on TAS.
-pub const CURL_FROM_PYTHON: Case = Case {
+pub(crate) const CURL_FROM_PYTHON: Case = Case {
     name: "http-server",
     about: "python3 -m http.server on TAS, curl on Linux, checksum equal",
     least_segments: 200,
@@ -63,7 +66,7 @@ pub const CURL_FROM_PYTHON: Case = Case {
 };
 
 /// curl on TAS.
-pub const CURL_CLIENT: Case = Case {
+pub(crate) const CURL_CLIENT: Case = Case {
     name: "http-client",
     about: "curl on TAS from python3 -m http.server on Linux, checksum equal",
     least_segments: 200,
@@ -84,7 +87,7 @@ fn http(lab: &Lab, server: Side) -> Result<()> {
     let sums = lab.run(
         client,
         LONG,
-        &format!("curl -sf -m 200 http://{address}:{port}/sum | cut -d' ' -f1; curl -sf -m 200 http://{address}:{port}/file | sha256sum | cut -d' ' -f1"),
+        &format!("curl -sf -m 500 http://{address}:{port}/sum | cut -d' ' -f1; curl -sf -m 500 http://{address}:{port}/file | sha256sum | cut -d' ' -f1"),
     )?;
     let mut lines = sums.lines();
     let (want, have) = (lines.next(), lines.next());
@@ -93,7 +96,7 @@ fn http(lab: &Lab, server: Side) -> Result<()> {
 }
 
 /// An asyncio echo server with several clients.
-pub const PYTHON_ASYNCIO: Case = Case {
+pub(crate) const PYTHON_ASYNCIO: Case = Case {
     name: "python-asyncio",
     about: "asyncio echo server on TAS, 20 clients at a time on Linux, both ways at once",
     least_segments: 200,
@@ -113,9 +116,9 @@ async def main():
     await s.serve_forever()
 asyncio.run(main())"#
         );
-        let client = format!(
+        let program = format!(
             r#"
-import asyncio, hashlib, os
+import asyncio
 async def one(n):
     r, w = await asyncio.open_connection("{TAS}", 9001)
     data = os.urandom({bytes})
@@ -131,62 +134,52 @@ async def main():
     print("all equal")
 asyncio.run(main())"#
         );
-        lab.serve(
-            Side::Tas,
-            &format!("python3 -c {}", crate::lab::quote(&server)),
-            &format!("python3 -c 'import socket; socket.create_connection((\"{TAS}\", 9001), 2).close()'"),
-        )?;
-        let outcome = lab.run(Side::Peer, LONG, &format!("python3 -c {}", crate::lab::quote(&client)))?;
-        ensure!(outcome.contains("all equal"), "{outcome}");
-        Ok(())
+        lab.serve(Side::Tas, &line(&server), &line(&format!("connect(\"{TAS}\", 9001).close()")))?;
+        client(lab, Side::Peer, &program, "all equal")
     },
 };
 
 /// Many short connections.
-pub const MANY_CONNECTIONS: Case = Case {
+pub(crate) const MANY_CONNECTIONS: Case = Case {
     name: "many-connections",
     about: "connections opened and closed one after the other, both ways; none is left",
     least_segments: 200,
     run: |lab| {
         let count = lab.volume(500, 40);
         for server in [Side::Tas, Side::Peer] {
-            let (address, client) = (server.address(), server.other());
-            let program = format!(
-                r#"
-import socket
+            let address = server.address();
+            serve(
+                lab,
+                server,
+                &format!(
+                    r#"
 s = socket.create_server(("{address}", 9002), backlog=64)
 while True:
     c, _ = s.accept()
     d = c.recv(100)
     c.sendall(d[::-1]); c.close()"#
-            );
-            let clients = format!(
-                r#"
-import socket
+                ),
+            )?;
+            client(
+                lab,
+                server.other(),
+                &format!(
+                    r#"
 for n in range({count}):
-    c = socket.create_connection(("{address}", 9002), 20)
+    c = connect("{address}", 9002)
     m = b"message %d" % n
     c.sendall(m)
-    got = b""
-    while True:
-        d = c.recv(100)
-        if not d: break
-        got += d
+    got = read_all(c)
     assert got == m[::-1], (n, got)
     c.close()
 print("done")"#
-            );
-            lab.serve(
-                server,
-                &format!("python3 -c {}", crate::lab::quote(&program)),
-                &format!("python3 -c 'import socket; s = socket.create_connection((\"{address}\", 9002), 2); s.sendall(b\"x\"); assert s.recv(9) == b\"x\"'"),
+                ),
+                "done",
             )?;
-            lab.run(client, LONG, &format!("python3 -c {}", crate::lab::quote(&clients)))?;
             lab.end_background();
         }
         let flows = lab.tasctl(&["flows"])?;
         ensure!(!flows.contains("ESTAB"), "connections are left:\n{flows}");
-        let _ = PEER;
         Ok(())
     },
 };

@@ -7,28 +7,28 @@ use anyhow::{ensure, Context, Result};
 use std::time::Duration;
 
 /// TAS receives.
-pub const IPERF_SERVER: Case = Case {
+pub(crate) const IPERF_SERVER: Case = Case {
     name: "iperf3-server",
     about: "iperf3 server on TAS, Linux sends, no second without data",
     least_segments: 500,
     run: |lab| iperf(lab, Side::Tas, ""),
 };
 /// TAS sends.
-pub const IPERF_SERVER_REVERSE: Case = Case {
+pub(crate) const IPERF_SERVER_REVERSE: Case = Case {
     name: "iperf3-server-reverse",
     about: "iperf3 server on TAS sends to Linux, no second without data",
     least_segments: 500,
     run: |lab| iperf(lab, Side::Tas, "-R"),
 };
 /// TAS sends.
-pub const IPERF_CLIENT: Case = Case {
+pub(crate) const IPERF_CLIENT: Case = Case {
     name: "iperf3-client",
     about: "iperf3 client on TAS sends to Linux, no second without data",
     least_segments: 500,
     run: |lab| iperf(lab, Side::Peer, ""),
 };
 /// TAS receives.
-pub const IPERF_CLIENT_REVERSE: Case = Case {
+pub(crate) const IPERF_CLIENT_REVERSE: Case = Case {
     name: "iperf3-client-reverse",
     about: "iperf3 client on TAS receives from Linux, no second without data",
     least_segments: 500,

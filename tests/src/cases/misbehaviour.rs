@@ -7,7 +7,7 @@ use anyhow::{ensure, Result};
 use std::time::Duration;
 
 /// Garbage in every mapped byte.
-pub const GARBAGE_APPLICATION: Case = Case {
+pub(crate) const GARBAGE_APPLICATION: Case = Case {
     name: "garbage-application",
     about: "an application writes garbage into every byte it has mapped, beside another under traffic",
     least_segments: 500,

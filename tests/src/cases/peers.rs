@@ -7,7 +7,7 @@ use anyhow::Result;
 use std::time::Duration;
 
 /// No timestamps.
-pub const NO_TIMESTAMPS: Case = Case {
+pub(crate) const NO_TIMESTAMPS: Case = Case {
     name: "no-timestamps",
     about: "the same with a peer whose net.ipv4.tcp_timestamps=0",
     least_segments: 1000,
@@ -15,7 +15,7 @@ pub const NO_TIMESTAMPS: Case = Case {
 };
 
 /// No window scaling.
-pub const NO_WINDOW_SCALING: Case = Case {
+pub(crate) const NO_WINDOW_SCALING: Case = Case {
     name: "no-window-scaling",
     about: "the same with a peer whose net.ipv4.tcp_window_scaling=0",
     least_segments: 1000,
@@ -23,7 +23,7 @@ pub const NO_WINDOW_SCALING: Case = Case {
 };
 
 /// A peer that announces a small MSS.
-pub const SMALL_MTU: Case = Case {
+pub(crate) const SMALL_MTU: Case = Case {
     name: "small-mtu",
     about: "the same with a peer whose interface has an MTU of 600",
     least_segments: 1000,

@@ -16,7 +16,7 @@ const NOT_SERVED: &[&str] = &["both_ends_ours"];
 /// tried once more, alone.
 const ATTEMPTS: usize = 2;
 
-pub const POSIX_PROBE: Case = Case {
+pub(crate) const POSIX_PROBE: Case = Case {
     name: "posix-probe",
     about: "125 cases of socket semantics answer as on Linux",
     least_segments: 10_000,
