@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! What the slow path counts: the values of SLOW_COUNTERS, in this order.
+//! What the slow path counts: the values of SLOW_COUNTERS, in this order, [`PAGE`] at a time.
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
@@ -54,7 +54,7 @@ counters! {
     OrphansEnded = "orphans_ended",
     /// Connections put into TIME-WAIT.
     TimeWaits = "time_waits",
-    /// TIME-WAIT connections ended early: reused by a SYN, or the table was full.
+    /// TIME-WAIT connections ended early because the table was full.
     TimeWaitsEarly = "time_waits_early",
     /// ARP requests and replies sent.
     ArpSent = "arp_sent",
@@ -72,11 +72,23 @@ counters! {
     Injected = "injected",
     /// Requests refused with an error.
     RequestsRefused = "requests_refused",
+    /// TIME-WAIT connections ended by a new incarnation's SYN (RFC 6191).
+    TimeWaitsReused = "time_waits_reused",
+    /// Segments of connections being opened or in TIME-WAIT refused by PAWS (RFC 7323 §5).
+    PawsRejected = "paws_rejected",
+    /// SYN cookies sent (RFC 4987 §3.6).
+    CookiesSent = "syn_cookies_sent",
+    /// ACKs that brought a good cookie back.
+    CookiesAccepted = "syn_cookies_accepted",
+    /// ACKs that were taken for a cookie and were none.
+    CookiesFailed = "syn_cookies_failed",
 }
 
-/// Number of counters: what the message has room for.
-pub const COUNT: usize = 30;
-const _: () = assert!(NAMES.len() == COUNT);
+/// Number of counters.
+pub const COUNT: usize = NAMES.len();
+/// Counters in one SLOW_COUNTERS reply: its `object` says with which it begins.
+pub const PAGE: usize = 30;
+const _: () = assert!(core::mem::size_of::<abi::message::SlowCounters>() == PAGE * 8);
 
 /// The values.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +103,15 @@ impl Counters {
         if let Some(value) = self.0.get_mut(counter as usize) {
             *value = value.wrapping_add(1);
         }
+    }
+    /// The values from number `first` on, zero behind the last.
+    pub(crate) fn page(&self, first: u32) -> [u64; PAGE] {
+        let mut values = [0; PAGE];
+        let rest = self.0.get(first as usize..).unwrap_or_default();
+        for (value, counter) in values.iter_mut().zip(rest) {
+            *value = *counter;
+        }
+        values
     }
     pub(crate) fn get(&self, counter: Counter) -> u64 {
         self.0.get(counter as usize).copied().unwrap_or(0)

@@ -275,6 +275,13 @@ fn tables_are_listed_for_tasctl() {
     let values = message.get::<SlowCounters>().values;
     let place = counters::NAMES.iter().position(|name| *name == "passive_opens").unwrap();
     assert_eq!(values[place], 1);
+    // The next page begins where the message says; behind the last is nothing.
+    let mut message = Message::new(Op::SlowCounters, place as u32);
+    world.call(None, &mut message);
+    assert_eq!(message.get::<SlowCounters>().values[0], 1);
+    let mut message = Message::new(Op::SlowCounters, u32::MAX);
+    world.call(None, &mut message);
+    assert_eq!(message.get::<SlowCounters>().values, [0; counters::PAGE]);
     let mut message = Message::new(Op::ResetFlow, info.flow);
     let plain = Caller::application(APP);
     world.stack.handle_request(world.now, &plain, None, &mut message);

@@ -58,8 +58,16 @@ impl Client {
     }
 
     /// Counters of the slow path.
-    pub(crate) fn slow_counters(&self) -> Result<SlowCounters> {
-        self.ask(Op::SlowCounters, 0).context("the slow path does not tell its counters")
+    pub(crate) fn slow_counters(&self) -> Result<Vec<u64>> {
+        let mut values = vec![];
+        while values.len() < slowpath::counters::COUNT {
+            let page: SlowCounters = self
+                .ask(Op::SlowCounters, values.len() as u32)
+                .context("the slow path does not tell its counters")?;
+            values.extend(page.values);
+        }
+        values.truncate(slowpath::counters::COUNT);
+        Ok(values)
     }
 
     /// Every flow.

@@ -39,7 +39,7 @@ pub(crate) fn print(client: &Client, watch: bool, all: bool, as_json: bool) -> R
                     .collect()
             }));
         }
-        Ok(Snapshot { cores, slow_path: client.slow_counters()?.values.to_vec() })
+        Ok(Snapshot { cores, slow_path: client.slow_counters()? })
     };
     let mut last = take()?;
     show(&last, all, as_json, !watch);

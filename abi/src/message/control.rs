@@ -128,7 +128,7 @@ body! {
 }
 
 body! {
-    /// SLOW_COUNTERS reply, in the order of `slowpath::counters`.
+    /// SLOW_COUNTERS reply, in the order of `slowpath::counters`, from number `Message::object` on.
     SlowCounters size 240 {
         /// Values.
         values: [u64; 30],

@@ -159,9 +159,10 @@ impl Stack<'_> {
         Ok(Outcome::Done)
     }
 
-    /// SLOW_COUNTERS.
+    /// SLOW_COUNTERS: a page of them, from number `object` on.
     pub(super) fn request_counters(&self, message: &mut Message) -> Result<Outcome, Errno> {
-        message.set(&SlowCounters { values: self.counters.0 });
+        let values = self.counters.page(message.object);
+        message.set(&SlowCounters { values });
         Ok(Outcome::Done)
     }
 }
