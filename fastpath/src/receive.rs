@@ -14,9 +14,11 @@ use abi::{
     kernel_ring::{reason, to_slow, KernelEntry},
 };
 
-/// Segments without data that are out of the window get an answer this often, so that two confused ends do not
-/// acknowledge each other for ever (RFC 5961 §7 asks for a limit). A zero-window probe comes far less often.
-const CHALLENGE_INTERVAL_US: u32 = 20_000;
+/// Unacceptable segments without data get an answer this often, Linux's default of `tcp_invalid_ratelimit`:
+/// longer than an RTT, so that two confused ends do not acknowledge each other for ever (RFC 5961 §7).
+const CHALLENGE_INTERVAL_US: u32 = 500_000;
+/// The same for a segment just left of the window: a probe or keepalive, which never answers anything.
+const PROBE_INTERVAL_US: u32 = 20_000;
 /// TS.Recent is outdated after 24 days (RFC 7323 §5.5), in units of 2^20 µs.
 const TS_RECENT_LIFE: u32 = ((24 * 86_400 * 1_000_000u64) >> 20) as u32;
 /// A pool that stays empty is reported this often.
@@ -73,7 +75,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         if !self.acknowledged(flow, segment, state) {
             self.status.count(Counter::Unacceptable);
-            return self.refuse(flow, segment, packet);
+            // RFC 5961 §5: with data or without, a guess at the acknowledgement number gets few answers.
+            if self.may_challenge(flow, CHALLENGE_INTERVAL_US) {
+                self.acknowledge_now(flow, Some(packet));
+            }
+            return;
         }
         if timestamps {
             self.update_recent(flow, segment);
@@ -93,13 +99,35 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// A flag that the fast path leaves alone, or no ACK (dropped, RFC 9293 §3.10.7.4 fifth step).
     /// URG is ignored: urgent data is delivered in line (RFC 6093 §4).
+    ///
+    /// A RST outside the window is dropped (RFC 5961 §3.2); what can lead to a challenge ACK at most is handed
+    /// over as often as one may leave, so that a flood of it costs little.
     #[cold]
     fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: &P::Packet) {
-        if segment.flags & (flag::SYN | flag::RST) != 0 {
+        let resets = segment.flags & flag::RST != 0;
+        let rcv_nxt = flow.hot.rcv_nxt.get();
+        let start = extend(segment.seq, rcv_nxt);
+        // One before the next is the number of a FIN that was received (slow path, `judge_reset`).
+        let exact = resets && (start == rcv_nxt || start.wrapping_add(1) == rcv_nxt);
+        let inside = exact || (start > rcv_nxt && start < flow.advertised(rcv_nxt));
+        let counts = if resets { inside } else { segment.flags & flag::SYN != 0 };
+        if counts && (exact || self.may_challenge(flow, CHALLENGE_INTERVAL_US)) {
             self.kernel.packet(reason::FLAGS, flow.id, packet.data(), &self.status);
         } else {
             self.status.count(Counter::Unacceptable);
         }
+    }
+
+    /// True if the flow may answer one more unacceptable segment; counts it as answered.
+    #[cold]
+    fn may_challenge(&mut self, flow: Flow<'m>, interval_us: u32) -> bool {
+        let now = self.now_us as u32;
+        let private = &mut self.private[flow.id as usize];
+        let allowed = now.wrapping_sub(private.challenge_at_us) >= interval_us;
+        if allowed {
+            private.challenge_at_us = now;
+        }
+        allowed
     }
 
     /// PAWS (RFC 7323 §5.3).
@@ -125,13 +153,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Answers an unacceptable segment with an acknowledgement (RFC 9293 §3.10.7.4 first step).
     #[cold]
     pub(crate) fn refuse(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        // Data may be a retransmission whose acknowledgement was lost: always answered, and never an answer itself.
         if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 {
-            let now = self.now_us as u32;
-            let private = &mut self.private[flow.id as usize];
-            if now.wrapping_sub(private.challenge_at_us) < CHALLENGE_INTERVAL_US {
+            let probe = segment.seq.wrapping_add(1) == flow.hot.rcv_nxt.get() as u32;
+            let interval_us = if probe { PROBE_INTERVAL_US } else { CHALLENGE_INTERVAL_US };
+            if !self.may_challenge(flow, interval_us) {
                 return;
             }
-            private.challenge_at_us = now;
         }
         self.acknowledge_now(flow, Some(packet));
     }

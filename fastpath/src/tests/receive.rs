@@ -141,14 +141,43 @@ fn a_closed_window_answers_probes_and_takes_acknowledgements() {
 
 #[test]
 fn unacceptable_segments_without_data_are_answered_at_a_limited_rate() {
+    // A probe comes from one before the window; anything else may answer an answer of ours.
+    for (before, interval) in [(1, 20_000), (2, 500_000), (u32::MAX / 3, 500_000)] {
+        let mut world = World::connected();
+        let mut segment = world.from_peer(1, b"");
+        segment.seq = segment.seq.wrapping_sub(before);
+        assert_eq!(world.receive(&segment).len(), 1);
+        assert_eq!(world.receive(&segment).len(), 0);
+        world.now_us += interval - 1;
+        assert_eq!(world.receive(&segment).len(), 0, "{before}");
+        world.now_us += 1;
+        assert_eq!(world.receive(&segment).len(), 1, "{before}");
+        assert_eq!(world.counter(Counter::Unacceptable), 4);
+    }
+}
+
+#[test]
+fn unacceptable_acknowledgements_are_answered_at_a_limited_rate() {
+    for (payload, ack) in [(&b"data"[..], 1u32), (b"", 1), (b"data", 0x8000_0000)] {
+        let mut world = World::connected();
+        let mut segment = world.from_peer(1, payload);
+        segment.ack = segment.ack.wrapping_add(ack);
+        assert_eq!(world.receive(&segment).len(), 1, "RFC 5961 5");
+        assert_eq!(world.receive(&segment).len(), 0);
+        world.now_us += 500_000;
+        assert_eq!(world.receive(&segment).len(), 1);
+        assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START, "its data is not taken");
+    }
+}
+
+#[test]
+fn retransmitted_data_is_answered_each_time() {
     let mut world = World::connected();
-    let mut segment = world.from_peer(1, b"");
-    segment.seq -= 1;
-    assert_eq!(world.receive(&segment).len(), 1);
-    assert_eq!(world.receive(&segment).len(), 0);
-    world.now_us += 20_000;
-    assert_eq!(world.receive(&segment).len(), 1);
-    assert_eq!(world.counter(Counter::Unacceptable), 3);
+    let segment = world.from_peer(1, b"once");
+    world.receive(&segment);
+    for _ in 0..5 {
+        assert_eq!(world.receive(&segment).len(), 1);
+    }
 }
 
 #[test]
@@ -200,9 +229,39 @@ fn syn_and_rst_go_to_the_slow_path_and_do_not_stick() {
             (abi::kernel_ring::to_slow::PACKET, abi::kernel_ring::reason::FLAGS, 1)
         );
         assert_eq!(reports[0].1, segment.encode());
+        world.now_us += 500_000;
     }
     world.receive(&world.from_peer(1, b"goes on"));
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + 7);
+}
+
+/// RFC 5961 §3.2, §7: what changes nothing costs little.
+#[test]
+fn blind_resets_and_syns_are_filtered() {
+    let window = 32_768;
+    // Offset from the next number, and how many of ten are handed over.
+    for (flags, offset, handed) in [
+        (RST, 0i64, 10),
+        (RST, -1, 10),
+        (RST, -2, 0),
+        (RST, 1, 1),
+        (RST, window - 1, 1),
+        (RST, window, 0),
+        (RST, 1 << 30, 0),
+        (SYN, 0, 1),
+        (SYN, 1 << 30, 1),
+        (SYN | ACK, -1, 1),
+    ] {
+        let mut world = World::connected();
+        let mut segment = world.from_peer(1, b"");
+        segment.flags = flags;
+        segment.seq = segment.seq.wrapping_add(offset as u32);
+        for _ in 0..10 {
+            assert!(world.receive(&segment).is_empty());
+        }
+        assert_eq!(world.reports().len(), handed, "flags {flags} offset {offset}");
+        assert_eq!(world.counter(Counter::Unacceptable), 10 - handed as u64);
+    }
 }
 
 #[test]
