@@ -3,7 +3,7 @@
 
 use crate::{
     congestion::Controller,
-    tcp::{keepalive::Keepalive, state::State},
+    tcp::{keepalive::Keepalive, limits::LastAnswer, state::State},
 };
 use abi::flow::NONE;
 
@@ -146,9 +146,8 @@ pub struct Connection {
     pub(crate) retransmit_window: u32,
     /// errno noted by ICMP during the handshake.
     pub(crate) soft_error: u32,
-    /// Challenge ACKs sent in the current second, and which second that is (RFC 5961 §7).
-    pub(crate) challenge_second: u32,
-    pub(crate) challenges: u8,
+    /// When a challenge ACK was sent last (RFC 5961 §7).
+    pub(crate) answered: LastAnswer,
     /// Frames handed back to the core in the current window of time.
     pub(crate) injects: u8,
     pub(crate) inject_window: u32,
@@ -201,8 +200,7 @@ impl Connection {
         user_timeout_ms: 0,
         retransmit_window: 0,
         soft_error: 0,
-        challenge_second: 0,
-        challenges: 0,
+        answered: LastAnswer::NEVER,
         injects: 0,
         inject_window: 0,
         drain_loops: 0,

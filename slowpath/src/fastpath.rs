@@ -7,6 +7,7 @@ use crate::{
     connection::{flag, pending},
     errno::Errno,
     stack::Stack,
+    tcp::state::State,
 };
 use abi::{
     flow::{hot_flags, owner_context},
@@ -141,10 +142,19 @@ impl Stack<'_> {
             to_slow::ACTIVE => self.start_sampling(flow),
             to_slow::FIN_RECEIVED | to_slow::FIN_ACKED => self.refresh_state(flow),
             to_slow::REMOVED => self.removed(flow),
-            to_slow::DATA_AFTER_CLOSE if self.connections.at(flow).is(flag::ORPHAN) => {
-                self.abort(flow);
-            }
+            to_slow::DATA_AFTER_CLOSE => self.data_after_close(flow),
             _ => {}
+        }
+    }
+
+    /// Data for a connection nobody reads from: RST (RFC 9293 §3.10.7.4; RFC 2525 §2.17). One that is
+    /// dead but still held says so, as often as it may.
+    fn data_after_close(&mut self, flow: u32) {
+        let connection = self.connections.at(flow);
+        if connection.is(flag::ORPHAN) {
+            self.abort(flow);
+        } else if connection.state == State::Closed && !self.is_removing(flow) && self.may_answer(flow) {
+            self.send_reset(flow);
         }
     }
 

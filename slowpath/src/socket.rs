@@ -68,6 +68,8 @@ pub struct Socket {
     pub(crate) accept_tail: u32,
     pub(crate) backlog: u32,
     pub(crate) half_open: u32,
+    /// Listener: until when an ACK may bring a SYN cookie back, microseconds.
+    pub(crate) cookies_until_us: u64,
     /// Next listener of the same port.
     pub(crate) listener_next: u32,
     /// The application's list of sockets; `app_next` also links the free list.
@@ -101,6 +103,7 @@ impl Socket {
         accept_tail: NONE,
         backlog: 0,
         half_open: 0,
+        cookies_until_us: 0,
         listener_next: NONE,
         app_next: NONE,
         app_prev: NONE,

@@ -17,7 +17,7 @@ use crate::{
     socket::Socket,
     storage::{Private, Sizes, Storage},
     table::Table,
-    tcp::{half_open::HalfOpen, reply::Limiter, time_wait::TimeWait},
+    tcp::{half_open::HalfOpen, limits::Limiter, time_wait::TimeWait},
     timers::{Numbering, Popped, Timer, Wheel},
 };
 use abi::{

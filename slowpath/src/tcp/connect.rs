@@ -201,24 +201,29 @@ impl Stack<'_> {
         connection.mss_bytes = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
     }
 
-    /// A segment in SYN-RECEIVED after a simultaneous open.
+    /// A segment in SYN-RECEIVED after a simultaneous open (RFC 9293 §3.10.7.4).
     pub(crate) fn syn_received_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
         let connection = *self.connections.at(flow);
         let offset = segment.seq.wrapping_sub(connection.irs.wrapping_add(1));
-        let window = Self::syn_window(connection.rcv_buffer_bytes);
+        let window = Self::syn_window(connection.rcv_buffer_bytes) as u32;
         if segment.has(flag::RST) {
             if offset == 0 {
                 self.counters.add(Counter::ResetsReceived);
                 self.fail_handshake(flow, Errno::ECONNREFUSED);
+            } else if offset < window {
+                self.answer_syn_received(core, flow, segment);
             }
             return;
         }
+        // PAWS (RFC 7323 §5.3 R1).
+        let old = connection.is(fact::TIMESTAMPS) && segment.is_older_than(connection.ts_recent);
+        if old {
+            self.counters.add(Counter::PawsRejected);
+        }
         // The peer's SYN-ACK repeats its SYN; anything else lies behind it.
         let repeats = segment.has(flag::SYN) && segment.seq == connection.irs;
-        if !repeats && (segment.has(flag::SYN) || offset >= window as u32) {
-            let ts_recent = connection.is(fact::TIMESTAMPS).then_some(connection.ts_recent);
-            let (seq, ack) = (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1));
-            self.acknowledge(core, segment, seq, ack, window, ts_recent);
+        if old || (!repeats && (segment.has(flag::SYN) || offset >= window)) {
+            self.answer_syn_received(core, flow, segment);
             return;
         }
         if !segment.has(flag::ACK) {
@@ -235,6 +240,18 @@ impl Stack<'_> {
         let shift = if repeats || !connection.is(fact::WINDOW_SCALE) { 0 } else { connection.peer_shift };
         let peer_window = (segment.window as u32).wrapping_shl(shift as u32);
         self.establish(core, flow, segment, frame, peer_window);
+    }
+
+    /// Answers an unacceptable segment with an ACK, within the limits.
+    fn answer_syn_received(&mut self, core: u32, flow: u32, segment: &Segment) {
+        if !self.may_answer(flow) {
+            return;
+        }
+        let connection = *self.connections.at(flow);
+        let window = Self::syn_window(connection.rcv_buffer_bytes);
+        let ts_recent = connection.is(fact::TIMESTAMPS).then_some(connection.ts_recent);
+        let (seq, ack) = (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1));
+        self.acknowledge(core, segment, seq, ack, window, ts_recent);
     }
 
     /// Our SYN is acknowledged and the peer's is known.

@@ -10,60 +10,61 @@ use crate::{
     tcp::state::State,
     wire::tcp::{flag, Segment},
 };
-use abi::flow::slot_state;
+use abi::flow::{hot_flags, slot_state};
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Challenge ACKs of one connection per second.
-const CHALLENGES_PER_SECOND: u8 = 10;
+/// What becomes of a RST.
+enum Verdict {
+    Reset,
+    Challenge,
+    Drop,
+}
 
 impl Stack<'_> {
-    /// RST or SYN for a connection beyond the handshake.
+    /// RST or SYN for a connection beyond the handshake (RFC 9293 §3.10.7.4, second and fourth step).
     pub(crate) fn control_input(&mut self, flow: u32, segment: &Segment) {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
+        let state = self.connections.at(flow).state;
         // In TIME-WAIT nobody is to be told (RFC 1337): both ends finished, and a peer that has
         // forgotten the connection answers our repeated acknowledgement of its FIN with RST.
-        let finished = segment.has(flag::RST) && self.connections.at(flow).state == State::TimeWait;
-        if finished || self.connections.at(flow).state == State::Closed {
+        let finished = segment.has(flag::RST) && state == State::TimeWait;
+        if finished || state == State::Closed {
             return;
         }
-        let view = self.view(flow);
         if !segment.has(flag::RST) {
             // RFC 5961 §4: whatever its number.
             self.challenge(flow);
             return;
         }
-        let offset = segment.seq.wrapping_sub(view.rcv_nxt as u32);
-        let window = view.rcv_adv.wrapping_sub(view.rcv_nxt as u32);
-        if offset == 0 {
-            self.counters.add(Counter::ResetsReceived);
-            let error = match self.connections.at(flow).state {
-                State::CloseWait => Errno::EPIPE,
-                _ => Errno::ECONNRESET,
-            };
-            self.fail_connection(flow, error);
-        } else if offset < window {
-            // RFC 5961 §3: in the window, but not the exact number.
-            self.challenge(flow);
+        match self.judge_reset(flow, segment.seq) {
+            Verdict::Reset => {
+                self.counters.add(Counter::ResetsReceived);
+                let error = match state {
+                    State::CloseWait => Errno::EPIPE,
+                    _ => Errno::ECONNRESET,
+                };
+                self.fail_connection(flow, error);
+            }
+            Verdict::Challenge => self.challenge(flow),
+            Verdict::Drop => {}
         }
     }
 
-    /// Sends a challenge ACK, unless too many were (RFC 5961 §7).
-    fn challenge(&mut self, flow: u32) {
-        let second = (self.now_us / 1_000_000) as u32;
-        let connection = self.connections.at_mut(flow);
-        if connection.challenge_second != second {
-            connection.challenge_second = second;
-            connection.challenges = 0;
-        }
-        connection.challenges = connection.challenges.saturating_add(1);
-        let allowed = connection.challenges <= CHALLENGES_PER_SECOND;
-        if allowed && self.challenge_limit.allow(self.now_us) {
-            self.counters.add(Counter::ChallengeAcks);
-            self.command(flow, pending::ACKNOWLEDGE);
+    /// RFC 5961 §3.2: only the exact number resets; what is merely in the window is asked about.
+    fn judge_reset(&self, flow: u32, seq: u32) -> Verdict {
+        let view = self.view(flow);
+        let next = view.rcv_nxt as u32;
+        let offset = seq.wrapping_sub(next);
+        // An end that sent FIN and is then killed numbers its RST like the FIN (macOS); Linux takes it.
+        let after_fin = view.has(hot_flags::FIN_RECEIVED) && offset == u32::MAX;
+        if offset == 0 || after_fin {
+            Verdict::Reset
+        } else if offset < view.rcv_adv.wrapping_sub(next) {
+            Verdict::Challenge
         } else {
-            self.counters.add(Counter::RateLimited);
+            Verdict::Drop
         }
     }
 
@@ -89,7 +90,8 @@ impl Stack<'_> {
             cold.rate_kbps.store(0, Relaxed);
             cold.cwnd_bytes.store(0, Relaxed);
         }
-        self.command(flow, pending::UPDATE);
+        // Also says that nothing is received any more: a peer that is alive after all gets RST.
+        self.update_flow(flow);
         if !waiting && self.sockets.has(id) {
             self.sockets.at_mut(id).error = error.0;
             self.notify(id, event::FAILED);

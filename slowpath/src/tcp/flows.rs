@@ -214,7 +214,8 @@ impl Stack<'_> {
 
     fn control_word(&self, flow: u32) -> u32 {
         let connection = self.connections.at(flow);
-        let closed = if connection.is(flag::ORPHAN) { control_flags::RECEIVE_CLOSED } else { 0 };
+        let deaf = connection.is(flag::ORPHAN) || connection.state == State::Closed;
+        let closed = if deaf { control_flags::RECEIVE_CLOSED } else { 0 };
         let nodelay = if connection.is(flag::NODELAY) { control_flags::NODELAY } else { 0 };
         closed | nodelay
     }

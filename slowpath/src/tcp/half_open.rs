@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The SYN queue: connections between the peer's SYN and its ACK of our SYN-ACK.
 
+use super::limits::LastAnswer;
 use abi::flow::NONE;
 
 /// A half-open connection; its four-tuple is in the lookup table.
@@ -26,6 +27,10 @@ pub struct HalfOpen {
     pub(crate) neighbor: u32,
     /// Core the SYN came from.
     pub(crate) core: u32,
+    /// Receive buffer promised, bytes: the listener's when the SYN came.
+    pub(crate) buffer_bytes: u32,
+    /// When an unacceptable segment was answered last.
+    pub(crate) answered: LastAnswer,
     /// When the last SYN-ACK was sent, for the first RTT sample.
     pub(crate) sent_us: u64,
     /// Next of the free list.
@@ -51,6 +56,8 @@ impl Default for HalfOpen {
             generation: 0,
             neighbor: NONE,
             core: 0,
+            buffer_bytes: 0,
+            answered: LastAnswer::NEVER,
             sent_us: 0,
             next: NONE,
         }

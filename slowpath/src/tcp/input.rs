@@ -81,19 +81,22 @@ impl Stack<'_> {
             Found::Connection(flow) => self.connection_input(core, flow, ip, &segment, frame),
             Found::HalfOpen(id) => self.half_open_input(core, id, &segment, frame),
             Found::TimeWait(id) => self.time_wait_input(core, id, &segment),
-            Found::Nothing => self.stranger_input(core, &segment, None),
+            Found::Nothing => self.stranger_input(core, &segment, frame),
         }
     }
 
-    /// A segment that belongs to no connection: for a listener, or refused. `least_iss` is a
-    /// sequence number ours must exceed (an earlier connection of the same four-tuple).
-    pub(crate) fn stranger_input(&mut self, core: u32, segment: &Segment, least_iss: Option<u32>) {
+    /// A segment that belongs to no connection (RFC 9293 §3.10.7.1, §3.10.7.2): for a listener, the
+    /// answer to a SYN cookie, or refused.
+    fn stranger_input(&mut self, core: u32, segment: &Segment, frame: &[u8]) {
         if segment.has(flag::RST) {
             return;
         }
         match self.find_listener(&segment.tuple) {
             Some(listener) if segment.has(flag::SYN) && !segment.has(flag::ACK) => {
-                self.listen_input(core, listener, segment, least_iss);
+                self.listen_input(core, listener, segment, None);
+            }
+            Some(listener) if self.may_be_cookie(listener, segment) => {
+                self.cookie_input(core, listener, segment, frame);
             }
             _ => self.refuse(core, segment),
         }

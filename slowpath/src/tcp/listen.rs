@@ -8,7 +8,7 @@ use crate::{
     ports::Use,
     socket::{event, flag as option, Kind},
     stack::Stack,
-    tcp::{half_open::HalfOpen, install::Opening},
+    tcp::{half_open::HalfOpen, install::Opening, limits::ANSWER_INTERVAL_US},
     timers::Timer,
     wire::tcp::{before, flag, Segment},
 };
@@ -68,14 +68,22 @@ impl Stack<'_> {
     ) {
         self.counters.add(Counter::Syns);
         let socket = *self.sockets.at(listener);
-        let crowded =
-            socket.accept_count > socket.backlog || socket.half_open >= socket.backlog.max(HALF_OPEN_MIN);
         let id = self.half_open_free;
+        if socket.accept_count > socket.backlog {
+            // As Linux: whoever could not be accepted anyway is not even answered.
+            self.counters.add(Counter::SynsDropped);
+            return;
+        }
+        if socket.half_open >= socket.backlog.max(HALF_OPEN_MIN) || !self.half_open.has(id) {
+            self.send_cookie(core, listener, segment, least_iss);
+            return;
+        }
         let neighbor = self.next_hop(segment.tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
-        let (Some(neighbor), false, true) = (neighbor, crowded, self.half_open.has(id)) else {
+        let Some(neighbor) = neighbor else {
             self.counters.add(Counter::SynsDropped);
             return;
         };
+        let buffer_bytes = self.listener_buffer(listener);
         let generation = socket.generation;
         let mut iss = self.initial_sequence(&segment.tuple);
         if let Some(least) = least_iss {
@@ -101,6 +109,7 @@ impl Stack<'_> {
             generation,
             neighbor,
             core,
+            buffer_bytes,
             ..HalfOpen::default()
         };
         self.half_open_used = self.half_open_used.saturating_add(1);
@@ -172,13 +181,21 @@ impl Stack<'_> {
     pub(crate) fn half_open_input(&mut self, core: u32, id: u32, segment: &Segment, frame: &[u8]) {
         let half = *self.half_open.at(id);
         let offset = segment.seq.wrapping_sub(half.irs.wrapping_add(1));
-        let window = Self::syn_window(self.listener_buffer(half.listener)) as u32;
+        let window = Self::syn_window(half.buffer_bytes) as u32;
         if segment.has(flag::RST) {
             // RFC 5961 §3.2: only the exact number resets; a passive open just forgets.
             if offset == 0 {
                 self.counters.add(Counter::ResetsReceived);
                 self.free_half_open(id);
+            } else if offset < window {
+                self.answer_half_open(core, id, segment);
             }
+            return;
+        }
+        if half.timestamps && segment.is_older_than(half.ts_recent) {
+            // PAWS (RFC 7323 §5.3 R1).
+            self.counters.add(Counter::PawsRejected);
+            self.answer_half_open(core, id, segment);
             return;
         }
         if segment.has(flag::SYN) {
@@ -194,31 +211,44 @@ impl Stack<'_> {
         }
         if offset >= window {
             // Not acceptable: an ACK tells the peer where we are.
-            let ts_recent = half.timestamps.then_some(half.ts_recent);
-            let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
-            self.acknowledge(core, segment, seq, ack, window as u16, ts_recent);
+            self.answer_half_open(core, id, segment);
             return;
         }
         self.complete(core, id, segment, frame);
     }
 
-    /// A SYN for a half-open connection: the same one again, or an attempt to confuse us.
+    /// Answers an unacceptable segment of a half-open connection with an ACK, within the limits.
+    fn answer_half_open(&mut self, core: u32, id: u32, segment: &Segment) {
+        let now_us = self.now_us;
+        if !self.half_open.at_mut(id).answered.allow(now_us, ANSWER_INTERVAL_US) {
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        let half = *self.half_open.at(id);
+        let ts_recent = half.timestamps.then_some(half.ts_recent);
+        let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
+        self.acknowledge(core, segment, seq, ack, Self::syn_window(half.buffer_bytes), ts_recent);
+    }
+
+    /// A SYN for a half-open connection: the same one again, or an attempt to confuse us. RFC 9293
+    /// would return to LISTEN for the latter; asking first, as RFC 5961 §4 does later, costs an
+    /// honest peer no more and a blind one everything.
     fn repeated_syn(&mut self, core: u32, id: u32, segment: &Segment) {
         let half = *self.half_open.at(id);
-        let same = segment.seq == half.irs && !segment.has(flag::ACK);
-        if same && !half.waits_for_arp {
-            // Our SYN-ACK was lost, or is on its way. The timer goes on as it was.
-            if self.answers.allow(self.now_us) {
-                self.counters.add(Counter::HandshakeRetransmits);
-                self.send_syn_ack(id);
-                self.half_open.at_mut(id).sent = half.sent.max(2);
-            }
-        } else if !same {
-            let ts_recent = half.timestamps.then_some(half.ts_recent);
-            let window = Self::syn_window(self.listener_buffer(half.listener));
-            let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
-            self.acknowledge(core, segment, seq, ack, window, ts_recent);
+        if segment.seq != half.irs || segment.has(flag::ACK) {
+            self.answer_half_open(core, id, segment);
+            return;
         }
+        let now_us = self.now_us;
+        let allowed = self.half_open.at_mut(id).answered.allow(now_us, ANSWER_INTERVAL_US);
+        if half.waits_for_arp || !allowed || !self.answers.allow(now_us) {
+            self.counters.add(Counter::RateLimited);
+            return;
+        }
+        // Our SYN-ACK was lost, or is on its way. The timer goes on as it was.
+        self.counters.add(Counter::HandshakeRetransmits);
+        self.send_syn_ack(id);
+        self.half_open.at_mut(id).sent = half.sent.max(2);
     }
 
     /// The ACK of our SYN-ACK: the connection is established and waits to be accepted.
@@ -229,19 +259,43 @@ impl Stack<'_> {
             self.refuse(core, segment);
             return;
         };
-        let socket = *self.sockets.at(listener);
-        if socket.accept_count > socket.backlog {
-            // As Linux: the ACK is ignored, the SYN-ACK timer goes on.
-            self.counters.add(Counter::AcceptOverflows);
+        if self.is_accept_full(listener) {
             return;
         }
         let rtt_us = (half.sent == 1).then(|| self.now_us.saturating_sub(half.sent_us));
         self.lookup.remove(Found::HalfOpen(id));
-        let Ok(flow) = self.new_connection(socket.application, segment.tuple) else {
+        if self.admit(core, listener, &half, rtt_us, segment, frame) {
+            self.free_half_open(id);
+        } else {
             self.lookup.insert(Found::HalfOpen(id), segment.tuple);
-            return;
+        }
+    }
+
+    /// Whether no more may wait to be accepted. As Linux: the ACK is then ignored and counted, and
+    /// the SYN-ACK's timer goes on.
+    pub(crate) fn is_accept_full(&mut self, listener: u32) -> bool {
+        let socket = self.sockets.at(listener);
+        let full = socket.accept_count > socket.backlog;
+        if full {
+            self.counters.add(Counter::AcceptOverflows);
+        }
+        full
+    }
+
+    /// Makes a connection of what was agreed in a handshake; false: no memory for it.
+    pub(crate) fn admit(
+        &mut self,
+        core: u32,
+        listener: u32,
+        half: &HalfOpen,
+        rtt_us: Option<u64>,
+        segment: &Segment,
+        frame: &[u8],
+    ) -> bool {
+        let socket = *self.sockets.at(listener);
+        let Ok(flow) = self.new_connection(socket.application, segment.tuple) else {
+            return false;
         };
-        self.free_half_open(id);
         self.count_port(
             flow,
             Use {
@@ -250,7 +304,6 @@ impl Stack<'_> {
                 ephemeral: false,
             },
         );
-        let buffer = self.listener_buffer(listener);
         self.inherit_options(flow, &socket);
         let connection = self.connections.at_mut(flow);
         connection.set(fact::TIMESTAMPS, half.timestamps);
@@ -260,7 +313,7 @@ impl Stack<'_> {
         connection.iss = half.iss;
         connection.irs = half.irs;
         connection.core = core;
-        connection.rcv_buffer_bytes = buffer;
+        connection.rcv_buffer_bytes = half.buffer_bytes;
         connection.socket = listener;
         connection.neighbor = half.neighbor;
         connection.ts_recent = match segment.options.timestamps {
@@ -281,6 +334,7 @@ impl Stack<'_> {
         if segment.payload_bytes > 0 || segment.has(flag::FIN) {
             self.inject(flow, frame);
         }
+        true
     }
 
     fn queue_for_accept(&mut self, listener: u32, flow: u32) {

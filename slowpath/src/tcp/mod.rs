@@ -3,12 +3,15 @@
 
 mod close;
 mod connect;
+mod cookies;
 mod established;
+mod flood;
 mod flows;
 pub(crate) mod half_open;
 mod input;
 mod install;
 pub(crate) mod keepalive;
+pub(crate) mod limits;
 mod listen;
 pub(crate) mod reply;
 mod rtt;

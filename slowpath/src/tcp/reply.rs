@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! Segments the slow path sends itself, and the limits on what a stranger can make it send.
+//! Segments the slow path sends itself.
 
 use crate::{
     connection::Connection,
@@ -14,41 +14,10 @@ use crate::{
 };
 use abi::clock::timestamp_value;
 
-/// RSTs, echo replies and ACKs to strangers sent per second: answers must not amplify a flood.
-const ANSWERS_PER_SECOND: u32 = 20_000;
-/// Challenge ACKs per second of an instance (RFC 5961 §7; Linux's limit of old).
-const CHALLENGES_PER_SECOND: u32 = 1000;
 /// TCP header bytes taken by timestamps and their padding.
 pub(crate) const TIMESTAMP_BYTES: u16 = 12;
 /// IPv4 and TCP header bytes without options.
 const HEADERS_BYTES: u32 = 40;
-
-/// So many per second.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limiter {
-    second: u64,
-    count: u32,
-    limit: u32,
-}
-
-impl Limiter {
-    pub(crate) const fn answers() -> Self {
-        Self { second: 0, count: 0, limit: ANSWERS_PER_SECOND }
-    }
-    pub(crate) const fn challenges() -> Self {
-        Self { second: 0, count: 0, limit: CHALLENGES_PER_SECOND }
-    }
-    /// Whether one more may go now.
-    pub(crate) fn allow(&mut self, now_us: u64) -> bool {
-        let second = now_us / 1_000_000;
-        if second != self.second {
-            self.second = second;
-            self.count = 0;
-        }
-        self.count = self.count.saturating_add(1);
-        self.count <= self.limit
-    }
-}
 
 impl Stack<'_> {
     /// MSS we announce (RFC 6691: without options).
@@ -125,11 +94,9 @@ impl Stack<'_> {
         window: u16,
         ts_recent: Option<u32>,
     ) {
-        if !self.challenge_limit.allow(self.now_us) {
-            self.counters.add(Counter::RateLimited);
+        if !self.may_challenge() {
             return;
         }
-        self.counters.add(Counter::ChallengeAcks);
         let timestamps = ts_recent.map(|echo| (self.timestamp(&segment.tuple), echo));
         self.transmit(
             core,
@@ -183,7 +150,7 @@ impl Stack<'_> {
     pub(crate) fn send_syn_ack(&mut self, id: u32) {
         let half: HalfOpen = *self.half_open.at(id);
         let tuple = self.lookup.tuple(Found::HalfOpen(id));
-        let buffer = self.listener_buffer(half.listener);
+        let buffer = half.buffer_bytes;
         let ecn = if half.ecn && half.sent == 0 { flag::ECE } else { 0 };
         let options = Options {
             mss: Some(self.announced_mss()),

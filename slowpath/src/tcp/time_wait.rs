@@ -7,6 +7,7 @@ use crate::{
     lookup::{Found, Tuple},
     ports::{Use, NO_USER},
     stack::Stack,
+    tcp::limits::{LastAnswer, ANSWER_INTERVAL_US},
     timers::Timer,
     wire::tcp::{before, flag, Segment},
 };
@@ -23,7 +24,7 @@ pub struct TimeWait {
     pub(crate) ts_recent: u32,
     pub(crate) expires_us: u64,
     /// When the last ACK was sent in answer, for the rate limit.
-    pub(crate) answered_us: u64,
+    pub(crate) answered: LastAnswer,
     /// Order of age; `next` also links the free list.
     pub(crate) next: u32,
     pub(crate) prev: u32,
@@ -39,16 +40,15 @@ impl Default for TimeWait {
             rcv_nxt: 0,
             ts_recent: 0,
             expires_us: 0,
-            answered_us: 0,
+            answered: LastAnswer::NEVER,
             next: NONE,
             prev: NONE,
         }
     }
 }
 
-/// ACKs in answer to segments of one connection in TIME-WAIT: one per this time, microseconds
-/// (Linux's tcp_invalid_ratelimit).
-const ANSWER_INTERVAL_US: u64 = 500_000;
+/// A FIN that comes again is answered this often, microseconds: faster than a peer repeats it.
+const FIN_INTERVAL_US: u64 = 20_000;
 /// How far a reused four-tuple's sequence numbers begin behind the old ones, as Linux.
 const REUSE_GAP: u32 = 65_537;
 
@@ -148,43 +148,68 @@ impl Stack<'_> {
         self.arm_time_wait();
     }
 
-    /// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4, RFC 6191).
+    /// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4).
     pub(crate) fn time_wait_input(&mut self, core: u32, id: u32, segment: &Segment) {
         let entry = *self.time_wait.at(id);
         if segment.has(flag::RST) {
             // RFC 1337: an old duplicate must not end TIME-WAIT.
             return;
         }
-        if segment.has(flag::SYN) && !segment.has(flag::ACK) {
-            let newer_time = match segment.options.timestamps {
-                Some((value, _)) if entry.timestamps => before(entry.ts_recent, value),
-                _ => false,
-            };
-            if newer_time || before(entry.rcv_nxt, segment.seq) {
-                self.counters.add(Counter::TimeWaitsEarly);
-                self.leave_time_wait(id);
-                let least = entry.snd_nxt.wrapping_add(REUSE_GAP);
-                self.stranger_input(core, segment, Some(least));
+        let opens = segment.has(flag::SYN) && !segment.has(flag::ACK);
+        if opens && may_reopen(&entry, segment) {
+            if let Some(listener) = self.find_listener(&segment.tuple) {
+                self.reopen(core, id, listener, segment);
                 return;
             }
         }
-        if segment.has(flag::FIN) {
+        let old = entry.timestamps && segment.is_older_than(entry.ts_recent);
+        if old {
+            self.counters.add(Counter::PawsRejected);
+        }
+        let end = segment.seq.wrapping_add(segment.length());
+        let fin = segment.has(flag::FIN) && !segment.has(flag::SYN) && end == entry.rcv_nxt && !old;
+        if fin {
             // The peer did not get our last ACK: TIME-WAIT begins anew.
             self.unlink_time_wait(id);
             let expires_us = self.now_us.saturating_add(self.config.time_wait_us);
             self.time_wait.at_mut(id).expires_us = expires_us;
             self.append_time_wait(id);
             self.arm_time_wait();
-        } else if segment.length() == 0 && segment.seq == entry.rcv_nxt && !segment.has(flag::SYN) {
+        }
+        // Nothing to say to the ACK of our FIN, or to one that is merely old.
+        let next = segment.length() == 0 && segment.seq == entry.rcv_nxt && !old;
+        if next && !before(entry.snd_nxt, segment.ack) {
             return;
         }
-        let waited = self.now_us.saturating_sub(entry.answered_us);
-        if entry.answered_us != 0 && waited < ANSWER_INTERVAL_US && !segment.has(flag::FIN) {
+        let interval_us = if fin { FIN_INTERVAL_US } else { ANSWER_INTERVAL_US };
+        let now_us = self.now_us;
+        if !self.time_wait.at_mut(id).answered.allow(now_us, interval_us) {
             self.counters.add(Counter::RateLimited);
             return;
         }
-        self.time_wait.at_mut(id).answered_us = self.now_us;
         let ts_recent = entry.timestamps.then_some(entry.ts_recent);
         self.acknowledge(core, segment, entry.snd_nxt, entry.rcv_nxt, 0, ts_recent);
+    }
+
+    /// Ends TIME-WAIT for a new incarnation of the connection.
+    fn reopen(&mut self, core: u32, id: u32, listener: u32, segment: &Segment) {
+        let least = self.time_wait.at(id).snd_nxt.wrapping_add(REUSE_GAP);
+        self.counters.add(Counter::TimeWaitsReused);
+        self.leave_time_wait(id);
+        self.listen_input(core, listener, segment, Some(least));
+    }
+}
+
+/// Whether a SYN may begin a new incarnation (RFC 6191 §2): its timestamp is newer than the last one
+/// seen, or says nothing and its sequence number lies behind the old ones (RFC 1122 §4.2.2.13).
+fn may_reopen(entry: &TimeWait, segment: &Segment) -> bool {
+    let behind = before(entry.rcv_nxt, segment.seq);
+    match segment.options.timestamps {
+        Some((value, _)) if entry.timestamps => {
+            before(entry.ts_recent, value) || (value == entry.ts_recent && behind)
+        }
+        // The old incarnation had none: its segments cannot pass for the new one's.
+        Some(_) => true,
+        None => behind,
     }
 }

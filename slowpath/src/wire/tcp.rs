@@ -58,6 +58,11 @@ impl Segment {
         self.flags & flags != 0
     }
 
+    /// Whether its timestamp, if it has one, comes before `ts_recent` (PAWS, RFC 7323 §5.2).
+    pub(crate) fn is_older_than(&self, ts_recent: u32) -> bool {
+        self.options.timestamps.is_some_and(|(value, _)| before(value, ts_recent))
+    }
+
     /// Sequence space it takes: payload, SYN and FIN.
     pub(crate) fn length(&self) -> u32 {
         let control = u32::from(self.has(flag::SYN)).wrapping_add(u32::from(self.has(flag::FIN)));
