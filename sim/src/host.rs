@@ -125,12 +125,27 @@ impl<P: Port> Host<P> {
     /// # Errors
     /// What attaching reports.
     pub fn new(config: HostConfig, port: P, now_us: Arc<AtomicU64>) -> io::Result<Self> {
+        Self::tuned(config, port, now_us, |_| ())
+    }
+
+    /// As [`Self::new`], with changes to what the fast path asks for when it attaches.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn tuned(
+        config: HostConfig,
+        port: P,
+        now_us: Arc<AtomicU64>,
+        tune: impl FnOnce(&mut AttachFast),
+    ) -> io::Result<Self> {
         let settings =
             Settings { poll_interval_us: 0, ..Settings::new("tas0", MemoryKind::Memfd, secret(config.seed)) };
         let mut instance = Instance::new(settings)?;
         let fast = instance.connect(Credentials { pid: 1, uid: 0, gid: 0, privileged: true });
         let now = now_us.load(Relaxed);
-        request(&mut instance, now, fast, &mut attach_message(&config))?;
+        let mut body = attach_body(&config);
+        tune(&mut body);
+        request(&mut instance, now, fast, &mut Message::with(Op::AttachFast, 0, &body))?;
         let instance = Arc::new(Mutex::new(instance));
         let mut held = Vec::new();
         let mut regions = Regions { instance: &instance, held: &mut held };
@@ -365,9 +380,9 @@ fn request(instance: &mut Instance, now_us: u64, client: Client, message: &mut M
     }
 }
 
-fn attach_message(config: &HostConfig) -> Message {
+fn attach_body(config: &HostConfig) -> AttachFast {
     let mac = config.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte));
-    let body = AttachFast {
+    AttachFast {
         abi_hash: version::FAST_HASH,
         version: version::FAST_VERSION,
         cores: 1,
@@ -394,8 +409,7 @@ fn attach_message(config: &HostConfig) -> Message {
         time_wait_us: 10_000,
         features: 1 | u32::from(config.tx_checksum_offload) << 2,
         ..AttachFast::default()
-    };
-    Message::with(Op::AttachFast, 0, &body)
+    }
 }
 
 fn map_tables(regions: &mut Regions<'_>, flows: u32) -> io::Result<(Tables<'static>, CoreMemory<'static>)> {
