@@ -83,6 +83,7 @@ impl Instance {
         if plane.cores() != config.cores {
             return Err(libc::EINVAL);
         }
+        plane.empty_rings().map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?;
         let resumed =
             plane.stack.fast_path_attached(now_us, &config, pid).map_err(|error| error.0 as Errno)?;
         plane.config = config;

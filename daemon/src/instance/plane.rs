@@ -15,7 +15,10 @@ use abi::{
 };
 use ring::{Consumer, Producer, SharedBytes, WakeFlag};
 use slowpath::{Config, Sizes, Stack, Storage};
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{atomic::Ordering::Relaxed, Arc},
+};
 
 /// Frame buffer of one packet slot.
 pub(super) type FrameBuffer = [u8; PACKET_SLOT_BYTES as usize];
@@ -174,6 +177,22 @@ impl Plane {
                 .map_err(|error| io::Error::from_raw_os_error(error.0 as i32))?,
         );
         Ok(Self { stack, cores, config, _tables: tables, hot, cold, adjacencies, recovery, status, rings })
+    }
+
+    /// Empties the rings of every core for a fast path that follows another: that one may have left anything in them,
+    /// and a ring whose two ends disagree carries nothing. What was on its way is found again flow by flow
+    /// ([`Stack::fast_path_attached`]).
+    pub(super) fn empty_rings(&mut self) -> io::Result<()> {
+        for (index, (core, rings)) in self.cores.iter_mut().zip(&self.rings).enumerate() {
+            let words =
+                rings.words(0, kernel_rings::TO_FAST_SLOTS / size_of::<u64>()).ok_or_else(too_small)?;
+            for word in words {
+                word.store(0, Relaxed);
+            }
+            // SAFETY: the memory is kept in the same struct and dropped later.
+            *core = unsafe { core_end(rings, &self.status, index)? };
+        }
+        Ok(())
     }
 
     pub(super) fn cores(&self) -> u32 {
