@@ -46,6 +46,8 @@ pub mod hot_flags {
     pub const RECEIVE_CLOSED: u32 = 1 << 14;
     /// The peer's FIN was received before a FIN of ours was asked for: no TIME-WAIT here.
     pub const REMOTE_CLOSED_FIRST: u32 = 1 << 15;
+    /// Since the last probe the peer sent a segment that changed nothing else here: it is alive. Cleared by PROBE.
+    pub const HEARD: u32 = 1 << 18;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 20;
 }

@@ -49,6 +49,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             && (window == old_window || segment.sack)
         {
             // With SACK the window may differ (RFC 6675 §2): a receiver that buffers out of order changes it.
+            self.heard(flow);
             self.duplicate(flow, una);
         }
         let private = &mut self.private[flow.id as usize];
@@ -64,6 +65,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.schedule(flow);
         }
         true
+    }
+
+    /// The peer answered a probe, or sent one: the slow path, which sees positions only, is told.
+    #[cold]
+    pub(crate) fn heard(&mut self, flow: Flow<'m>) {
+        if !flow.has(hot_flags::HEARD) {
+            flow.set(hot_flags::HEARD);
+        }
     }
 
     /// `una..ack` is acknowledged for the first time.

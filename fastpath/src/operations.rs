@@ -207,6 +207,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// A segment just left of the window: the peer answers with an acknowledgement that carries its window.
     fn probe(&mut self, flow: Flow<'m>) {
         self.status.count(Counter::WindowProbes);
+        flow.clear(hot_flags::HEARD);
         self.send_empty(flow, None, flow.hot.snd_una.get().wrapping_sub(1));
     }
 

@@ -156,6 +156,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         // Data may be a retransmission whose acknowledgement was lost: always answered, and never an answer itself.
         if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 {
             let probe = segment.seq.wrapping_add(1) == flow.hot.rcv_nxt.get() as u32;
+            if probe {
+                self.heard(flow);
+            }
             let interval_us = if probe { PROBE_INTERVAL_US } else { CHALLENGE_INTERVAL_US };
             if !self.may_challenge(flow, interval_us) {
                 return;

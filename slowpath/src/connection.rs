@@ -142,6 +142,8 @@ pub struct Connection {
     pub(crate) timeouts: u32,
     /// TCP_USER_TIMEOUT, milliseconds; zero is the default.
     pub(crate) user_timeout_ms: u32,
+    /// TCP_SYNCNT; zero is the instance's.
+    pub(crate) syn_retries: u8,
     /// Window given with RETRANSMIT.
     pub(crate) retransmit_window: u32,
     /// errno noted by ICMP during the handshake.
@@ -198,6 +200,7 @@ impl Connection {
         rttvar_us: 0,
         timeouts: 0,
         user_timeout_ms: 0,
+        syn_retries: 0,
         retransmit_window: 0,
         soft_error: 0,
         answered: LastAnswer::NEVER,

@@ -207,6 +207,8 @@ pub mod option {
     pub const KEEPALIVE_INTERVAL: u32 = 11;
     /// TCP_KEEPCNT.
     pub const KEEPALIVE_COUNT: u32 = 12;
+    /// TCP_SYNCNT: SYNs sent after the first; zero is the instance's default.
+    pub const SYN_COUNT: u32 = 13;
 }
 
 body! {

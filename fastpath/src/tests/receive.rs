@@ -2,7 +2,7 @@
 //! Acceptability, trimming, acknowledgement of data (RFC 9293 §3.10.7.4).
 
 use crate::testing::*;
-use abi::core_status::Counter;
+use abi::{core_status::Counter, flow::hot_flags, kernel_ring::to_fast};
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -339,4 +339,27 @@ fn data_for_a_closed_receiver_is_reported() {
     segment.flags |= FIN;
     world.receive(&segment);
     assert_eq!(world.report_ops(), [abi::kernel_ring::to_slow::FIN_RECEIVED]);
+}
+
+/// What the slow path needs for keepalive and zero-window probes of a peer without timestamps.
+#[test]
+fn an_answer_to_a_probe_leaves_a_trace() {
+    let heard = |world: &World| world.hot(1).flags.load(Relaxed) & hot_flags::HEARD != 0;
+    let mut world = World::connected();
+    assert!(!heard(&world));
+    let answer = world.from_peer(1, b"");
+    let mut probe = answer.clone();
+    probe.seq -= 1;
+    for segment in [answer, probe] {
+        world.receive(&segment);
+        assert!(heard(&world), "{segment:?}");
+        assert_eq!(world.ask(to_fast::PROBE, 1, 0).len(), 1);
+        assert!(!heard(&world));
+    }
+    // With a closed window and data outstanding too.
+    world.write(1, b"data");
+    let mut answer = world.from_peer(1, b"");
+    answer.ack -= 4;
+    world.receive(&answer);
+    assert!(heard(&world));
 }

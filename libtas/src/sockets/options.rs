@@ -83,7 +83,7 @@ const INTEGERS: &[Integer] = &[
         slow::KEEPALIVE_INTERVAL,
     ),
     integer(IPPROTO_TCP, libc::TCP_KEEPCNT, 9, Range::Within(1, KEEPALIVE_COUNT_MAX), slow::KEEPALIVE_COUNT),
-    integer(IPPROTO_TCP, libc::TCP_SYNCNT, 6, Range::Within(1, KEEPALIVE_COUNT_MAX), 0),
+    integer(IPPROTO_TCP, libc::TCP_SYNCNT, 6, Range::Within(1, KEEPALIVE_COUNT_MAX), slow::SYN_COUNT),
     integer(IPPROTO_TCP, libc::TCP_LINGER2, 60, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, 0, Range::Any, 0),
     integer(IPPROTO_TCP, libc::TCP_WINDOW_CLAMP, 0, Range::Any, 0),

@@ -198,6 +198,7 @@ impl Stack<'_> {
         entry.local_ip = local_ip;
         entry.linger_s = listener.linger_s;
         entry.user_timeout_ms = listener.user_timeout_ms;
+        entry.syn_retries = listener.syn_retries;
         entry.keepalive = listener.keepalive;
         entry.rcv_buffer_bytes = listener.rcv_buffer_bytes;
         entry.congestion = listener.congestion;

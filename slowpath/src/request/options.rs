@@ -18,6 +18,9 @@ const KEEPALIVE_MAX_S: u32 = 32_767;
 /// Linux's MAX_TCP_KEEPCNT.
 const KEEPALIVE_COUNT_MAX: u32 = 127;
 
+/// Linux's MAX_TCP_SYNCNT.
+const SYN_COUNT_MAX: u32 = 127;
+
 /// `value`, if it is between 1 and `max`.
 fn in_range(value: u32, max: u32) -> Result<u32, Errno> {
     if value == 0 || value > max {
@@ -63,6 +66,9 @@ impl Stack<'_> {
             option::RECEIVE_BUFFER => self.set_receive_buffer(id, body.value),
             option::USER_TIMEOUT => self.set_user_timeout(id, body.value)?,
             option::CONGESTION => self.set_congestion(id, body.value)?,
+            option::SYN_COUNT => {
+                self.sockets.at_mut(id).syn_retries = in_range(body.value, SYN_COUNT_MAX)? as u8;
+            }
             _ => return Err(Errno::ENOPROTOOPT),
         }
         message.set(&Option_::default());
@@ -170,6 +176,8 @@ impl Stack<'_> {
             option::RECEIVE_BUFFER => self.receive_buffer(&socket),
             option::ERROR => core::mem::replace(&mut self.sockets.at_mut(id).error, 0),
             option::USER_TIMEOUT => socket.user_timeout_ms,
+            option::SYN_COUNT if socket.syn_retries == 0 => self.config.handshake_retries,
+            option::SYN_COUNT => socket.syn_retries as u32,
             option::CONGESTION if socket.congestion == 0 => self.config.congestion,
             option::CONGESTION => socket.congestion,
             _ => return Err(Errno::ENOPROTOOPT),

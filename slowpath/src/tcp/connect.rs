@@ -2,7 +2,7 @@
 //! Active open: SYN-SENT, and SYN-RECEIVED after a simultaneous open (RFC 9293 §3.5).
 
 use crate::{
-    connection::{flag as fact, pending},
+    connection::{flag as fact, pending, Connection},
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
@@ -12,6 +12,7 @@ use crate::{
     tcp::{
         install::Opening,
         listen::{MSS_DEFAULT, MSS_MIN},
+        rtt::RTO_MAX_US,
         state::State,
     },
     timers::Timer,
@@ -100,7 +101,8 @@ impl Stack<'_> {
         connection.started_us = now_us;
         connection.backoff = 0;
         self.send_syn(flow);
-        self.set_timer(Timer::Lifecycle(flow), self.config.handshake_timeout_us);
+        let left_us = self.user_timeout_left(self.connections.at(flow), 0);
+        self.arm_handshake(flow, left_us);
     }
 
     /// A local port for a connection to this peer: a random start, then one after the other. A port
@@ -120,10 +122,16 @@ impl Stack<'_> {
         Err(Errno::EADDRNOTAVAIL)
     }
 
-    /// The SYN, or SYN-ACK of a simultaneous open, was not answered.
+    /// The SYN, or SYN-ACK of a simultaneous open, was not answered (RFC 9293 §3.8.3, MUST-23).
     pub(crate) fn handshake_timer(&mut self, flow: u32) {
-        let connection = self.connections.at_mut(flow);
-        if connection.backoff as u32 >= self.config.handshake_retries {
+        let connection = *self.connections.at(flow);
+        let retries = match connection.syn_retries {
+            0 => self.config.handshake_retries,
+            chosen => chosen as u32,
+        };
+        let elapsed_us = self.now_us.saturating_sub(connection.started_us);
+        let left_us = self.user_timeout_left(&connection, elapsed_us);
+        if connection.backoff as u32 >= retries || left_us == 0 {
             let error = match connection.soft_error {
                 0 => Errno::ETIMEDOUT,
                 noted => Errno(noted),
@@ -131,12 +139,26 @@ impl Stack<'_> {
             self.fail_handshake(flow, error);
             return;
         }
+        let connection = self.connections.at_mut(flow);
         connection.backoff = connection.backoff.saturating_add(1);
-        let shift = (connection.backoff as u32).min(SHIFT_MAX);
         self.counters.add(Counter::HandshakeRetransmits);
         self.send_syn(flow);
-        let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
-        self.set_timer(Timer::Lifecycle(flow), timeout);
+        self.arm_handshake(flow, left_us);
+    }
+
+    /// Sets the timer for the next SYN, at the latest for the end of the user timeout.
+    fn arm_handshake(&mut self, flow: u32, left_us: u64) {
+        let shift = (self.connections.at(flow).backoff as u32).min(SHIFT_MAX);
+        let timeout_us = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
+        self.set_timer(Timer::Lifecycle(flow), timeout_us.min(RTO_MAX_US).min(left_us));
+    }
+
+    /// What TCP_USER_TIMEOUT leaves of a connection's attempt after `elapsed_us`; without one, ages.
+    fn user_timeout_left(&self, connection: &Connection, elapsed_us: u64) -> u64 {
+        match connection.user_timeout_ms {
+            0 => u64::MAX,
+            limit_ms => (limit_ms as u64).saturating_mul(1000).saturating_sub(elapsed_us),
+        }
     }
 
     /// Ends an active open: the socket gets the error and may connect again.

@@ -37,6 +37,7 @@ impl Stack<'_> {
         connection.set(flag::NODELAY, socket.is(option::NODELAY));
         connection.set(flag::KEEPALIVE, socket.is(option::KEEPALIVE));
         connection.user_timeout_ms = socket.user_timeout_ms;
+        connection.syn_retries = socket.syn_retries;
         connection.keepalive = socket.keepalive;
         connection.congestion = socket.congestion as u8;
     }

@@ -2,8 +2,8 @@
 //! Keepalive (RFC 9293 §3.8.4): off unless asked for.
 //!
 //! The slow path sees a flow's positions and timestamps, not each segment: what changed between two
-//! looks is activity. A peer without timestamps answers a probe with a segment that changes nothing,
-//! so it is probed but never given up.
+//! looks is activity. An answer to a probe that changes neither (a peer without timestamps) shows in
+//! [`hot_flags::HEARD`].
 
 use crate::{
     connection::{flag, pending},
@@ -13,6 +13,7 @@ use crate::{
     tcp::state::State,
     timers::Timer,
 };
+use abi::flow::hot_flags;
 
 /// Keepalive of a socket or a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,14 @@ pub(crate) struct Keepalive {
     pub(crate) probes: u8,
     /// Fingerprint of the flow at the last look.
     seen: u64,
+    /// When something was last heard, microseconds.
+    since_us: u64,
 }
 
 impl Keepalive {
     /// Linux's defaults (RFC 9293 MUST-28: two hours at least).
-    pub(crate) const DEFAULT: Self = Self { idle_s: 7200, interval_s: 75, count: 9, probes: 0, seen: 0 };
+    pub(crate) const DEFAULT: Self =
+        Self { idle_s: 7200, interval_s: 75, count: 9, probes: 0, seen: 0, since_us: 0 };
 }
 
 const SECOND_US: u64 = 1_000_000;
@@ -39,7 +43,7 @@ const SECOND_US: u64 = 1_000_000;
 impl Stack<'_> {
     /// Begins to watch a connection whose socket asks for keepalive.
     pub(crate) fn arm_keepalive(&mut self, flow: u32) {
-        let seen = self.fingerprint(flow);
+        let (seen, now_us) = (self.fingerprint(flow), self.now_us);
         let connection = self.connections.at_mut(flow);
         let busy = flag::ORPHAN | flag::DRAINING | flag::REMOVING;
         if !connection.is(flag::KEEPALIVE) || connection.is(busy) {
@@ -47,6 +51,7 @@ impl Stack<'_> {
         }
         connection.keepalive.probes = 0;
         connection.keepalive.seen = seen;
+        connection.keepalive.since_us = now_us;
         let idle_us = (connection.keepalive.idle_s as u64).saturating_mul(SECOND_US);
         self.set_timer(Timer::Lifecycle(flow), idle_us);
     }
@@ -55,7 +60,7 @@ impl Stack<'_> {
     fn fingerprint(&self, flow: u32) -> u64 {
         let view = self.view(flow);
         let echo = (view.ts_recent as u64).rotate_left(32);
-        view.rcv_nxt ^ view.snd_una.rotate_left(20) ^ echo
+        view.rcv_nxt ^ view.snd_una.rotate_left(20) ^ echo ^ (view.snd_wnd as u64).rotate_left(44)
     }
 
     /// The idle time, or the pause after a probe, is over.
@@ -65,18 +70,33 @@ impl Stack<'_> {
             return;
         }
         // With data in flight the retransmission timeout is in charge.
-        let active = self.fingerprint(flow) != connection.keepalive.seen;
+        let keepalive = connection.keepalive;
+        let active = self.fingerprint(flow) != keepalive.seen;
         if active || connection.is(flag::SAMPLED) {
             self.arm_keepalive(flow);
             return;
         }
-        if connection.keepalive.probes >= connection.keepalive.count {
-            if connection.is(flag::TIMESTAMPS) {
-                self.counters.add(Counter::GivenUp);
-                self.fail_connection(flow, Errno::ETIMEDOUT);
-            } else {
-                self.arm_keepalive(flow);
-            }
+        if keepalive.probes > 0 && self.view(flow).has(hot_flags::HEARD) {
+            // The answer came at some time since the probe: the idle time runs from there.
+            let interval_us = (keepalive.interval_s as u64).saturating_mul(SECOND_US);
+            self.arm_keepalive(flow);
+            let keepalive = &mut self.connections.at_mut(flow).keepalive;
+            keepalive.since_us = keepalive.since_us.saturating_sub(interval_us);
+            let idle_us = (keepalive.idle_s as u64).saturating_mul(SECOND_US);
+            self.set_timer(Timer::Lifecycle(flow), idle_us.saturating_sub(interval_us));
+            return;
+        }
+        // As Linux: TCP_USER_TIMEOUT takes the place of the number of probes.
+        let idle_us = self.now_us.saturating_sub(keepalive.since_us);
+        let over = match connection.user_timeout_ms {
+            0 => keepalive.probes >= keepalive.count,
+            limit_ms => keepalive.probes > 0 && idle_us >= u64::from(limit_ms).saturating_mul(1000),
+        };
+        if over {
+            // The peer may live and have forgotten us, or sit behind something that did.
+            self.counters.add(Counter::GivenUp);
+            self.send_reset(flow);
+            self.fail_connection(flow, Errno::ETIMEDOUT);
             return;
         }
         let keepalive = &mut self.connections.at_mut(flow).keepalive;

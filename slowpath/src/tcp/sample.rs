@@ -195,15 +195,13 @@ impl Stack<'_> {
             self.command(flow, pending::UPDATE);
             return false;
         }
-        // A peer that answers shows it by its timestamps; without them it is believed to, except
-        // when nobody is left to notice.
-        let silent = !connection.is(flag::TIMESTAMPS) || view.ts_recent == connection.sampling.ts_recent;
-        let orphan = connection.is(flag::ORPHAN);
-        let counts = silent && (orphan || connection.is(flag::TIMESTAMPS));
-        let limit = if orphan { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
+        // A peer that answers shows it by its timestamps, or by `HEARD`, which each probe clears.
+        let stale = view.ts_recent == connection.sampling.ts_recent;
+        let silent = stale && !(view.has(hot_flags::HEARD) && connection.sampling.probes > 0);
+        let limit = if connection.is(flag::ORPHAN) { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
         let sampling = &mut self.connections.at_mut(flow).sampling;
         sampling.ts_recent = view.ts_recent;
-        sampling.probes = if counts { sampling.probes.saturating_add(1) } else { 0 };
+        sampling.probes = if silent { sampling.probes.saturating_add(1) } else { 0 };
         if sampling.probes > limit {
             return self.give_up(flow);
         }
