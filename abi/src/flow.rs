@@ -183,14 +183,18 @@ pub struct ColdFlow {
     pub snd_start: [AtomicU32; 2],
     /// Start of the stream we receive (position after the peer's SYN), low and high word.
     pub rcv_start: [AtomicU32; 2],
+    /// Effective MSS, bytes: what the peer and the path (RFC 1191) take, less options. The fast path follows it
+    /// at UPDATE.
+    pub mss_bytes: AtomicU32,
     /// Zero; room for IPv6 scope, VLAN and policy.
-    pub reserved: [AtomicU32; 3],
+    pub reserved: [AtomicU32; 2],
 }
 assert_layout!(ColdFlow, size 128,
     local_address @ 0, remote_address @ 16, ports @ 32, ip_version @ 36, state @ 40, core @ 44,
     owner @ 48, rate_kbps @ 52, cwnd_bytes @ 56, adjacency @ 60, buffers @ 64, generation @ 68,
     socket @ 72, tcp_state @ 76, timestamp_offset @ 80, srtt_us @ 84, timeouts @ 88,
-    rcv_buffer_bytes @ 92, control @ 96, snd_start @ 100, rcv_start @ 108, reserved @ 116,
+    rcv_buffer_bytes @ 92, control @ 96, snd_start @ 100, rcv_start @ 108, mss_bytes @ 116,
+    reserved @ 120,
 );
 
 /// Bits of [`ColdFlow::control`].

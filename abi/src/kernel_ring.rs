@@ -11,8 +11,8 @@ pub mod to_fast {
     pub const INSTALL: u8 = 1;
     /// Forget `flow`; answer REMOVED.
     pub const REMOVE: u8 = 2;
-    /// Re-read rate, window, owner, adjacency and control of `flow` from its cold entry, then
-    /// announce its state to its context.
+    /// Re-read rate, window, owner, adjacency, MSS and control of `flow` from its cold entry, then
+    /// announce its state to its context. If the MSS shrank, what is in flight is cut anew.
     pub const UPDATE: u8 = 3;
     /// Retransmission timeout: send again from `snd_una` (`value` = new window in bytes).
     pub const RETRANSMIT: u8 = 4;

@@ -69,6 +69,18 @@ impl Flow<'_> {
         self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));
     }
 
+    /// Takes over another MSS, if there is one. True if it is smaller.
+    pub(crate) fn follow_mss(self, bytes: u32) -> bool {
+        let old = self.mss();
+        if bytes == 0 || bytes == old {
+            return false;
+        }
+        let word = self.hot.mss_scale.get() & 0xffff_0000;
+        self.hot.mss_scale.set(word | bytes.min(u32::from(u16::MAX)));
+        self.bound_scale();
+        self.mss() < old
+    }
+
     /// MSS and shifts, in one load.
     #[inline(always)]
     pub(crate) fn scale(self) -> Scale {

@@ -103,6 +103,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             ..Private::EMPTY
         };
         self.read_cold(flow, cold);
+        flow.follow_mss(cold.mss_bytes.get());
         flow.bound_scale();
         repair(flow);
         let hash = flow_hash(self.config.hash_key, hot);
@@ -121,7 +122,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    /// Copies what the slow path decides from the cold entry.
+    /// Copies what the slow path decides from the cold entry, but for the MSS.
     fn read_cold(&mut self, flow: Flow<'m>, cold: &ColdFlow) {
         let hot = flow.hot;
         let rate = cold.rate_kbps.get();
@@ -151,6 +152,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         };
         let owner = flow.hot.owner.get();
         self.read_cold(flow, cold);
+        if flow.follow_mss(cold.mss_bytes.get()) && flow.hot.snd_max.get() > flow.hot.snd_una.get() {
+            // RFC 1191 §6.4: what was too large is lost, and not by congestion.
+            self.retransmit(flow, flow.hot.cwnd_bytes.get().into());
+        }
         if owner != flow.hot.owner.get() {
             // An event parked at the old context does not hold up the new one's.
             self.private[flow.id as usize].bits &= !bit::PARKED;

@@ -258,6 +258,17 @@ impl Stack<'_> {
         }
     }
 
+    /// Asks a neighbour again whether it is there: connections through it get no answers (RFC 1122
+    /// §3.3.1.4).
+    pub(crate) fn suspect_neighbor(&mut self, id: u32) {
+        if self.neighbors.at(id).reach == Reach::Known {
+            let entry = self.neighbors.at_mut(id);
+            entry.reach = Reach::Confirming;
+            entry.tries = 0;
+            self.ask(id, true);
+        }
+    }
+
     fn neighbor_absent(&mut self, id: u32) {
         self.counters.add(Counter::ArpFailed);
         if let Some(adjacency) = self.adjacencies.get(id as usize) {

@@ -111,8 +111,9 @@ pub struct Connection {
     pub(crate) pending: u16,
     /// Congestion control asked for, or zero for the instance's.
     pub(crate) congestion: u8,
-    /// Effective MSS, bytes.
+    /// Effective MSS, bytes; and what it is without the path's limit.
     pub(crate) mss_bytes: u16,
+    pub(crate) mss_limit: u16,
     pub(crate) local_ip: u32,
     pub(crate) remote_ip: u32,
     /// Local port in the high half, remote port in the low half.
@@ -146,8 +147,9 @@ pub struct Connection {
     pub(crate) syn_retries: u8,
     /// Window given with RETRANSMIT.
     pub(crate) retransmit_window: u32,
-    /// errno noted by ICMP during the handshake.
+    /// errno noted by ICMP, told if the connection fails; and `snd_una` then: progress outdates it.
     pub(crate) soft_error: u32,
+    pub(crate) soft_error_una: u32,
     /// When a challenge ACK was sent last (RFC 5961 §7).
     pub(crate) answered: LastAnswer,
     /// Frames handed back to the core in the current window of time.
@@ -178,6 +180,7 @@ impl Connection {
         pending: 0,
         congestion: 0,
         mss_bytes: 0,
+        mss_limit: 0,
         local_ip: 0,
         remote_ip: 0,
         ports: 0,
@@ -203,6 +206,7 @@ impl Connection {
         syn_retries: 0,
         retransmit_window: 0,
         soft_error: 0,
+        soft_error_una: 0,
         answered: LastAnswer::NEVER,
         injects: 0,
         inject_window: 0,

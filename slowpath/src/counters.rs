@@ -72,6 +72,14 @@ counters! {
     Injected = "injected",
     /// Requests refused with an error.
     RequestsRefused = "requests_refused",
+    /// ICMP errors about nothing of ours that is under way, or that cannot be true (RFC 5927).
+    IcmpIgnored = "icmp_errors_ignored",
+    /// Path MTUs lowered by ICMP (RFC 1191).
+    PathMtuLowered = "path_mtu_lowered",
+    /// Path MTUs lowered because large segments alone got lost (RFC 4821).
+    BlackHoles = "path_mtu_black_holes",
+    /// Connections that went back to larger segments.
+    PathMtuRaised = "path_mtu_raised",
     /// TIME-WAIT connections ended by a new incarnation's SYN (RFC 6191).
     TimeWaitsReused = "time_waits_reused",
     /// Segments of connections being opened or in TIME-WAIT refused by PAWS (RFC 7323 §5).

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! ICMP (RFC 792): echo is answered, errors are matched to connections.
+//! ICMP (RFC 792): echo is answered, errors are matched to what is under way (RFC 5927).
 
 use crate::{
     counters::Counter,
@@ -7,7 +7,7 @@ use crate::{
     lookup::{Found, Tuple},
     queues::FRAME_BYTES,
     stack::Stack,
-    tcp::state::State,
+    tcp::{path::believable_mtu, state::State},
     wire::{checksum, ethernet, ethernet::Ethernet, get_u16, get_u32, ipv4, ipv4::Ipv4, put},
 };
 use abi::{flow::NONE, kernel_ring::to_fast};
@@ -15,19 +15,25 @@ use abi::{flow::NONE, kernel_ring::to_fast};
 const ECHO_REPLY: u8 = 0;
 const UNREACHABLE: u8 = 3;
 const ECHO: u8 = 8;
+const TIME_EXCEEDED: u8 = 11;
+const PARAMETER_PROBLEM: u8 = 12;
+/// Code of UNREACHABLE: the datagram did not fit and may not be cut (RFC 1191).
+const FRAGMENTATION_NEEDED: u8 = 4;
 /// Bytes of an error in front of the quoted datagram.
 const ERROR_BYTES: usize = 8;
 
-/// What Linux makes of an "unreachable" (net/ipv4/icmp.c, icmp_err_convert): the errno, and whether
-/// it ends a connection at once. `None`: fragmentation needed, or unknown.
-fn error_of(code: u8) -> Option<(Errno, bool)> {
-    Some(match code {
-        0 | 6 | 9 | 11 => (Errno::ENETUNREACH, false),
-        1 | 7 | 8 | 10 | 12 => (Errno::EHOSTUNREACH, false),
-        2 => (Errno::ENOPROTOOPT, true),
-        3 => (Errno::ECONNREFUSED, true),
-        5 => (Errno::EOPNOTSUPP, false),
-        13 => (Errno::EHOSTUNREACH, true),
+/// What Linux makes of an error (net/ipv4/icmp.c, icmp_err_convert; tcp_v4_err): the errno, and whether
+/// RFC 1122 §4.2.3.9 calls it hard. `None`: no error for TCP, as source quench (RFC 6633).
+fn error_of(kind: u8, code: u8) -> Option<(Errno, bool)> {
+    Some(match (kind, code) {
+        (UNREACHABLE, 0 | 6 | 9 | 11) => (Errno::ENETUNREACH, false),
+        (UNREACHABLE, 1 | 7 | 8 | 10 | 12) => (Errno::EHOSTUNREACH, false),
+        (UNREACHABLE, 2) => (Errno::ENOPROTOOPT, true),
+        (UNREACHABLE, 3) => (Errno::ECONNREFUSED, true),
+        (UNREACHABLE, 5) => (Errno::EOPNOTSUPP, false),
+        (UNREACHABLE, 13) => (Errno::EHOSTUNREACH, true),
+        (TIME_EXCEEDED, _) => (Errno::EHOSTUNREACH, false),
+        (PARAMETER_PROBLEM, _) => (Errno::EPROTO, false),
         _ => return None,
     })
 }
@@ -44,7 +50,7 @@ impl Stack<'_> {
         }
         match kind {
             ECHO => self.answer_echo(core, header, ip, message),
-            UNREACHABLE => self.unreachable(code, message),
+            UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => self.icmp_error(kind, code, message),
             _ => {}
         }
     }
@@ -73,43 +79,101 @@ impl Stack<'_> {
         self.send(core, id, to_fast::TRANSMIT, NONE, length);
     }
 
-    /// An error about a datagram of ours. It counts only if it quotes a SYN that is under way (RFC
-    /// 5927 §4): established connections ignore it and let their own timeouts decide.
-    fn unreachable(&mut self, code: u8, message: &[u8]) {
-        let Some((tuple, sequence)) = message.get(ERROR_BYTES..).and_then(quoted) else {
+    /// An error about a datagram of ours. It counts only if the datagram it quotes is under way (RFC
+    /// 5927 §4): a SYN or SYN-ACK, or something in flight.
+    fn icmp_error(&mut self, kind: u8, code: u8, message: &[u8]) {
+        let Some(quote) = message.get(ERROR_BYTES..).and_then(Quote::parse) else {
+            self.counters.add(Counter::IcmpIgnored);
             return;
         };
-        let Found::Connection(flow) = self.lookup.find(&tuple) else {
-            return;
+        let applied = match self.lookup.find(&quote.tuple) {
+            Found::Connection(flow) if self.connections.at(flow).state == State::SynSent => {
+                self.error_about_syn(flow, kind, code, &quote)
+            }
+            Found::Connection(flow) => self.error_about_flow(flow, kind, code, &quote, message),
+            Found::HalfOpen(id) => self.error_about_half_open(id, kind, code, &quote),
+            _ => false,
         };
-        let connection = self.connections.at(flow);
-        let state = connection.state;
-        if state != State::SynSent || sequence != connection.iss {
-            return;
+        self.counters.add(if applied { Counter::IcmpErrors } else { Counter::IcmpIgnored });
+    }
+
+    fn error_about_syn(&mut self, flow: u32, kind: u8, code: u8, quote: &Quote) -> bool {
+        let Some((error, hard)) = error_of(kind, code) else {
+            return false;
+        };
+        if quote.sequence != self.connections.at(flow).iss {
+            return false;
         }
-        let Some((error, hard)) = error_of(code) else {
-            return;
-        };
-        self.counters.add(Counter::IcmpErrors);
         if hard {
             self.fail_handshake(flow, error);
         } else {
             // A soft error (RFC 1122 §4.2.3.9): told if the handshake fails for good.
             self.connections.at_mut(flow).soft_error = error.0;
         }
+        true
+    }
+
+    /// A connection beyond its handshake takes no error for its end (RFC 5927 §5.2, RFC 5461): a hard
+    /// one too is only the reason told if timeouts end it.
+    fn error_about_flow(&mut self, flow: u32, kind: u8, code: u8, quote: &Quote, message: &[u8]) -> bool {
+        if !self.is_installed(flow) || self.is_removing(flow) {
+            return false;
+        }
+        let view = self.view(flow);
+        let una = view.snd_una as u32;
+        let in_flight = (view.snd_max as u32).wrapping_sub(una);
+        if quote.sequence.wrapping_sub(una) >= in_flight || self.connections.at(flow).state == State::Closed {
+            return false;
+        }
+        if (kind, code) == (UNREACHABLE, FRAGMENTATION_NEEDED) {
+            let told = get_u16(message, 6).unwrap_or(0) as u32;
+            let lowered = believable_mtu(told, quote.total_bytes as u32)
+                .is_some_and(|mtu_bytes| self.lower_path_mtu(flow, mtu_bytes));
+            if lowered {
+                self.counters.add(Counter::PathMtuLowered);
+            }
+            return lowered;
+        }
+        let Some((error, _)) = error_of(kind, code) else {
+            return false;
+        };
+        let connection = self.connections.at_mut(flow);
+        connection.soft_error = error.0;
+        connection.soft_error_una = una;
+        true
+    }
+
+    /// A half-open connection is forgotten if its peer says there is nobody.
+    fn error_about_half_open(&mut self, id: u32, kind: u8, code: u8, quote: &Quote) -> bool {
+        let hard = error_of(kind, code).is_some_and(|(_, hard)| hard);
+        let ours = quote.sequence == self.half_open.at(id).iss;
+        if hard && ours {
+            self.counters.add(Counter::HandshakesFailed);
+            self.free_half_open(id);
+        }
+        hard && ours
     }
 }
 
-/// Four-tuple (ours first) and sequence number of a quoted TCP segment, of which only the first
-/// eight bytes need to be there.
-fn quoted(datagram: &[u8]) -> Option<(Tuple, u32)> {
-    let first = *datagram.first()?;
-    let header_bytes = ((first & 15) as usize).wrapping_mul(4);
-    if first >> 4 != 4 || header_bytes < ipv4::HEADER_BYTES || *datagram.get(9)? != ipv4::TCP {
-        return None;
+/// What an error quotes of a TCP segment of ours, of which only the first eight bytes need to be there.
+struct Quote {
+    /// Ours first.
+    tuple: Tuple,
+    sequence: u32,
+    /// Length of the datagram it was in, bytes.
+    total_bytes: u16,
+}
+
+impl Quote {
+    fn parse(datagram: &[u8]) -> Option<Self> {
+        let first = *datagram.first()?;
+        let header_bytes = ((first & 15) as usize).wrapping_mul(4);
+        if first >> 4 != 4 || header_bytes < ipv4::HEADER_BYTES || *datagram.get(9)? != ipv4::TCP {
+            return None;
+        }
+        let (source, destination) = (get_u32(datagram, 12)?, get_u32(datagram, 16)?);
+        let segment = datagram.get(header_bytes..)?;
+        let tuple = Tuple::new(source, get_u16(segment, 0)?, destination, get_u16(segment, 2)?);
+        Some(Self { tuple, sequence: get_u32(segment, 4)?, total_bytes: get_u16(datagram, 2)? })
     }
-    let (source, destination) = (get_u32(datagram, 12)?, get_u32(datagram, 16)?);
-    let segment = datagram.get(header_bytes..)?;
-    let tuple = Tuple::new(source, get_u16(segment, 0)?, destination, get_u16(segment, 2)?);
-    Some((tuple, get_u32(segment, 4)?))
 }

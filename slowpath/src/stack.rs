@@ -17,7 +17,7 @@ use crate::{
     socket::Socket,
     storage::{Private, Sizes, Storage},
     table::Table,
-    tcp::{half_open::HalfOpen, limits::Limiter, time_wait::TimeWait},
+    tcp::{half_open::HalfOpen, limits::Limiter, path::Path, time_wait::TimeWait},
     timers::{Numbering, Popped, Timer, Wheel},
 };
 use abi::{
@@ -53,6 +53,7 @@ pub struct Stack<'m> {
     pub(crate) records: Table<'m, RecordSegment>,
     pub(crate) frames: Table<'m, Frame>,
     pub(crate) queues: Table<'m, CoreQueue>,
+    pub(crate) paths: Table<'m, Path>,
 
     /// Whether there is a fast path, its process, and how many there were.
     pub(crate) attached: bool,
@@ -162,6 +163,7 @@ impl<'m> Stack<'m> {
             applications: Table::new(private.applications).ok_or(none)?,
             contexts: Table::new(private.contexts).ok_or(none)?,
             queues: Table::new(private.queues).ok_or(none)?,
+            paths: Table::new(private.paths).ok_or(none)?,
             connections,
             sockets,
             half_open,

@@ -34,7 +34,7 @@ use crate::{
     records::RecordSegment,
     routes::RouteEntry,
     socket::Socket,
-    tcp::{half_open::HalfOpen, time_wait::TimeWait},
+    tcp::{half_open::HalfOpen, path::Path, time_wait::TimeWait},
     timers::{TimerNode, WHEEL_SLOTS},
 };
 use abi::{
@@ -65,6 +65,7 @@ macro_rules! private_tables {
             records: $crate::storage::types::RecordSegment,
             frames: $crate::storage::types::Frame,
             queues: $crate::storage::types::CoreQueue,
+            paths: $crate::storage::types::Path,
         }
     };
 }
@@ -81,7 +82,7 @@ pub mod types {
         records::RecordSegment,
         routes::RouteEntry,
         socket::Socket,
-        tcp::{half_open::HalfOpen, time_wait::TimeWait},
+        tcp::{half_open::HalfOpen, path::Path, time_wait::TimeWait},
         timers::TimerNode,
     };
 }
@@ -111,7 +112,7 @@ define! {
     connections: Connection, sockets: Socket, half_open: HalfOpen, time_wait: TimeWait,
     nodes: Node, buckets: u32, timers: TimerNode, wheel: u32, neighbors: Neighbor,
     routes: RouteEntry, ports: Port, applications: Application, contexts: Context,
-    records: RecordSegment, frames: Frame, queues: CoreQueue,
+    records: RecordSegment, frames: Frame, queues: CoreQueue, paths: Path,
 }
 
 /// Sockets beyond one per flow: listeners, and those bound or not yet connected.
@@ -122,6 +123,8 @@ const HALF_OPEN_MAX: u32 = 16_384;
 const TIME_WAIT_MAX: u32 = 65_536;
 /// Frames queued for the fast path: twice a kernel ring; beyond it they are dropped and counted.
 const FRAMES: u32 = 512;
+/// Destinations whose path MTU is remembered: small MTUs are rare, and forgotten in minutes.
+const PATHS: u32 = 1024;
 /// Ports.
 const PORTS: u32 = 65_536;
 
@@ -157,6 +160,7 @@ impl Sizes {
             records: with_spare(records),
             frames: with_spare(FRAMES),
             queues: with_spare(CORES_MAX),
+            paths: with_spare(PATHS),
         }
     }
 }

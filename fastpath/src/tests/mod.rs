@@ -8,6 +8,7 @@ mod cores;
 mod kernel;
 mod out_of_order;
 mod pacing;
+mod path_mtu;
 mod pool;
 mod receive;
 mod recovery;

@@ -74,6 +74,7 @@ impl Stack<'_> {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
+        let error = self.error_to_tell(flow, error);
         self.stop_sampling(flow);
         self.stop_timers(flow);
         self.set_state(flow, State::Closed);
@@ -95,6 +96,18 @@ impl Stack<'_> {
         if !waiting && self.sockets.has(id) {
             self.sockets.at_mut(id).error = error.0;
             self.notify(id, event::FAILED);
+        }
+    }
+
+    /// The reason ICMP gave for a timeout, unless something was acknowledged since (Linux's
+    /// `sk_err_soft`).
+    fn error_to_tell(&self, flow: u32, error: Errno) -> Errno {
+        let connection = self.connections.at(flow);
+        let current = self.view(flow).snd_una as u32 == connection.soft_error_una;
+        if error == Errno::ETIMEDOUT && connection.soft_error != 0 && current {
+            Errno(connection.soft_error)
+        } else {
+            error
         }
     }
 

@@ -201,6 +201,7 @@ impl Stack<'_> {
         cold.srtt_us.store(connection.srtt_us, Relaxed);
         cold.timeouts.store(connection.timeouts, Relaxed);
         cold.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
+        cold.mss_bytes.store(connection.mss_bytes as u32, Relaxed);
         cold.control.store(self.control_word(flow), Relaxed);
         cold.state.store(slot, Relaxed);
     }

@@ -51,13 +51,15 @@ impl Stack<'_> {
     pub(crate) fn install(&mut self, flow: u32, opening: &Opening) {
         self.stop_timers(flow);
         let announced = self.announced_mss();
+        let path_mtu = self.path_mtu(self.connections.at(flow).remote_ip);
         let (tuple_offset, now_us) = {
             let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
             (self.timestamp_offset(&tuple), self.now_us)
         };
         let connection = self.connections.at_mut(flow);
         let taken = if connection.is(flag::TIMESTAMPS) { TIMESTAMP_BYTES } else { 0 };
-        connection.mss_bytes = opening.peer_mss.min(announced).saturating_sub(taken).max(1);
+        connection.mss_limit = opening.peer_mss.min(announced).saturating_sub(taken).max(1);
+        connection.mss_bytes = connection.mss_for(path_mtu);
         connection.ts_offset = tuple_offset;
         connection.peer_shift = opening.peer_shift;
         connection.peer_window = opening.peer_window;

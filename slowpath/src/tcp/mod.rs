@@ -13,6 +13,7 @@ mod install;
 pub(crate) mod keepalive;
 pub(crate) mod limits;
 mod listen;
+pub(crate) mod path;
 pub(crate) mod reply;
 mod rtt;
 mod sample;

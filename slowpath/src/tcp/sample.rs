@@ -44,6 +44,7 @@ impl Stack<'_> {
         if !live || !connection.is(flag::SAMPLED) || connection.state == State::Closed {
             return;
         }
+        self.age_path(flow);
         let view = self.view(flow);
         let interval = self.take_interval(flow, &view);
         let busy = is_outstanding(&view) || is_unsent(&view);
@@ -176,6 +177,7 @@ impl Stack<'_> {
         let allowance = connection.controller.allowance(&parameters);
         connection.retransmit_window = allowance.cwnd_bytes;
         let timeouts = connection.timeouts;
+        self.suspect_path(flow, view);
         if let Some(cold) = self.cold(flow) {
             cold.timeouts.store(timeouts, Relaxed);
             cold.rate_kbps.store(allowance.rate_kbps, Relaxed);

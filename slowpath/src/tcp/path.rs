@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
+//! The path to a peer: its MTU as routers tell it (RFC 1191), as losses suggest it (RFC 4821's black
+//! holes), and how both are forgotten again.
+
+use super::flows::View;
+use crate::{
+    connection::{pending, Connection},
+    counters::Counter,
+    stack::Stack,
+};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// What is remembered of a destination. One entry per hash value: a second destination with the same
+/// hash takes it over, and the first learns again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Path {
+    address: u32,
+    mtu_bytes: u32,
+    expires_us: u64,
+}
+
+/// No router is believed that asks for less, as Linux's `min_pmtu`: smaller segments would only
+/// serve whoever wants us to send many.
+const PATH_MTU_MIN: u32 = 552;
+/// A lower MTU is forgotten after this time (RFC 1191 §6.3), microseconds.
+const PATH_LIFE_US: u64 = 600_000_000;
+/// Timeouts in a row after which the path is suspected: R1 of RFC 9293 §3.8.3, Linux's `tcp_retries1`.
+const R1: u8 = 3;
+/// MTU tried after R1 timeouts, Linux's `tcp_base_mss` and headers; the smallest after twice as many.
+const PATH_MTU_BASE: u32 = 1064;
+/// IPv4 and TCP header bytes without options.
+const HEADERS_BYTES: u32 = 40;
+/// MTUs of networks (RFC 1191 §7.1), for routers that do not tell theirs.
+const PLATEAUS: [u32; 4] = [1492, 1006, 576, 552];
+
+impl Connection {
+    /// Effective MSS on a path with this MTU.
+    pub(crate) fn mss_for(&self, mtu_bytes: u32) -> u16 {
+        use crate::connection::flag::TIMESTAMPS;
+        let options = if self.is(TIMESTAMPS) { super::reply::TIMESTAMP_BYTES } else { 0 };
+        let room = mtu_bytes.saturating_sub(HEADERS_BYTES).min(u16::MAX as u32) as u16;
+        room.saturating_sub(options).min(self.mss_limit).max(1)
+    }
+}
+
+/// The MTU a router asks for that dropped a datagram of `dropped_bytes`; `told` is zero if it is an old
+/// one (RFC 1191 §5).
+pub(crate) fn believable_mtu(told: u32, dropped_bytes: u32) -> Option<u32> {
+    let mtu = match told {
+        0 => PLATEAUS.into_iter().find(|plateau| *plateau < dropped_bytes)?,
+        told => told,
+    };
+    let mtu = mtu.max(PATH_MTU_MIN);
+    // A router does not drop what it could forward (RFC 5927 §7).
+    (mtu < dropped_bytes).then_some(mtu)
+}
+
+impl Stack<'_> {
+    fn path_slot(&self, address: u32) -> u32 {
+        let hash = self.sequence_key.hash([address as u64, 0x7061_7468_0000]) & 0xffff_ffff;
+        (hash.wrapping_mul(self.paths.len() as u64) >> 32) as u32
+    }
+
+    /// MTU of the path to an address as far as known, bytes.
+    pub(crate) fn path_mtu(&self, address: u32) -> u32 {
+        let path = self.paths.at(self.path_slot(address));
+        if path.address == address && self.now_us < path.expires_us {
+            path.mtu_bytes.min(self.config.mtu_bytes)
+        } else {
+            self.config.mtu_bytes
+        }
+    }
+
+    /// Takes over a lower MTU for the path of `flow`; false if it is none.
+    pub(crate) fn lower_path_mtu(&mut self, flow: u32, mtu_bytes: u32) -> bool {
+        let address = self.connections.at(flow).remote_ip;
+        if mtu_bytes >= self.path_mtu(address) {
+            return false;
+        }
+        let expires_us = self.now_us.saturating_add(PATH_LIFE_US);
+        let slot = self.path_slot(address);
+        *self.paths.at_mut(slot) = Path { address, mtu_bytes, expires_us };
+        self.follow_path(flow);
+        true
+    }
+
+    /// Gives a flow the MSS of its path. The core cuts what is in flight anew if it shrank.
+    fn follow_path(&mut self, flow: u32) {
+        let mtu_bytes = self.path_mtu(self.connections.at(flow).remote_ip);
+        let connection = self.connections.at_mut(flow);
+        connection.mss_bytes = connection.mss_for(mtu_bytes);
+        let mss_bytes = connection.mss_bytes as u32;
+        if let Some(cold) = self.cold(flow) {
+            cold.mss_bytes.store(mss_bytes, Relaxed);
+        }
+        self.command(flow, pending::UPDATE);
+    }
+
+    /// Goes back to larger segments when the lower MTU was long ago, or another connection to the
+    /// same destination learned of one. For flows that are in use.
+    pub(crate) fn age_path(&mut self, flow: u32) {
+        let connection = self.connections.at(flow);
+        if connection.mss_bytes >= connection.mss_limit {
+            return;
+        }
+        if connection.mss_for(self.path_mtu(connection.remote_ip)) > connection.mss_bytes {
+            self.counters.add(Counter::PathMtuRaised);
+            self.follow_path(flow);
+        }
+    }
+
+    /// After several timeouts in a row: is the next hop there, and do large segments get through at
+    /// all? (RFC 9293 §3.8.3 R1, RFC 4821 §7.7.)
+    pub(crate) fn suspect_path(&mut self, flow: u32, view: &View) {
+        let connection = *self.connections.at(flow);
+        let mtu_bytes = match connection.backoff {
+            R1 => {
+                self.suspect_neighbor(connection.neighbor);
+                PATH_MTU_BASE
+            }
+            // Twice R1.
+            6 => PATH_MTU_MIN,
+            _ => return,
+        };
+        let in_flight = view.snd_max.saturating_sub(view.snd_una);
+        let full = in_flight >= connection.mss_bytes as u64;
+        let large = connection.mss_bytes > connection.mss_for(mtu_bytes);
+        if full && large && self.lower_path_mtu(flow, mtu_bytes) {
+            self.counters.add(Counter::BlackHoles);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routers_are_believed_within_reason() {
+        for (told, dropped, mtu) in [
+            (1400, 1500, Some(1400)),
+            (1500, 1500, None),
+            (9000, 1500, None),
+            (68, 1500, Some(552)),
+            (0, 1500, Some(1492)),
+            (0, 1492, Some(1006)),
+            (0, 1006, Some(576)),
+            (0, 560, Some(552)),
+            (0, 300, None),
+            (0, 0, None),
+        ] {
+            assert_eq!(believable_mtu(told, dropped), mtu, "{told} {dropped}");
+        }
+    }
+}
