@@ -68,8 +68,6 @@ const TRIES_CONFIRM: u8 = 3;
 const PAUSE_MAX_US: u64 = 1_000_000;
 /// Pause between requests for an absent neighbour that flows still use.
 const PAUSE_ABSENT_US: u64 = 5_000_000;
-/// Group bit of a MAC address, first byte highest.
-const GROUP: u64 = 1 << 40;
 
 impl Stack<'_> {
     /// Next hop towards an address (RFC 1122 §3.3.1).
@@ -356,7 +354,7 @@ impl Stack<'_> {
         };
         let ours = packet.target_ip == self.config.ipv4;
         let announces = packet.sender_ip == packet.target_ip;
-        let sane = packet.sender_mac & GROUP == 0
+        let sane = packet.sender_mac & ethernet::GROUP == 0
             && packet.sender_mac != 0
             && packet.sender_ip != self.config.ipv4
             && self.is_on_link(packet.sender_ip);

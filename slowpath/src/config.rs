@@ -163,6 +163,21 @@ impl Config {
         Ok(config)
     }
 
+    /// Whether an address (host order) can belong to another single host: a unicast address, neither ours
+    /// nor our subnet's own or broadcast address (RFC 9293 MUST-46, MUST-63).
+    pub(crate) const fn is_host(&self, address: u32) -> bool {
+        if !is_unicast(address) || address == self.ipv4 {
+            return false;
+        }
+        // A subnet of two addresses has neither (RFC 3021).
+        if self.prefix == 0 || self.prefix >= 31 {
+            return true;
+        }
+        let hosts = u32::MAX.wrapping_shr(self.prefix);
+        let local = address & !hosts == self.ipv4 & !hosts;
+        !local || (address & hosts != 0 && address & hosts != hosts)
+    }
+
     fn validate(&self) -> Result<(), Errno> {
         let fits = matches!(self.cores, 1..=CORES_MAX)
             && matches!(self.flows, FLOWS_MIN..=FLOWS_MAX)

@@ -213,3 +213,40 @@ fn a_syn_ack_that_comes_again_is_acknowledged() {
     assert_eq!(world.ops(), [to_fast::ACKNOWLEDGE]);
     assert!(hot.flags.load(Relaxed) & hot_flags::INSTALLED != 0);
 }
+
+/// RFC 9293 MUST-66: with the window closed, the one acceptable RST is still taken.
+#[test]
+fn a_closed_window_takes_the_exact_reset_only() {
+    let (mut world, info) = established();
+    world.hot[info.flow as usize].rcv_adv.store(5001, Relaxed);
+    world.peer(Tcp::new(4000, 8080, 5002, 0, RST));
+    assert!(world.ops().is_empty() && world.events.is_empty());
+    world.peer(Tcp::new(4000, 8080, 5001, 0, RST));
+    assert_eq!(world.kinds(), [kernel_event::FAILED]);
+}
+
+/// RFC 9293 MUST-46, MUST-57, MUST-63.
+#[test]
+fn addresses_of_no_single_host_are_refused() {
+    let mut world = World::new();
+    world.listener(8080, 5);
+    for address in [LOCAL | 0xff, LOCAL & !0xff, LOCAL, 0, 0x7f00_0001, 0xe000_0001, 0xffff_ffff] {
+        world.peer(Tcp { from: address, ..Tcp::syn(4000, 8080, 5000) });
+        assert!(world.frames.is_empty(), "{address:#x}");
+        let socket = world.socket();
+        assert_eq!(world.connect(socket, address, 80), 101, "{address:#x}");
+    }
+    // To a group on the wire, to us in the header.
+    for group in [[0xff; 6], [1, 0, 0x5e, 0, 0, 1]] {
+        let mut frame = Tcp::syn(4000, 8080, 5000).frame();
+        frame[..6].copy_from_slice(&group);
+        world.receive(frame);
+        world.pump();
+        assert!(world.frames.is_empty());
+    }
+    for segment in [Tcp { to: LOCAL | 0xff, ..Tcp::syn(4000, 8080, 5000) }, Tcp::syn(4000, 8080, 5000)] {
+        let for_us = segment.to == LOCAL;
+        world.peer(segment);
+        assert_eq!(!world.sent().is_empty(), for_us);
+    }
+}

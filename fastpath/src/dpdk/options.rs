@@ -138,8 +138,9 @@ pub struct TcpOptions {
           value_parser = clap::value_parser!(u32).range(100..=SHORT_TIME_US_MAX))]
     pub tcp_handshake_timeout: u32,
 
-    /// How often a SYN is repeated before giving up
-    #[arg(long, value_name = "N", default_value_t = 10,
+    /// How often a SYN is repeated before giving up. The default goes on for five minutes (RFC 9293
+    /// MUST-23 asks for three); an application has TCP_SYNCNT and TCP_USER_TIMEOUT
+    #[arg(long, value_name = "N", default_value_t = 14,
           value_parser = clap::value_parser!(u32).range(1..=15))]
     pub tcp_handshake_retries: u32,
 

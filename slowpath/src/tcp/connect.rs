@@ -35,7 +35,7 @@ impl Stack<'_> {
         }
         let socket = *self.sockets.at(id);
         let local = self.config.ipv4;
-        if address == local || !crate::config::is_unicast(address) {
+        if !self.config.is_host(address) {
             return Err(Errno::ENETUNREACH);
         }
         let hop = self.next_hop(address)?;

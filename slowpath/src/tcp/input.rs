@@ -49,7 +49,8 @@ impl Stack<'_> {
             return;
         };
         let for_us = ip.destination == self.config.ipv4;
-        if !for_us || !crate::config::is_unicast(ip.source) || header.destination == ethernet::BROADCAST {
+        // Nothing sent to a group is answered, whatever its IP address says (MUST-57).
+        if !for_us || !self.config.is_host(ip.source) || header.destination & ethernet::GROUP != 0 {
             self.counters.add(Counter::Malformed);
             return;
         }

@@ -11,6 +11,8 @@ pub(crate) const IPV4: u16 = 0x0800;
 pub(crate) const ARP: u16 = 0x0806;
 /// Smallest frame without its check sequence.
 pub(crate) const FRAME_MIN_BYTES: usize = 60;
+/// Group bit of a MAC address, first byte highest.
+pub(crate) const GROUP: u64 = 1 << 40;
 /// The broadcast address.
 pub(crate) const BROADCAST: u64 = 0xffff_ffff_ffff;
 
