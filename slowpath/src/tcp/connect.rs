@@ -23,6 +23,14 @@ use abi::flow::NONE;
 /// Doublings of the SYN timeout at most.
 const SHIFT_MAX: u32 = 16;
 
+/// What TCP_USER_TIMEOUT leaves of a connection's attempt after `elapsed_us`; without one, ages.
+fn user_timeout_left(connection: &Connection, elapsed_us: u64) -> u64 {
+    match connection.user_timeout_ms {
+        0 => u64::MAX,
+        limit_ms => (limit_ms as u64).saturating_mul(1000).saturating_sub(elapsed_us),
+    }
+}
+
 impl Stack<'_> {
     /// Begins to connect `socket` to a remote address; its answer is EINPROGRESS.
     ///
@@ -101,7 +109,7 @@ impl Stack<'_> {
         connection.started_us = now_us;
         connection.backoff = 0;
         self.send_syn(flow);
-        let left_us = self.user_timeout_left(self.connections.at(flow), 0);
+        let left_us = user_timeout_left(self.connections.at(flow), 0);
         self.arm_handshake(flow, left_us);
     }
 
@@ -124,13 +132,13 @@ impl Stack<'_> {
 
     /// The SYN, or SYN-ACK of a simultaneous open, was not answered (RFC 9293 §3.8.3, MUST-23).
     pub(crate) fn handshake_timer(&mut self, flow: u32) {
-        let connection = *self.connections.at(flow);
+        let connection = self.connections.at(flow);
         let retries = match connection.syn_retries {
             0 => self.config.handshake_retries,
             chosen => chosen as u32,
         };
         let elapsed_us = self.now_us.saturating_sub(connection.started_us);
-        let left_us = self.user_timeout_left(&connection, elapsed_us);
+        let left_us = user_timeout_left(connection, elapsed_us);
         if connection.backoff as u32 >= retries || left_us == 0 {
             let error = match connection.soft_error {
                 0 => Errno::ETIMEDOUT,
@@ -151,14 +159,6 @@ impl Stack<'_> {
         let shift = (self.connections.at(flow).backoff as u32).min(SHIFT_MAX);
         let timeout_us = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
         self.set_timer(Timer::Lifecycle(flow), timeout_us.min(RTO_MAX_US).min(left_us));
-    }
-
-    /// What TCP_USER_TIMEOUT leaves of a connection's attempt after `elapsed_us`; without one, ages.
-    fn user_timeout_left(&self, connection: &Connection, elapsed_us: u64) -> u64 {
-        match connection.user_timeout_ms {
-            0 => u64::MAX,
-            limit_ms => (limit_ms as u64).saturating_mul(1000).saturating_sub(elapsed_us),
-        }
     }
 
     /// Ends an active open: the socket gets the error and may connect again.

@@ -112,16 +112,18 @@ impl Stack<'_> {
     /// After several timeouts in a row: is the next hop there, and do large segments get through at
     /// all? (RFC 9293 §3.8.3 R1, RFC 4821 §7.7.)
     pub(crate) fn suspect_path(&mut self, flow: u32, view: &View) {
-        let connection = *self.connections.at(flow);
-        let mtu_bytes = match connection.backoff {
+        let connection = self.connections.at(flow);
+        let (backoff, neighbor) = (connection.backoff, connection.neighbor);
+        let mtu_bytes = match backoff {
             R1 => {
-                self.suspect_neighbor(connection.neighbor);
+                self.suspect_neighbor(neighbor);
                 PATH_MTU_BASE
             }
             // Twice R1.
             6 => PATH_MTU_MIN,
             _ => return,
         };
+        let connection = self.connections.at(flow);
         let in_flight = view.snd_max.saturating_sub(view.snd_una);
         let full = in_flight >= connection.mss_bytes as u64;
         let large = connection.mss_bytes > connection.mss_for(mtu_bytes);
