@@ -324,6 +324,9 @@ fn segments_for_nobody_are_reset() {
     world.listener(8080, 1);
     world.peer(Tcp::syn_ack(4000, 8080, 1, 2));
     assert_eq!(world.sent().pop().unwrap().flags, RST);
+    // Neither SYN nor ACK: nothing.
+    world.peer(Tcp { payload: vec![1; 10], ..Tcp::new(4000, 8080, 1, 0, FIN) });
+    assert!(world.sent().is_empty());
 }
 
 #[test]

@@ -99,6 +99,8 @@ impl Stack<'_> {
             Some(listener) if self.may_be_cookie(listener, segment) => {
                 self.cookie_input(core, listener, segment, frame);
             }
+            // Neither SYN nor ACK: LISTEN drops it (RFC 9293 §3.10.7.2, fourth step).
+            Some(_) if !segment.has(flag::ACK) => {}
             _ => self.refuse(core, segment),
         }
     }
