@@ -162,10 +162,12 @@ fn a_connection_attempt_lasts_three_minutes_or_the_user_timeout() {
     world.advance(80 * SECOND);
     assert_eq!(world.kinds(), [kernel_event::FAILED]);
     world.set_option(socket, option::USER_TIMEOUT, 5000, 0).unwrap();
+    world.frames.clear();
     world.connect(socket, PEER, 80);
     world.advance(5 * SECOND - 1000);
     assert!(world.kinds().is_empty());
     world.advance(2000);
     assert_eq!(world.kinds(), [kernel_event::FAILED]);
     assert_eq!(world.get_option(socket, option::ERROR), Ok(110));
+    assert_eq!(world.sent().len(), 3, "none is sent when the time is over");
 }
