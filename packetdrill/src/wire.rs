@@ -243,7 +243,7 @@ fn encode_tcp(path: &Path, segment: &Segment, payload: &[u8], bad_checksum: bool
     tcp.extend(path.destination_port.to_be_bytes());
     tcp.extend(segment.seq.to_be_bytes());
     tcp.extend(segment.ack.to_be_bytes());
-    tcp.extend([((20 + options.len()) / 4 << 4) as u8, segment.flags]);
+    tcp.extend([(((20 + options.len()) / 4) << 4) as u8, segment.flags]);
     tcp.extend(segment.window.to_be_bytes());
     tcp.extend([0, 0]);
     tcp.extend(segment.urgent.to_be_bytes());

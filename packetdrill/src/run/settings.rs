@@ -110,7 +110,7 @@ impl Settings {
     pub(super) fn apply(&self, attach: &mut AttachFast) {
         attach.mtu_bytes = self.mtu_bytes;
         attach.congestion = self.congestion;
-        attach.features = attach.features & !FEATURE_ECN | u32::from(self.ecn) * FEATURE_ECN;
+        attach.features = (attach.features & !FEATURE_ECN) | (u32::from(self.ecn) * FEATURE_ECN);
         attach.rx_buffer_bytes = self.receive_buffer;
         attach.tx_buffer_bytes = self.transmit_buffer;
         attach.rto_min_us = self.rto_min_us;
