@@ -341,6 +341,27 @@ fn ecn_is_accepted_only_when_asked_for() {
     assert!(world.hot[info.flow as usize].flags.load(Relaxed) & hot_flags::ECN != 0);
 }
 
+/// RFC 3168 §6.1.1: what a repeated SYN-ACK says is what the connection does.
+#[test]
+fn ecn_of_repeated_syns_and_syn_acks() {
+    for (asks_again, flags) in [(true, SYN | ACK | ECE), (false, SYN | ACK)] {
+        let mut world = World::new();
+        let listener = world.listener(8080, 5);
+        world.peer(Tcp { flags: SYN | ECE | CWR, ..Tcp::syn(4000, 8080, 5000) });
+        world.frames.clear();
+        let again = if asks_again { SYN | ECE | CWR } else { SYN };
+        world.peer(Tcp { flags: again, ..Tcp::syn(4000, 8080, 5000) });
+        world.advance(1_100_000);
+        let sent = world.sent();
+        assert_eq!(sent.len(), 2);
+        assert!(sent.iter().all(|syn_ack| syn_ack.flags == flags), "{sent:?}");
+        world.peer(Tcp::ack(4000, 8080, 5001, sent[0].seq.wrapping_add(1)));
+        let info = world.accept(listener).unwrap();
+        let ecn = world.hot[info.flow as usize].flags.load(Relaxed) & hot_flags::ECN != 0;
+        assert_eq!(ecn, asks_again);
+    }
+}
+
 #[test]
 fn sequence_numbers_are_keyed_and_advance() {
     let mut first = World::new();

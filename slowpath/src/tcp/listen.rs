@@ -245,6 +245,9 @@ impl Stack<'_> {
             self.counters.add(Counter::RateLimited);
             return;
         }
+        // A peer that repeats its SYN without ECN goes on without (RFC 3168 §6.1.1.1).
+        let asks_ecn = segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR;
+        self.half_open.at_mut(id).ecn = half.ecn && asks_ecn;
         // Our SYN-ACK was lost, or is on its way. The timer goes on as it was.
         self.counters.add(Counter::HandshakeRetransmits);
         self.send_syn_ack(id);

@@ -151,7 +151,8 @@ impl Stack<'_> {
         let half: HalfOpen = *self.half_open.at(id);
         let tuple = self.lookup.tuple(Found::HalfOpen(id));
         let buffer = half.buffer_bytes;
-        let ecn = if half.ecn && half.sent == 0 { flag::ECE } else { 0 };
+        // Also when it is repeated: the peer may have seen none of the earlier ones (RFC 3168 §6.1.1).
+        let ecn = if half.ecn { flag::ECE } else { 0 };
         let options = Options {
             mss: Some(self.announced_mss()),
             window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
