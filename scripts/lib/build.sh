@@ -8,11 +8,11 @@ tas_target=${CARGO_TARGET_DIR:-$tas_tree/target}
 tas_bin=$tas_target/release
 
 # What the lab, the demonstration and the end-to-end suite run.
-tas_programs=(tas-slowpathd tas-fastpath tasctl tas-e2e)
+tas_programs=(tas-slowpathd tas-fastpath tasctl tas-e2e tas-wire)
 
 build_user_space() {
     step "cargo build --release" cargo build --release --locked --manifest-path "$tas_tree/Cargo.toml" \
-        -p tas-daemon -p tas-fastpath -p tasctl -p tas-interpose -p libtas -p tas-tests
+        -p tas-daemon -p tas-fastpath -p tasctl -p tas-interpose -p libtas -p tas-tests -p tas-wire
 }
 
 # The lab's commands are run many times: they build only what is not there.

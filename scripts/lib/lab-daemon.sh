@@ -10,13 +10,15 @@ daemon_up() {
     packages_install build e2e
     need_user_space
     make_namespaces
+    wire_prepare
     # --instance names it for tasctl status; the socket is the lab's own.
     start_service slowpathd "tas-slowpathd: ready" \
         "$tas_bin/tas-slowpathd" --instance "$lab_instance" --socket "$lab_socket"
     start_service fastpath "tas-fastpath: ready" \
-        ip netns exec "$peer_ns" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
+        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
         --backend daemon --instance "$lab_instance" --socket "$lab_socket" "$@" \
-        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$peer_device"
+        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
+    wire_up
     configure_peer
 }
 

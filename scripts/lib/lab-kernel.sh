@@ -31,13 +31,15 @@ kernel_up() {
     programs=$("$tas_tree/scripts/guest" where)/release
     ip netns add "$peer_ns"
     ip -n "$peer_ns" link set lo up
+    wire_prepare
     : >"$lab_state/guest.started"
     "$tas_tree/scripts/guest" start --name "$lab_guest" $lab_debug --nic virtio --driver "$lab_driver" \
-        --tap "$peer_device" --netns "$peer_ns" "${share_options[@]}"
+        --tap "$(near_device)" --netns "$(near_ns)" "${share_options[@]}"
     guest_tool put "$module" "$programs/tas-fastpath" "$programs/tasctl" \
         "$programs/libtas_interpose.so" "$tas_tree/kmod/60-tas.rules" "$guest_bin"
     guest_tool exec -- sh -c "groupadd -f -r tas; insmod $guest_bin/tas.ko && test -c /dev/tas"
     start_guest_fastpath "$@"
+    wire_up
     ip -n "$peer_ns" addr add "$peer_address/24" dev "$peer_device"
     ip -n "$peer_ns" link set "$peer_device" up
 }
