@@ -145,6 +145,8 @@ pub struct Connection {
     pub(crate) user_timeout_ms: u32,
     /// TCP_SYNCNT; zero is the instance's.
     pub(crate) syn_retries: u8,
+    /// TCP_MAXSEG, bytes; zero is the MTU's.
+    pub(crate) max_segment: u16,
     /// Window given with RETRANSMIT.
     pub(crate) retransmit_window: u32,
     /// errno noted by ICMP, told if the connection fails; and `snd_una` then: progress outdates it.
@@ -204,6 +206,7 @@ impl Connection {
         timeouts: 0,
         user_timeout_ms: 0,
         syn_retries: 0,
+        max_segment: 0,
         retransmit_window: 0,
         soft_error: 0,
         soft_error_una: 0,

@@ -60,6 +60,8 @@ pub struct Socket {
     pub(crate) linger_s: u32,
     pub(crate) user_timeout_ms: u32,
     pub(crate) syn_retries: u8,
+    /// TCP_MAXSEG, bytes; zero is the MTU's.
+    pub(crate) max_segment: u16,
     pub(crate) keepalive: Keepalive,
     pub(crate) rcv_buffer_bytes: u32,
     pub(crate) congestion: u32,
@@ -97,6 +99,7 @@ impl Socket {
         linger_s: 0,
         user_timeout_ms: 0,
         syn_retries: 0,
+        max_segment: 0,
         keepalive: Keepalive::DEFAULT,
         rcv_buffer_bytes: 0,
         congestion: 0,

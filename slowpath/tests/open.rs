@@ -341,6 +341,34 @@ fn ecn_is_accepted_only_when_asked_for() {
     assert!(world.hot[info.flow as usize].flags.load(Relaxed) & hot_flags::ECN != 0);
 }
 
+/// TCP_MAXSEG bounds what is announced and what is sent, both ways to open, with cookies too.
+#[test]
+fn the_application_bounds_the_mss() {
+    let mut world = World::new();
+    for wrong in [1, 87, 32_768, u32::MAX] {
+        let socket = world.socket();
+        assert_eq!(world.set_option(socket, option::MAX_SEGMENT, wrong, 0), Err(22));
+    }
+    let listener = world.socket();
+    world.set_option(listener, option::MAX_SEGMENT, 500, 0).unwrap();
+    world.bind(listener, 0, 8080).unwrap();
+    world.listen(listener, 5).unwrap();
+    for from in 4000..4017 {
+        // The last is answered with a cookie.
+        world.peer(Tcp::syn(from, 8080, 5000));
+        assert_eq!(world.sent().pop().unwrap().option(2), Some(vec![1, 0xf4]));
+    }
+    let info = world.accepted(listener, 8080, 4001);
+    assert_eq!(info.mss_bytes, 488);
+    let socket = world.socket();
+    world.set_option(socket, option::MAX_SEGMENT, 1000, 0).unwrap();
+    world.connect(socket, PEER, 80);
+    let syn = world.sent().pop().unwrap();
+    assert_eq!(syn.option(2), Some(vec![3, 0xe8]));
+    world.peer(Tcp::syn_ack(80, syn.source, 9000, syn.seq.wrapping_add(1)));
+    assert_eq!(world.info(socket).unwrap().mss_bytes, 988);
+}
+
 /// RFC 3168 §6.1.1: what a repeated SYN-ACK says is what the connection does.
 #[test]
 fn ecn_of_repeated_syns_and_syn_acks() {

@@ -209,6 +209,8 @@ pub mod option {
     pub const KEEPALIVE_COUNT: u32 = 12;
     /// TCP_SYNCNT: SYNs sent after the first; zero is the instance's default.
     pub const SYN_COUNT: u32 = 13;
+    /// TCP_MAXSEG: largest MSS announced and sent, bytes, before a connection begins; zero is the MTU's.
+    pub const MAX_SEGMENT: u32 = 14;
 }
 
 body! {

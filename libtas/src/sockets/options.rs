@@ -284,7 +284,7 @@ impl Options {
             return Err(Errno(libc::EINVAL));
         }
         self.max_segment = value;
-        Ok(Effect::None)
+        Ok(Effect::Slow(slow::MAX_SEGMENT, value as u32, 0))
     }
 
     fn set_congestion(&mut self, bytes: &[u8]) -> Result<Effect> {

@@ -20,6 +20,9 @@ const KEEPALIVE_COUNT_MAX: u32 = 127;
 
 /// Linux's MAX_TCP_SYNCNT.
 const SYN_COUNT_MAX: u32 = 127;
+/// Linux's TCP_MIN_MSS and MAX_TCP_WINDOW: bounds of TCP_MAXSEG.
+const MAX_SEGMENT_MIN: u32 = 88;
+const MAX_SEGMENT_MAX: u32 = 32_767;
 
 /// `value`, if it is between 1 and `max`.
 fn in_range(value: u32, max: u32) -> Result<u32, Errno> {
@@ -66,6 +69,14 @@ impl Stack<'_> {
             option::RECEIVE_BUFFER => self.set_receive_buffer(id, body.value),
             option::USER_TIMEOUT => self.set_user_timeout(id, body.value)?,
             option::CONGESTION => self.set_congestion(id, body.value)?,
+            option::MAX_SEGMENT => {
+                let bytes = match body.value {
+                    0 => 0,
+                    given if given < MAX_SEGMENT_MIN => return Err(Errno::EINVAL),
+                    given => in_range(given, MAX_SEGMENT_MAX)?,
+                };
+                self.sockets.at_mut(id).max_segment = bytes as u16;
+            }
             option::SYN_COUNT => {
                 self.sockets.at_mut(id).syn_retries = in_range(body.value, SYN_COUNT_MAX)? as u8;
             }
@@ -178,6 +189,7 @@ impl Stack<'_> {
             option::USER_TIMEOUT => socket.user_timeout_ms,
             option::SYN_COUNT if socket.syn_retries == 0 => self.config.handshake_retries,
             option::SYN_COUNT => socket.syn_retries as u32,
+            option::MAX_SEGMENT => socket.max_segment as u32,
             option::CONGESTION if socket.congestion == 0 => self.config.congestion,
             option::CONGESTION => socket.congestion,
             _ => return Err(Errno::ENOPROTOOPT),

@@ -59,7 +59,7 @@ impl Stack<'_> {
                 flags: flag::SYN | flag::ACK | if stamped.ecn { flag::ECE } else { 0 },
                 window: Self::syn_window(buffer),
                 options: Options {
-                    mss: Some(self.announced_mss()),
+                    mss: Some(self.announced_mss(self.sockets.at(listener).max_segment)),
                     window_shift: scaled.then(|| Self::shift_for(buffer)),
                     timestamps: echo.map(|echo| (value, echo)),
                     sack_permitted: echo.is_some() && offered.sack_permitted,

@@ -18,6 +18,8 @@ pub struct HalfOpen {
     /// SYN-ACKs sent.
     pub(crate) sent: u8,
     pub(crate) peer_mss: u16,
+    /// The listener's TCP_MAXSEG when the SYN came.
+    pub(crate) max_segment: u16,
     pub(crate) iss: u32,
     pub(crate) irs: u32,
     pub(crate) ts_recent: u32,
@@ -49,6 +51,7 @@ impl Default for HalfOpen {
             peer_shift: 0,
             sent: 0,
             peer_mss: 0,
+            max_segment: 0,
             iss: 0,
             irs: 0,
             ts_recent: 0,

@@ -38,6 +38,7 @@ impl Stack<'_> {
         connection.set(flag::KEEPALIVE, socket.is(option::KEEPALIVE));
         connection.user_timeout_ms = socket.user_timeout_ms;
         connection.syn_retries = socket.syn_retries;
+        connection.max_segment = socket.max_segment;
         connection.keepalive = socket.keepalive;
         connection.congestion = socket.congestion as u8;
     }
@@ -50,7 +51,7 @@ impl Stack<'_> {
     /// The handshake is complete: fills hot and cold entry and gives the flow to its core.
     pub(crate) fn install(&mut self, flow: u32, opening: &Opening) {
         self.stop_timers(flow);
-        let announced = self.announced_mss();
+        let announced = self.announced_mss(self.connections.at(flow).max_segment);
         let path_mtu = self.path_mtu(self.connections.at(flow).remote_ip);
         let (tuple_offset, now_us) = {
             let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));

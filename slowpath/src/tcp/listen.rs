@@ -102,6 +102,7 @@ impl Stack<'_> {
             ecn: self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
             peer_shift: options.window_shift.unwrap_or(0),
             peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
+            max_segment: socket.max_segment,
             iss,
             irs: segment.seq,
             ts_recent: options.timestamps.map_or(0, |(value, _)| value),

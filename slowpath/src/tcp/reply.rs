@@ -20,9 +20,13 @@ pub(crate) const TIMESTAMP_BYTES: u16 = 12;
 const HEADERS_BYTES: u32 = 40;
 
 impl Stack<'_> {
-    /// MSS we announce (RFC 6691: without options).
-    pub(crate) fn announced_mss(&self) -> u16 {
-        self.config.mtu_bytes.saturating_sub(HEADERS_BYTES) as u16
+    /// MSS we announce (RFC 6691: without options); `limit` is TCP_MAXSEG, or zero.
+    pub(crate) fn announced_mss(&self, limit: u16) -> u16 {
+        let mss = self.config.mtu_bytes.saturating_sub(HEADERS_BYTES) as u16;
+        match limit {
+            0 => mss,
+            limit => mss.min(limit),
+        }
     }
 
     /// Shift that lets the 16-bit window cover `buffer_bytes`.
@@ -129,7 +133,7 @@ impl Stack<'_> {
         let shift = Self::shift_for(connection.rcv_buffer_bytes);
         let echo = if answer { connection.ts_recent } else { 0 };
         let options = Options {
-            mss: Some(self.announced_mss()),
+            mss: Some(self.announced_mss(connection.max_segment)),
             window_shift: offers(fact::WINDOW_SCALE).then_some(shift),
             timestamps: offers(fact::TIMESTAMPS).then_some((self.timestamp(&tuple), echo)),
             sack_permitted: offers(fact::SACK),
@@ -154,7 +158,7 @@ impl Stack<'_> {
         // Also when it is repeated: the peer may have seen none of the earlier ones (RFC 3168 §6.1.1).
         let ecn = if half.ecn { flag::ECE } else { 0 };
         let options = Options {
-            mss: Some(self.announced_mss()),
+            mss: Some(self.announced_mss(half.max_segment)),
             window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
             timestamps: half.timestamps.then_some((self.timestamp(&tuple), half.ts_recent)),
             sack_permitted: half.sack,
