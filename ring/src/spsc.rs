@@ -17,7 +17,8 @@ struct End<'m, const W: usize> {
     header: &'m [AtomicU64],
     entries: &'m [AtomicU64],
     mask: u64,
-    shift: u32,
+    /// Brings the lap's lowest bit to where the phase bit is.
+    lap_shift: u32,
     position: u64,
 }
 
@@ -37,7 +38,7 @@ impl<'m, const W: usize> End<'m, W> {
             header,
             entries: entries_words,
             mask: u64::from(entries).wrapping_sub(1),
-            shift: entries.trailing_zeros(),
+            lap_shift: 63u32.wrapping_sub(entries.trailing_zeros()),
             position,
         })
     }
@@ -45,18 +46,15 @@ impl<'m, const W: usize> End<'m, W> {
     /// Phase bit of an entry written at `position`: set on the first lap, as fresh memory is zero.
     #[inline]
     fn phase(&self, position: u64) -> u64 {
-        if position.wrapping_shr(self.shift) & 1 == 0 {
-            PHASE
-        } else {
-            0
-        }
+        !position.wrapping_shl(self.lap_shift) & PHASE
     }
 
     #[inline]
-    fn slot(&self, position: u64) -> &'m [AtomicU64] {
+    fn slot(&self, position: u64) -> &'m [AtomicU64; W] {
         let first = ((position & self.mask) as usize).wrapping_mul(W);
-        // SAFETY: `first + W <= entries.len()`, as `entries.len() == (mask + 1) * W` (attach).
-        unsafe { self.entries.get_unchecked(first..first.wrapping_add(W)) }
+        // SAFETY: `first + W <= entries.len()`, as `entries.len() == (mask + 1) * W` (attach); an array of
+        // W words has the layout of W words in a row.
+        unsafe { &*self.entries.as_ptr().add(first).cast::<[AtomicU64; W]>() }
     }
 
     /// True if the slot holds an entry written at `position` (as opposed to a lap before).
