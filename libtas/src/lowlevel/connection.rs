@@ -64,6 +64,18 @@ impl Connection {
         self.flow.has(status::PEER_FINISHED)
     }
 
+    /// Bytes that can be read of a connection that neither end has finished and nothing has ended; else None.
+    /// One look at its state instead of several.
+    #[inline]
+    pub fn open_readable_bytes(&self) -> Option<usize> {
+        const OVER: u32 = status::PEER_FINISHED | status::FINISHED | status::CLOSED | status::FAILED;
+        let flow = &self.flow;
+        if flow.has(OVER) {
+            return None;
+        }
+        Some(flow.rcv_nxt.load(Acquire).wrapping_sub(flow.rcv_read.load(Acquire)) as usize)
+    }
+
     /// errno with which the connection failed, or zero.
     #[inline]
     pub fn error(&self) -> i32 {

@@ -53,7 +53,7 @@ pub(super) struct Inner {
     pub(super) table: Table,
     pub(super) cache: Cache,
     pub(super) quarantine: Quarantine,
-    /// Flows with events in the last batch: what is read of them is announced by the next poll.
+    /// Flows with events in the last batch, or read since: what is read of them is announced by the next poll.
     pub(super) touched: Vec<u32>,
     /// Flows whose writer was at work when an acknowledgement came.
     pub(super) deferred: Vec<u32>,
@@ -175,10 +175,12 @@ impl Context {
             Some((token, errno)) if token == flow.token => flow.fail(errno),
             _ => {}
         }
+        // The list that it was in is another context's.
+        flow.touched.store(false, SeqCst);
         inner.insert(flow, &self.application);
         inner.end_expectation();
         let mut event = Event::default();
-        if early.is_some_and(|early| inner.flow_event(early, &self.application, &mut event)) {
+        if early.is_some_and(|early| inner.early_event(early, &self.application, &mut event)) {
             inner.backlog.push_back(event);
         }
     }

@@ -21,7 +21,7 @@ mod context;
 pub mod event;
 mod flow;
 mod lanes;
-mod lock;
+pub(crate) mod lock;
 mod memory;
 mod poll;
 mod quarantine;

@@ -162,14 +162,20 @@ impl Inner {
         count
     }
 
-    /// One entry from the fast path. True: it made `event`.
-    #[inline]
-    pub(super) fn flow_event(
+    /// An entry from the fast path that came before its connection was known. True: it made `event`.
+    #[cold]
+    pub(super) fn early_event(
         &mut self,
         entry: FlowEvent,
         application: &Application,
         event: &mut Event,
     ) -> bool {
+        self.flow_event(entry, application, event)
+    }
+
+    /// One entry from the fast path. True: it made `event`.
+    #[inline(always)]
+    fn flow_event(&mut self, entry: FlowEvent, application: &Application, event: &mut Event) -> bool {
         let known = self.table.get(entry.flow).filter(|flow| flow.generation == entry.generation);
         let Some(flow) = known else {
             self.unknown_flow(entry);

@@ -95,12 +95,26 @@ impl Readable<'_> {
         self.len -= bytes;
         // Pairs with `announce_touched`: either it reads this position, or we read false.
         self.flow.rcv_read.store(self.start, SeqCst);
-        let untold = self.start.wrapping_sub(self.flow.told_read.load(Relaxed));
-        if !self.flow.touched.load(SeqCst) || untold >= u64::from(self.flow.rx_report_bytes) {
+        let told = self.flow.told_read.load(Relaxed);
+        let quarter = u64::from(self.flow.rx_report_bytes);
+        // The peer must hear of what was read before the window that it knows is closed.
+        let held = self.start.wrapping_add(self.len as u64).wrapping_sub(told);
+        if self.start.wrapping_sub(told) >= quarter || held >= 3 * quarter {
             self.report();
+        } else if !self.flow.touched.load(SeqCst) {
+            self.defer();
         }
     }
 
+    /// Leaves it to the next write or poll to announce what was read.
+    fn defer(&mut self) {
+        let mut inner = self.receive.context.lock();
+        if !self.flow.touched.swap(true, Relaxed) {
+            inner.touched.push(self.flow.id);
+        }
+    }
+
+    #[cold]
     fn report(&mut self) {
         let context = &*self.receive.context;
         let mut inner = context.lock();

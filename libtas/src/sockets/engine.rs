@@ -50,8 +50,17 @@ impl Engine {
     }
 
     /// Carries an event of the low-level API into the socket's state and tells who waits.
+    #[inline]
     pub(crate) fn dispatch(&mut self, event: &Event) {
         let token = Token::from_word(event.token);
+        if event.flags == event::READABLE {
+            return self.notify(token, IN);
+        }
+        self.dispatch_any(token, event);
+    }
+
+    /// [`Self::dispatch`] of any event.
+    fn dispatch_any(&mut self, token: Token, event: &Event) {
         let Some(stream) = self.streams.get_mut(token) else {
             return;
         };
@@ -88,6 +97,7 @@ impl Engine {
     }
 
     /// `events` happened on a stream: rings threads that wait on it and queues it in epolls.
+    #[inline]
     pub(crate) fn notify(&mut self, token: Token, events: u32) {
         let Self { streams, epolls, .. } = self;
         let Some(stream) = streams.get(token) else {
@@ -171,6 +181,7 @@ fn stream_readiness(streams: &Slab<Stream>, watched: Watched, asked: u32) -> u32
 
 /// Puts an interest on its epoll's ready list, wakes who waits there, and goes on to the epoll
 /// instances that watch this one.
+#[inline]
 fn signal(epolls: &mut Slab<Epoll>, token: Token, interest: u32, events: u32, depth: u32) {
     let Some(epoll) = epolls.get_mut(token) else {
         return;
@@ -180,9 +191,16 @@ fn signal(epolls: &mut Slab<Epoll>, token: Token, interest: u32, events: u32, de
     }
     epoll.waiters.iter().for_each(|bell| bell.ring());
     if !epoll.watches.is_empty() {
-        for watch in epoll.watches.clone() {
-            signal(epolls, watch.epoll, watch.interest, IN, depth + 1);
-        }
+        signal_outer(epolls, token, depth + 1);
+    }
+}
+
+/// An epoll instance became ready: goes on to those that watch it.
+#[cold]
+fn signal_outer(epolls: &mut Slab<Epoll>, token: Token, depth: u32) {
+    let watches = epolls.get_mut(token).map(|epoll| epoll.watches.clone());
+    for watch in watches.unwrap_or_default() {
+        signal(epolls, watch.epoll, watch.interest, IN, depth);
     }
 }
 

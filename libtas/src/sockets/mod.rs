@@ -40,7 +40,7 @@ pub mod table;
 mod wait;
 
 pub use errno::{Errno, Result};
-pub use process::attach_to;
+pub use process::{attach_to, set_fresh_ticks};
 pub use table::{Entry, Token};
 
 /// What `fd` is, if it is ours. In a child of fork the parent's sockets are [`Entry::Foreign`].

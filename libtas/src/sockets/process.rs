@@ -12,13 +12,17 @@ use super::{
 };
 use crate::{
     control,
-    lowlevel::{self, Application, Context, Event},
+    lowlevel::{
+        self,
+        lock::{Guard, Lock},
+        Application, Context, Event,
+    },
 };
 use std::{
     ptr,
     sync::{
         atomic::{AtomicPtr, AtomicU64, Ordering},
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
     },
 };
 
@@ -45,11 +49,13 @@ pub(crate) struct Network {
 
 /// See the module.
 pub(crate) struct Process {
-    engine: Mutex<Engine>,
+    engine: Lock<Engine>,
     network: OnceLock<Option<Network>>,
     required: bool,
     /// Time stamp of the last pump.
     pumped_at: AtomicU64,
+    /// [`FRESH_TICKS`], unless [`set_fresh_ticks`] changed it.
+    fresh_ticks: AtomicU64,
 }
 
 static PROCESS: AtomicPtr<Process> = AtomicPtr::new(ptr::null_mut());
@@ -76,9 +82,10 @@ fn create() -> &'static Process {
     }
     fork::mark();
     let process = Box::leak(Box::new(Process {
-        engine: Mutex::new(Engine::default()),
+        engine: Lock::new(Engine::default()),
         network: OnceLock::new(),
         pumped_at: AtomicU64::new(0),
+        fresh_ticks: AtomicU64::new(FRESH_TICKS),
         required: std::env::var_os(REQUIRE_VARIABLE).is_some_and(|value| !value.is_empty() && value != "0"),
     }));
     PROCESS.store(process, Ordering::Release);
@@ -116,8 +123,8 @@ fn become_child() {
 impl Process {
     /// Locks the engine. No panic can happen under it that would leave it inconsistent.
     #[inline]
-    pub(crate) fn engine(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn engine(&self) -> Guard<'_, Engine> {
+        self.engine.lock()
     }
 
     /// Whether falling back to Linux is forbidden.
@@ -159,7 +166,7 @@ impl Process {
 
     /// Locks the engine after [`Self::pump`].
     #[inline]
-    pub(crate) fn pumped(&self) -> MutexGuard<'_, Engine> {
+    pub(crate) fn pumped(&self) -> Guard<'_, Engine> {
         let mut engine = self.engine();
         if let Some(network) = self.network() {
             self.pump_into(network, &mut engine);
@@ -171,9 +178,15 @@ impl Process {
     #[inline]
     pub(crate) fn pump_if_stale(&self) {
         let now = ticks();
-        if now == 0 || now.wrapping_sub(self.pumped_at.load(Ordering::Relaxed)) > FRESH_TICKS {
-            self.pump();
+        let age = now.wrapping_sub(self.pumped_at.load(Ordering::Relaxed));
+        if now == 0 || age > self.fresh_ticks.load(Ordering::Relaxed) {
+            self.pump_stale();
         }
+    }
+
+    #[cold]
+    fn pump_stale(&self) {
+        self.pump();
     }
 
     fn pump_into(&self, network: &Network, engine: &mut Engine) {
@@ -201,6 +214,12 @@ fn ticks() -> u64 {
     return unsafe { std::arch::x86_64::_rdtsc() };
     #[cfg(not(target_arch = "x86_64"))]
     0
+}
+
+/// How many ticks of the time-stamp counter what was found in the rings counts as fresh, instead of some 20
+/// microseconds. For measurements under an emulator, which runs far fewer instructions in that time than a processor.
+pub fn set_fresh_ticks(ticks: u64) {
+    process().fresh_ticks.store(ticks, Ordering::Relaxed);
 }
 
 /// Uses an application that was attached by other means (a simulator, a benchmark) instead of what

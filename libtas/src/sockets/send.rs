@@ -10,12 +10,14 @@ use super::{
 };
 use crate::lowlevel::Connection;
 use libc::{iovec, off_t};
-use std::{io::IoSlice, slice};
+use std::{io::IoSlice, slice, sync::Arc};
 
 /// Bytes that sendfile() moves at a time: a pipe's worth, as Linux.
 const FILE_PIECE_BYTES: usize = 65536;
 /// Most pieces handed down at once, to keep them on the stack.
 const PIECES: usize = 16;
+/// Flags that change nothing about a write that succeeds.
+const PLAIN: i32 = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
 
 /// Sends `buffers`. On EPIPE the thread gets SIGPIPE unless MSG_NOSIGNAL is set.
 ///
@@ -26,12 +28,50 @@ const PIECES: usize = 16;
 /// Every buffer is readable for its length.
 pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
     let process = process();
+    let mut sent = 0;
+    // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
+    process.pump_if_stale();
+    if let ([one @ iovec { iov_len: 1.., .. }], true) = (buffers, flags & !PLAIN == 0) {
+        if let Some(connection) = writable_now(process, token) {
+            // SAFETY: the caller's promise.
+            let bytes = unsafe { slice::from_raw_parts(one.iov_base.cast::<u8>(), one.iov_len) };
+            sent = connection.write(bytes);
+            if sent == bytes.len() {
+                return Ok(sent);
+            }
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { send_any(process, token, buffers, flags, sent) }
+}
+
+/// The connection if it can be written to: the common case.
+#[inline]
+fn writable_now(process: &Process, token: Token) -> Option<Arc<Connection>> {
+    let mut engine = process.engine();
+    let stream = engine.stream(token).ok()?;
+    let connection = stream.connection()?;
+    (stream.error == 0 && !stream.is_send_shut(connection)).then(|| connection.clone())
+}
+
+/// [`send`] of anything; the first `sent` bytes have gone already.
+///
+/// # Safety
+/// Every buffer is readable for its length.
+#[inline(never)]
+unsafe fn send_any(
+    process: &Process,
+    token: Token,
+    buffers: &[iovec],
+    flags: i32,
+    sent: usize,
+) -> Result<usize> {
     if flags & libc::MSG_OOB != 0 {
         // Urgent data is not carried (RFC 6093 advises against its use).
         return Err(Errno(libc::EOPNOTSUPP));
     }
     // SAFETY: the caller's promise.
-    let result = unsafe { send_all(process, token, buffers, flags) };
+    let result = unsafe { send_all(process, token, buffers, flags, sent) };
     if result == Err(Errno(libc::EPIPE)) && flags & libc::MSG_NOSIGNAL == 0 {
         // SAFETY: a signal to the calling thread, as the kernel sends it.
         unsafe { libc::raise(libc::SIGPIPE) };
@@ -41,22 +81,33 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
 
 /// # Safety
 /// Every buffer is readable for its length.
-unsafe fn send_all(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+unsafe fn send_all(
+    process: &Process,
+    token: Token,
+    buffers: &[iovec],
+    flags: i32,
+    mut sent: usize,
+) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
-    let mut sent = 0;
-    // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
-    process.pump_if_stale();
     if flags & libc::MSG_MORE != 0 {
         process.engine().stream(token)?.hurry();
     }
     // SAFETY: the caller's promise.
-    if let Attempt::Done(count) = unsafe { step(process, token, buffers, total, &mut sent)? } {
-        return Ok(count);
+    match unsafe { step(process, token, buffers, total, &mut sent) } {
+        Ok(Attempt::Done(count)) => return Ok(count),
+        Ok(Attempt::Wait) => {}
+        Err(_) if sent > 0 => return Ok(sent),
+        Err(error) => return Err(error),
     }
-    let (limit, nonblocking) = {
-        let mut engine = process.engine();
-        let stream = engine.stream(token)?;
-        (stream.options.send_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0)
+    let settings = process
+        .engine()
+        .stream(token)
+        .map(|stream| (stream.options.send_timeout, stream.nonblocking || flags & libc::MSG_DONTWAIT != 0));
+    let (limit, nonblocking) = match settings {
+        Ok(settings) => settings,
+        // Closed meanwhile by another thread: what was sent counts.
+        Err(_) if sent > 0 => return Ok(sent),
+        Err(error) => return Err(error),
     };
     if nonblocking {
         return if sent > 0 { Ok(sent) } else { Err(Errno(libc::EAGAIN)) };
@@ -125,6 +176,16 @@ unsafe fn write(connection: &Connection, buffers: &[iovec], skip: usize) -> (usi
         let bytes = unsafe { slice::from_raw_parts(one.iov_base.cast::<u8>(), one.iov_len) };
         return (connection.write(bytes), bytes.len());
     }
+    // SAFETY: the caller's promise.
+    unsafe { write_pieces(connection, buffers, skip) }
+}
+
+/// [`write`] of several buffers.
+///
+/// # Safety
+/// Every buffer is readable for its length.
+#[inline(never)]
+unsafe fn write_pieces(connection: &Connection, buffers: &[iovec], skip: usize) -> (usize, usize) {
     let mut pieces = [IoSlice::new(&[]); PIECES];
     // SAFETY: the caller's promise.
     let (count, offered) = unsafe { rest(buffers, skip, &mut pieces) };

@@ -147,6 +147,12 @@ impl Stream {
     #[inline]
     pub(crate) fn readiness(&self, asked: u32) -> u32 {
         let events = match &self.phase {
+            Phase::Connected { connection, .. } if !self.read_shut && !self.broken => {
+                match connection.open_readable_bytes() {
+                    Some(bytes) => self.open_readiness(connection, bytes, asked),
+                    None => self.connected_readiness(connection, asked),
+                }
+            }
             Phase::Listening { arrived, .. } => u32::from(!arrived.is_empty()) * IN,
             Phase::Fresh | Phase::Bound => OUT | HUP,
             Phase::Connecting => 0,
@@ -160,7 +166,19 @@ impl Stream {
         }
     }
 
+    /// Readiness of a connection that nothing has ended in either direction.
     #[inline]
+    fn open_readiness(&self, connection: &Connection, readable_bytes: usize, asked: u32) -> u32 {
+        let mut events = 0;
+        if readable_bytes >= self.options.receive_low_water() {
+            events |= IN;
+        }
+        if asked & OUT != 0 && self.is_writable(connection) {
+            events |= OUT;
+        }
+        events
+    }
+
     fn connected_readiness(&self, connection: &Connection, asked: u32) -> u32 {
         let receive_shut = self.is_receive_shut(connection);
         let send_shut = self.is_send_shut(connection);

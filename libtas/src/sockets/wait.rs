@@ -23,23 +23,42 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// When a wait ends; None is never.
+/// When a wait ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Deadline(Option<Instant>);
+pub(crate) enum Deadline {
+    /// At once: the clock need not be read.
+    Now,
+    /// Then.
+    At(Instant),
+    /// Never.
+    Never,
+}
 
 impl Deadline {
     /// After `limit`.
     pub(crate) fn after(limit: Option<Duration>) -> Self {
-        // A limit beyond what the clock can hold is no limit.
-        Self(limit.and_then(|limit| Instant::now().checked_add(limit)))
+        match limit {
+            Some(Duration::ZERO) => Self::Now,
+            // A limit beyond what the clock can hold is no limit.
+            Some(limit) => Instant::now().checked_add(limit).map_or(Self::Never, Self::At),
+            None => Self::Never,
+        }
     }
     /// Whether it is over.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.is_some_and(|end| Instant::now() >= end)
+        match self {
+            Self::Now => true,
+            Self::At(end) => Instant::now() >= *end,
+            Self::Never => false,
+        }
     }
     /// What is left.
     pub(crate) fn remaining(&self) -> Option<Duration> {
-        self.0.map(|end| end.saturating_duration_since(Instant::now()))
+        match self {
+            Self::Now => Some(Duration::ZERO),
+            Self::At(end) => Some(end.saturating_duration_since(Instant::now())),
+            Self::Never => None,
+        }
     }
 }
 

@@ -63,6 +63,38 @@ fn reads_across_chunk_borders_and_reports_what_was_read() {
     assert_eq!(world.fast.flows[&5].rcv_read, START + 10_000);
 }
 
+/// A read after its batch is over costs no entry of its own either.
+#[test]
+fn a_late_read_is_announced_by_the_next_poll() {
+    let mut world = World::new(1, 64, 1);
+    let (_socket, connection) = world.open(5, START);
+    world.fast.receive(5, &[7; 128]);
+    world.fast.announce(5, event_flags::RX);
+    poll(&world.context);
+    poll(&world.context);
+    for read in [64, 128] {
+        assert_eq!(connection.read(&mut [0; 64]), 64);
+        world.fast.drain();
+        assert_eq!(world.fast.flows[&5].rcv_read, START + read - 64);
+        poll(&world.context);
+        world.fast.drain();
+        assert_eq!(world.fast.flows[&5].rcv_read, START + read);
+    }
+}
+
+/// The peer may wait for this window, and the reader for something else.
+#[test]
+fn a_read_from_a_buffer_that_is_nearly_full_is_announced_at_once() {
+    let mut world = World::new(1, 64, 1);
+    let (_socket, connection) = world.open(5, START);
+    world.fast.receive(5, &pattern(RX_BUFFER_BYTES as usize - 100, 1));
+    world.fast.announce(5, event_flags::RX);
+    poll(&world.context);
+    connection.read(&mut [0; 64]);
+    world.fast.drain();
+    assert_eq!(world.fast.flows[&5].rcv_read, START + 64);
+}
+
 #[test]
 fn a_reply_announces_what_was_read_in_the_same_event() {
     let mut world = World::new(1, 64, 1);
