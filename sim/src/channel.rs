@@ -9,9 +9,9 @@ use daemon::{Client, Credentials, Give, Instance};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     sync::{
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicI32, AtomicU64, Ordering::Relaxed},
         Arc, Mutex, PoisonError,
     },
 };
@@ -29,6 +29,8 @@ pub struct InProcess {
     client: Client,
     now_us: Arc<AtomicU64>,
     sockets: Mutex<Vec<Held>>,
+    /// The next descriptor number, if sockets get numbers only; else zero.
+    number: AtomicI32,
     wake: OwnedFd,
 }
 
@@ -44,7 +46,14 @@ impl InProcess {
     pub fn connect(instance: Arc<Mutex<Instance>>, now_us: Arc<AtomicU64>, pid: u32) -> io::Result<Self> {
         let credentials = Credentials { pid, uid: 0, gid: 0, privileged: true };
         let client = locked(&instance).connect(credentials);
-        Ok(Self { instance, client, now_us, sockets: Mutex::default(), wake: eventfd()? })
+        Ok(Self { instance, client, now_us, sockets: Mutex::default(), number: 0.into(), wake: eventfd()? })
+    }
+
+    /// From now on sockets get numbers from `first` on instead of descriptors: for harnesses with more
+    /// connections than a process may have descriptors. The numbers are ones that the kernel does not hand out
+    /// (not below RLIMIT_NOFILE). Such a socket is released only with its application.
+    pub fn number_sockets(&self, first: RawFd) {
+        self.number.store(first, Relaxed);
     }
 
     /// Releases the sockets whose last descriptor was closed.
@@ -67,6 +76,10 @@ impl InProcess {
 
     fn give(&self, give: Give) -> io::Result<OwnedFd> {
         match give {
+            Give::Socket(_) if self.number.load(Relaxed) != 0 => {
+                // SAFETY: the number is not open and nobody else's; a close of it does nothing.
+                Ok(unsafe { OwnedFd::from_raw_fd(self.number.fetch_add(1, Relaxed)) })
+            }
             Give::Socket(socket) => {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
                 locked(&self.sockets).push(Held { end: ours.into(), socket });

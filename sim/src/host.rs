@@ -194,6 +194,11 @@ impl<P: Port> Host<P> {
         Ok(channel)
     }
 
+    /// Sockets of the applications so far get numbers from `first` on; see [`InProcess::number_sockets`].
+    pub fn number_sockets(&self, first: std::os::fd::RawFd) {
+        self.channels.iter().for_each(|channel| channel.number_sockets(first));
+    }
+
     /// The application with this number (in order of creation) dies.
     pub fn kill_application(&mut self, number: usize) {
         if let Some(channel) = self.channels.get(number) {
