@@ -93,7 +93,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_event(&mut self, flow: Flow<'m>) -> Delivery {
         let hot = flow.hot;
         let owner = hot.owner.get();
