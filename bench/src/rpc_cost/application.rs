@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The echo server whose cost is measured, over either interface.
 
-use crate::{sockets::Sockets, wire::BenchPort, Api};
+use crate::{sockets::Sockets, Api};
 use abi::message::Endpoint;
 use anyhow::{ensure, Context as _, Result};
+use fastpath::dpdk::DpdkPort;
 use sim::Host;
 use std::{io, sync::Arc};
 use tas::lowlevel::{event, Application, Connection, Context, Event, Socket};
@@ -32,7 +33,7 @@ pub struct LowLevel {
 
 impl Server {
     /// Listens on `port`; requests and replies have `bytes` bytes.
-    pub fn new(api: Api, host: &mut Host<BenchPort>, port: u16, bytes: usize) -> Result<Self> {
+    pub fn new(api: Api, host: &mut Host<DpdkPort>, port: u16, bytes: usize) -> Result<Self> {
         if api == Api::Sockets {
             return Ok(Self::Sockets(Box::new(Sockets::new(host, port, bytes)?)));
         }
@@ -60,7 +61,7 @@ impl Server {
     }
 
     /// Accepts what waits.
-    pub fn accept(&mut self, host: &mut Host<BenchPort>) -> Result<()> {
+    pub fn accept(&mut self, host: &mut Host<DpdkPort>) -> Result<()> {
         match self {
             Self::LowLevel(server) => server.accept(host),
             Self::Sockets(server) => server.accept(host),
@@ -78,7 +79,7 @@ impl Server {
 }
 
 impl LowLevel {
-    fn accept(&mut self, host: &mut Host<BenchPort>) -> Result<()> {
+    fn accept(&mut self, host: &mut Host<DpdkPort>) -> Result<()> {
         while self.context.poll(&mut self.events) > 0 {}
         loop {
             let token = self.connections.len() as u64;

@@ -16,14 +16,17 @@ mod wire;
 use anyhow::{ensure, Result};
 use application::Server;
 use clap::{Parser, ValueEnum};
-use fastpath::dpdk::Eal;
+use fastpath::dpdk::{DpdkPort, Eal};
 use peer::{Addresses, Heard, Peer};
 use sim::{Host, HostConfig};
-use std::sync::{
-    atomic::{AtomicU64, Ordering::Relaxed},
-    Arc,
+use std::{
+    os::fd::RawFd,
+    sync::{
+        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc,
+    },
 };
-use wire::{BenchPort, Wire};
+use wire::Wire;
 
 /// Which interface the application uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -52,6 +55,10 @@ struct Options {
     /// Checksums in software instead of by the (pretended) NIC.
     #[arg(long)]
     software_checksum: bool,
+    /// An emulator runs this (callgrind): it gets through so few instructions while the processor's clock runs on that
+    /// the sockets layer, which looks at the rings again when that was 20 µs ago, would do so all the time.
+    #[arg(long)]
+    emulated: bool,
     /// Also show that segments with bad checksums, stale timestamps and garbage ring entries are refused.
     #[arg(long)]
     refusals: bool,
@@ -65,7 +72,10 @@ const PORT: u16 = 7;
 fn main() -> Result<()> {
     let options = Options::parse();
     ensure!(options.flows > 0 && options.rounds > 0, "--flows and --rounds must not be zero");
-    raise_descriptor_limit();
+    let first_number = limit_descriptors(options.flows)?;
+    if options.emulated {
+        tas::sockets::set_fresh_ticks(u64::MAX);
+    }
     let memory = format!("{}", 192 + options.flows / 100);
     let words = [
         "--no-huge",
@@ -83,6 +93,7 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = words.iter().map(|word| (*word).to_owned()).chain([prefix]).collect();
     let _eal = Eal::start(&arguments)?;
     let mut bench = Bench::new(&options)?;
+    bench.host.number_sockets(first_number);
     bench.connect()?;
     bench.warm_up()?;
     let ticks = bench.measure(options.rounds)?;
@@ -94,18 +105,34 @@ fn main() -> Result<()> {
     std::process::exit(0);
 }
 
-/// Each connection of an in-process application takes two descriptors. Where the limit cannot be raised,
-/// connecting says so.
-fn raise_descriptor_limit() {
-    const WANTED: libc::rlim_t = 262_144;
-    let limit = libc::rlimit { rlim_cur: WANTED, rlim_max: WANTED };
-    // SAFETY: a plain system call on a local struct.
-    unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+/// Descriptors this process may open: memory areas, and what EAL takes. Connections get numbers above it and no
+/// descriptors (nothing that is measured makes a system call), so that their number depends on no limit of the machine.
+const DESCRIPTORS: u16 = 1024;
+
+/// An emulator keeps descriptors of its own this close to the hard limit.
+const EMULATOR_DESCRIPTORS: libc::rlim_t = 64;
+
+/// Sees to it that the kernel hands out no number of a connection's; the first of those.
+fn limit_descriptors(flows: usize) -> Result<RawFd> {
+    // SAFETY: plain system calls on a local struct.
+    let (limited, hard) = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        limit.rlim_cur = DESCRIPTORS.into();
+        (libc::setrlimit(libc::RLIMIT_NOFILE, &limit) == 0, limit.rlim_max)
+    };
+    ensure!(
+        limited,
+        "the limit of open files (RLIMIT_NOFILE) is below the {DESCRIPTORS} that memory areas need, whatever the number \
+         of flows. Type, as root, in this shell: ulimit -n {DESCRIPTORS}"
+    );
+    let last = libc::rlim_t::from(DESCRIPTORS) + flows as libc::rlim_t + EMULATOR_DESCRIPTORS;
+    Ok(if hard > last { DESCRIPTORS.into() } else { (hard + EMULATOR_DESCRIPTORS) as RawFd })
 }
 
 /// Everything of one run.
 pub(crate) struct Bench {
-    pub(crate) host: Host<BenchPort>,
+    pub(crate) host: Host<DpdkPort>,
     pub(crate) server: Server,
     pub(crate) peer: Peer,
     pub(crate) wire: Wire,
@@ -125,8 +152,11 @@ const STAGES: [&str; 3] = ["receive", "application", "transmit"];
 
 impl Bench {
     fn new(options: &Options) -> Result<Self> {
-        let (tas, wire) = wire::make()?;
-        let port = BenchPort::new(&tas, !options.software_checksum)?;
+        let (tas, wire) = wire::make(!options.software_checksum)?;
+        let mut port = DpdkPort::new(&tas, 0)?;
+        if !options.software_checksum {
+            port.leave_tx_checksums();
+        }
         // The device lives until the process ends.
         std::mem::forget(tas);
         let now_us = Arc::new(AtomicU64::new(1_000_000));
@@ -204,6 +234,9 @@ impl Bench {
     }
 
     fn warm_up(&mut self) -> Result<()> {
+        // What was told of the new connections; with it a ring would not hold a slice's requests.
+        self.host.step()?;
+        self.server.serve()?;
         for _ in 0..4 {
             self.round()?;
         }
@@ -219,6 +252,16 @@ impl Bench {
             }
         }
         Ok(ticks)
+    }
+
+    /// What the core has counted, for messages.
+    fn counters(&self) -> String {
+        let all = &self.host.status().counters;
+        let counted =
+            abi::core_status::Counter::ALL.iter().map(|(counter, name)| (name, &all[*counter as usize]));
+        let counted =
+            counted.map(|(name, count)| (name, count.load(Relaxed))).filter(|(_, count)| *count > 0);
+        counted.map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     }
 
     /// One RPC on every flow, [`SLICE`] flows at a time; TSC cycles of the three stages.
@@ -245,24 +288,38 @@ impl Bench {
         let received = dpdk_sys::rdtsc();
         let served = stage_application(&mut self.server)?;
         let answered = dpdk_sys::rdtsc();
+        // A grown pool: a slow path of its own process answers only when the fast path has mapped it.
+        self.host.carry_out_notices()?;
+        let noticed = dpdk_sys::rdtsc();
         stage_transmit(&mut self.host, now);
         let sent = dpdk_sys::rdtsc();
-        ensure!(served == last - first, "the application served {served} of {} requests", last - first);
+        ensure!(
+            served == last - first,
+            "the application served {served} of {} requests; the core counted {}",
+            last - first,
+            self.counters()
+        );
         let bytes = self.listen_to_wire()?;
         let wanted = (last - first) * self.payload.len();
-        ensure!(bytes == wanted, "{bytes} reply bytes came back, {wanted} were expected");
+        ensure!(
+            bytes == wanted,
+            "{bytes} reply bytes came back, {wanted} were expected; the core counted {}",
+            self.counters()
+        );
         // The slow path takes what it was told, outside the measurement (the original's did, too).
         self.host.step()?;
         self.listen_to_wire()?;
-        Ok([received - start, answered - received, sent - answered])
+        Ok([received - start, answered - received, sent - noticed])
     }
 }
 
-/// Flows that have a request on the wire at a time: what the port's pool of packets allows.
-const SLICE: usize = 1000;
+/// Flows that have a request on the wire at a time: full batches whose entries, up to two per flow (what was read and
+/// what was written), find room in a context's ring, as the core takes none while the application runs.
+const SLICE: usize = 448;
+const _: () = assert!(2 * SLICE <= abi::limits::CONTEXT_RING_ENTRIES as usize);
 
 #[inline(never)]
-fn stage_receive(host: &mut Host<BenchPort>, now: u64) {
+fn stage_receive(host: &mut Host<DpdkPort>, now: u64) {
     let core = host.core_mut();
     while core.poll(now).received > 0 {}
     core.drain_wakes(|_| ());
@@ -274,7 +331,7 @@ fn stage_application(server: &mut Server) -> Result<usize> {
 }
 
 #[inline(never)]
-fn stage_transmit(host: &mut Host<BenchPort>, now: u64) {
+fn stage_transmit(host: &mut Host<DpdkPort>, now: u64) {
     let core = host.core_mut();
     while !core.poll(now).is_idle() {}
 }

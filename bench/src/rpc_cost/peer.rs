@@ -6,10 +6,6 @@ use anyhow::{ensure, Context, Result};
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
-/// TCP header with the timestamp option (RFC 7323 appendix A).
-const TCP: usize = 32;
-/// Bytes in front of the payload.
-pub const HEADERS: usize = ETHERNET + IPV4 + TCP;
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;

@@ -116,14 +116,17 @@ impl Sockets {
     #[inline]
     fn echo(&mut self, fd: c_int) -> Result<usize> {
         let mut piece = iovec { iov_base: self.buffer.as_mut_ptr().cast(), iov_len: self.buffer.len() };
+        // As the interposed read() and write() do.
+        let Some(Entry::Stream(token)) = find(fd) else { bail!("descriptor {fd} is no TAS socket") };
         // SAFETY: the buffer is writable for its length.
-        let read = match unsafe { receive::receive(stream(fd)?, &[piece], 0) } {
+        let read = match unsafe { receive::receive(token, &[piece], 0) } {
             Err(Errno(libc::EAGAIN)) => return Ok(0),
             other => told(other, "read")?,
         };
         piece.iov_len = read;
+        let Some(Entry::Stream(token)) = find(fd) else { bail!("descriptor {fd} is no TAS socket") };
         // SAFETY: the buffer is readable for `read` bytes.
-        let written = told(unsafe { send::send(stream(fd)?, &[piece], 0) }, "write")?;
+        let written = told(unsafe { send::send(token, &[piece], 0) }, "write")?;
         ensure!(written == read, "no room for a reply");
         Ok(usize::from(read > 0))
     }

@@ -8,12 +8,9 @@ use dpdk_sys::{
     pool::PoolCache,
     rte_eth_conf, rte_eth_dev_configure, rte_eth_dev_start, rte_eth_from_rings, rte_eth_rx_queue_setup,
     rte_eth_tx_queue_setup, rte_mbuf, rte_pktmbuf_pool_create, rte_ring_create, tas_pktmbuf_free,
-    RING_F_SC_DEQ, RING_F_SP_ENQ,
+    RING_F_SC_DEQ, RING_F_SP_ENQ, TAS_RX_IP_CKSUM_GOOD, TAS_RX_L4_CKSUM_GOOD,
 };
-use fastpath::{
-    dpdk::{Device, DeviceRequest, DpdkPacket, DpdkPort},
-    Batch, Capabilities, Packet, Port, RxChecksum,
-};
+use fastpath::dpdk::{Device, DeviceRequest};
 use std::{ffi::CString, ptr::null_mut};
 
 /// Frames a ring holds: more than the flows of one slice of a round.
@@ -34,8 +31,9 @@ fn request(name: &str) -> DeviceRequest {
     }
 }
 
-/// The wire between TAS's device and the clients' end.
-pub fn make() -> Result<(Device, Wire)> {
+/// The wire between TAS's device and the clients' end. With `verified`, frames to TAS carry the flags that a NIC
+/// sets when it found both checksums right.
+pub fn make(verified: bool) -> Result<(Device, Wire)> {
     // SAFETY: EAL runs; the rings live as long as the process.
     let peer = unsafe {
         let mut rings = [null_mut(), null_mut()];
@@ -50,7 +48,7 @@ pub fn make() -> Result<(Device, Wire)> {
         ensure!(tas >= 0 && peer >= 0, "no port over the rings");
         peer as u16
     };
-    Ok((Device::start(&request("net_ring_tas"))?, Wire::new(peer)?))
+    Ok((Device::start(&request("net_ring_tas"))?, Wire::new(peer, verified)?))
 }
 
 /// The clients' end.
@@ -58,10 +56,12 @@ pub struct Wire {
     rx: RxBurst,
     tx: TxBurst,
     cache: PoolCache,
+    /// `ol_flags` of frames to TAS.
+    flags: u64,
 }
 
 impl Wire {
-    fn new(port: u16) -> Result<Self> {
+    fn new(port: u16, verified: bool) -> Result<Self> {
         // SAFETY: EAL runs, this thread is its main lcore; the port was just made and lives as long as the process.
         unsafe {
             let pool = rte_pktmbuf_pool_create(c"clients".as_ptr(), POOL_PACKETS, 64, 0, 2048 + 128, -1);
@@ -76,6 +76,7 @@ impl Wire {
                 rx: RxBurst::new(port, 0).context("no receive function")?,
                 tx: TxBurst::new(port, 0).context("no transmit function")?,
                 cache: PoolCache::of_this_thread(pool).context("no mempool cache")?,
+                flags: if verified { TAS_RX_IP_CKSUM_GOOD | TAS_RX_L4_CKSUM_GOOD } else { 0 },
             })
         }
     }
@@ -86,6 +87,7 @@ impl Wire {
         unsafe {
             let mut packet: *mut rte_mbuf = self.cache.alloc(frame.len() as u16);
             ensure!(!packet.is_null(), "the clients' pool is empty");
+            mbuf::set_ol_flags(packet, self.flags);
             std::ptr::copy_nonoverlapping(frame.as_ptr(), mbuf::data(packet), frame.len());
             ensure!(self.tx.transmit(&mut packet, 1) == 1, "the wire is full");
         }
@@ -106,99 +108,5 @@ impl Wire {
             tas_pktmbuf_free(packet);
             result.map(|()| true)
         }
-    }
-}
-
-/// TAS's port as a NIC with checksum offload would be: sums of received frames are good, sums of
-/// frames to send are not computed. Without `offload` both are done in software.
-pub struct BenchPort {
-    port: DpdkPort,
-    offload: bool,
-    incoming: Batch<DpdkPacket>,
-    outgoing: Batch<DpdkPacket>,
-}
-
-/// Its packet.
-#[repr(transparent)]
-pub struct BenchPacket(DpdkPacket);
-
-/// What [`BenchPacket::checksum`] answers; one port per process.
-static OFFLOAD: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(true);
-
-impl BenchPort {
-    /// Over TAS's device.
-    pub fn new(device: &Device, offload: bool) -> Result<Self> {
-        OFFLOAD.store(offload, std::sync::atomic::Ordering::Relaxed);
-        Ok(Self {
-            port: DpdkPort::new(device, 0)?,
-            offload,
-            incoming: Batch::default(),
-            outgoing: Batch::default(),
-        })
-    }
-}
-
-impl Packet for BenchPacket {
-    #[inline]
-    fn data(&self) -> &[u8] {
-        self.0.data()
-    }
-    #[inline]
-    fn data_mut(&mut self) -> &mut [u8] {
-        self.0.data_mut()
-    }
-    #[inline]
-    fn capacity(&self) -> usize {
-        self.0.capacity()
-    }
-    #[inline]
-    fn set_len(&mut self, len: usize) {
-        self.0.set_len(len);
-    }
-    #[inline]
-    fn checksum(&self) -> RxChecksum {
-        if OFFLOAD.load(std::sync::atomic::Ordering::Relaxed) {
-            RxChecksum::Good
-        } else {
-            RxChecksum::Unknown
-        }
-    }
-    #[inline]
-    fn request_tx_checksum(&mut self, l2_bytes: u8, l3_bytes: u8, l4_bytes: u8) {
-        self.0.request_tx_checksum(l2_bytes, l3_bytes, l4_bytes);
-    }
-    #[inline]
-    fn clear_tx_offload(&mut self) {
-        self.0.clear_tx_offload();
-    }
-    #[inline]
-    fn prefetch(&self) {
-        self.0.prefetch();
-    }
-}
-
-impl Port for BenchPort {
-    type Packet = BenchPacket;
-    #[inline]
-    fn receive(&mut self, into: &mut Batch<BenchPacket>, limit: usize) -> usize {
-        let limit = limit.saturating_sub(into.len()).min(into.room());
-        let count = self.port.receive(&mut self.incoming, limit);
-        self.incoming.take_front(count, |packet| drop(into.push(BenchPacket(packet))));
-        count
-    }
-    #[inline]
-    fn allocate(&mut self) -> Option<BenchPacket> {
-        self.port.allocate().map(BenchPacket)
-    }
-    #[inline]
-    fn transmit(&mut self, batch: &mut Batch<BenchPacket>) -> usize {
-        let count = batch.len();
-        let outgoing = &mut self.outgoing;
-        batch.take_front(count, |BenchPacket(packet)| drop(outgoing.push(packet)));
-        self.port.transmit(&mut self.outgoing);
-        count
-    }
-    fn capabilities(&self) -> Capabilities {
-        Capabilities { tx_checksum: self.offload, steer_in_software: false }
     }
 }
