@@ -9,6 +9,7 @@ use abi::{
     limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
     region::kernel_rings as layout,
 };
+use core::sync::atomic::Ordering::Relaxed;
 use kernel::{error::code::*, prelude::*, sync::Arc};
 use ring::{Consumer, Producer, SharedBytes, WakeFlag};
 
@@ -33,35 +34,47 @@ pub(crate) struct CoreRings {
     /// Something was pushed since the core was last woken.
     pushed: bool,
     /// Last fields: the others point into them.
-    _memory: Arc<Region>,
+    memory: Arc<Region>,
     _status_memory: Arc<Region>,
 }
 
 impl CoreRings {
     /// The rings of `core`. `status_memory` has the status pages of all cores.
     pub(crate) fn new(core: u32, memory: Arc<Region>, status_memory: Arc<Region>) -> Result<Self> {
-        let bytes = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS);
         let at = (core as usize).checked_mul(CORE_STATUS_STRIDE).ok_or(EINVAL)?;
         // SAFETY: both regions live as long as the value, which keeps these private.
-        let (down, up, down_slots, up_slots, status) = unsafe {
+        let (down_slots, up_slots, status) = unsafe {
             (
-                memory.words(layout::TO_FAST, bytes)?,
-                memory.words(layout::TO_SLOW, bytes)?,
                 memory.shared_bytes(layout::TO_FAST_SLOTS, layout::SLOTS_BYTES)?,
                 memory.shared_bytes(layout::TO_SLOW_SLOTS, layout::SLOTS_BYTES)?,
                 status_memory.table::<CoreStatus>(at, 1)?.first().ok_or(EINVAL)?,
             )
         };
+        // SAFETY: as above.
+        let (to_fast, to_slow) = unsafe { ends(&memory)? };
         Ok(Self {
-            to_fast: Producer::attach(down, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
-            to_slow: Consumer::attach(up, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
+            to_fast,
+            to_slow,
             to_fast_slots: down_slots,
             to_slow_slots: up_slots,
             status,
             pushed: false,
-            _memory: memory,
+            memory,
             _status_memory: status_memory,
         })
+    }
+
+    /// Empties the rings for a fast path that follows another: that one may have left anything in them, their
+    /// headers included, and a ring whose two ends disagree carries nothing. What was on its way is
+    /// found again flow by flow ([`slowpath::Stack::fast_path_attached`]). Nobody else has them mapped.
+    pub(crate) fn empty(&mut self) -> Result {
+        // SAFETY: the memory lives as long as `self`, which keeps the slice private.
+        for word in unsafe { self.memory.words(layout::TO_FAST, layout::TO_FAST_SLOTS)? } {
+            word.store(0, Relaxed);
+        }
+        // SAFETY: as above.
+        (self.to_fast, self.to_slow) = unsafe { ends(&self.memory)? };
+        Ok(())
     }
 
     /// Pushes an entry, with its frame where it has one. False: the ring is full.
@@ -109,6 +122,22 @@ impl CoreRings {
     pub(crate) fn has_input(&self) -> bool {
         self.to_slow.is_ready()
     }
+}
+
+/// The slow path's ends of the two rings in `memory`.
+///
+/// # Safety
+/// `memory` outlives what is returned.
+unsafe fn ends(
+    memory: &Region,
+) -> Result<(Producer<'static, KERNEL_WORDS>, Consumer<'static, KERNEL_WORDS>)> {
+    let bytes = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS);
+    // SAFETY: the caller's contract.
+    let (down, up) = unsafe { (memory.words(layout::TO_FAST, bytes)?, memory.words(layout::TO_SLOW, bytes)?) };
+    Ok((
+        Producer::attach(down, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
+        Consumer::attach(up, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
+    ))
 }
 
 /// Byte offset of the packet slot of the entry at `position`.

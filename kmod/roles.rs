@@ -194,6 +194,9 @@ impl Instance {
             );
             return Err(EINVAL);
         }
+        for rings in state.cores.iter_mut() {
+            rings.empty()?;
+        }
         state.config = Config { secret: state.config.secret, ..*config };
         drop(state);
         self.fast_path_attached(pollers)

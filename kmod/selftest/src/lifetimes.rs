@@ -8,7 +8,7 @@ use crate::{
 };
 use abi::{
     message::{notice, AttachFast, Message, Op},
-    region::{Region, RegionKind},
+    region::{kernel_rings, Region, RegionKind},
 };
 use std::{
     fs::File,
@@ -221,6 +221,14 @@ fn mappings_outlive_their_owner() {
     assert_eq!(Map::new(&*fast.file, region, 4096, libc::PROT_READ).err(), Some(libc::ENOENT));
 }
 
+/// Headers and first entries of a core's ring from the fast path.
+const RING_BYTES: std::ops::Range<usize> = kernel_rings::TO_SLOW..kernel_rings::TO_SLOW + 512;
+
+fn rings_of(fast: &FastPath) -> Map {
+    let region = Region::whole(RegionKind::KernelRings, 1);
+    Map::new(&*fast.file, region, kernel_rings::BYTES, libc::PROT_READ | libc::PROT_WRITE).unwrap()
+}
+
 fn a_dead_fast_path_is_replaced() {
     let request = roles::fast_request();
     let fast = FastPath::start(&request, true).unwrap();
@@ -234,6 +242,10 @@ fn a_dead_fast_path_is_replaced() {
     )
     .unwrap();
     hot.write(128, 77);
+    // What it leaves in the rings to the kernel, the positions in their headers included.
+    let dirty = rings_of(&fast);
+    RING_BYTES.for_each(|offset| dirty.write(offset, 0xa5));
+    drop(dirty);
     let clock = Map::new(&file, Region::whole(RegionKind::Clock, 0), 4096, libc::PROT_READ).unwrap();
     let epoch = || clock.read(24);
     assert_eq!(epoch(), 2);
@@ -254,6 +266,8 @@ fn a_dead_fast_path_is_replaced() {
     }
     let fast = FastPath::start(&request, true).unwrap();
     assert_eq!((fast.reply.resumed, fast.reply.epoch), (1, 2));
+    let clean = rings_of(&fast);
+    assert!(RING_BYTES.all(|offset| clean.read(offset) != 0xa5), "the rings begin anew");
     assert_eq!(epoch(), 4);
     // It is told everything that is still there.
     eventually("all is told again", || {
