@@ -2,6 +2,16 @@
 # The lab with the kernel backend on this very host: the layout of lab-daemon.sh with tas.ko in
 # place of the daemon. Sourced by scripts/lab.
 
+# TAS_MODULE: a tas.ko that was built already, for this host's kernel. Nothing is built then.
+host_obstacle_to_build() {
+    local release=$1
+    if ! grep -qs '^CONFIG_RUST=y' "/boot/config-$release" && ! zgrep -qs '^CONFIG_RUST=y' /proc/config.gz; then
+        echo "the running kernel $release has no CONFIG_RUST=y"
+    elif [ ! -d "/lib/modules/$release/build" ]; then
+        echo "the headers of the running kernel are not installed (sudo apt-get install linux-headers-$release)"
+    fi
+}
+
 # host_obstacle: prints why this host cannot load tas.ko, or nothing.
 host_obstacle() {
     local release capabilities
@@ -11,10 +21,8 @@ host_obstacle() {
         echo "this process may not load modules (no CAP_SYS_MODULE: a container?)"
     elif [ "$(cat /proc/sys/kernel/modules_disabled 2>/dev/null || echo 1)" != 0 ]; then
         echo "the kernel does not load modules (kernel.modules_disabled)"
-    elif ! grep -qs '^CONFIG_RUST=y' "/boot/config-$release" && ! zgrep -qs '^CONFIG_RUST=y' /proc/config.gz; then
-        echo "the running kernel $release has no CONFIG_RUST=y"
-    elif [ -z "${TAS_MODULE:-}" ] && [ ! -d "/lib/modules/$release/build" ]; then
-        echo "the headers of the running kernel are not installed (sudo apt-get install linux-headers-$release)"
+    elif [ -z "${TAS_MODULE:-}" ]; then
+        host_obstacle_to_build "$release"
     fi
 }
 
@@ -32,7 +40,8 @@ host_up() {
     local obstacle module
     obstacle=$(host_obstacle)
     [ -z "$obstacle" ] || fail "this host cannot load tas.ko" "$obstacle" "sudo scripts/lab up --backend kernel"
-    packages_install build e2e
+    [ -n "${TAS_MODULE:-}" ] || packages_install build
+    packages_install e2e
     need_user_space
     module=$(host_module | tail -n 1)
     getent group tas >/dev/null || groupadd -r tas
@@ -40,11 +49,15 @@ host_up() {
         insmod "$module"
         : >"$lab_state/module.loaded"
     fi
+    # A small system has the tap driver, but nobody who loads it at the first use.
+    [ -c /dev/net/tun ] || modprobe tun
     make_namespaces
+    wire_prepare
     start_service fastpath "tas-fastpath: ready" \
-        ip netns exec "$peer_ns" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
+        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
         --backend kernel --instance "$lab_instance" "$@" \
-        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$peer_device"
+        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
+    wire_up
     configure_peer
 }
 

@@ -27,9 +27,9 @@ struct Options {
     /// Volume of each case in percent; a guest under emulation or KASAN gets less.
     #[arg(long, default_value_t = 100)]
     volume: u32,
-    /// Run only cases whose name contains this.
+    /// Run only cases whose name contains this; may be given several times.
     #[arg(long)]
-    filter: Option<String>,
+    filter: Vec<String>,
     /// List the cases.
     #[arg(long)]
     list: bool,
@@ -42,7 +42,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let chosen: Vec<_> = cases::ALL
         .iter()
-        .filter(|case| options.filter.as_deref().is_none_or(|wanted| case.name.contains(wanted)))
+        .filter(|case| {
+            options.filter.is_empty() || options.filter.iter().any(|wanted| case.name.contains(wanted))
+        })
         .collect();
     if options.list {
         for case in chosen {
