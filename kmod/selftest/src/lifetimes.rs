@@ -244,7 +244,7 @@ fn a_dead_fast_path_is_replaced() {
     hot.write(128, 77);
     // What it leaves in the rings to the kernel, the positions in their headers included.
     let dirty = rings_of(&fast);
-    RING_BYTES.for_each(|offset| dirty.write(offset, 0xa5));
+    RING_BYTES.into_iter().for_each(|offset| dirty.write(offset, 0xa5));
     drop(dirty);
     let clock = Map::new(&file, Region::whole(RegionKind::Clock, 0), 4096, libc::PROT_READ).unwrap();
     let epoch = || clock.read(24);
@@ -267,7 +267,7 @@ fn a_dead_fast_path_is_replaced() {
     let fast = FastPath::start(&request, true).unwrap();
     assert_eq!((fast.reply.resumed, fast.reply.epoch), (1, 2));
     let clean = rings_of(&fast);
-    assert!(RING_BYTES.all(|offset| clean.read(offset) != 0xa5), "the rings begin anew");
+    assert!(RING_BYTES.into_iter().all(|offset| clean.read(offset) != 0xa5), "the rings begin anew");
     assert_eq!(epoch(), 4);
     // It is told everything that is still there.
     eventually("all is told again", || {
