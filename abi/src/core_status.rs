@@ -104,4 +104,12 @@ counters! {
     Steered = 27, "steered";
     /// Frames with CE received.
     CongestionExperienced = 28, "congestion_experienced";
+    /// Segments sent again because they count as lost.
+    Retransmits = 29, "retransmits";
+    /// Tail loss probes sent.
+    TailProbes = 30, "tail_probes";
+    /// Recoveries that were undone: nothing had been lost.
+    SpuriousRecoveries = 31, "spurious_recoveries";
+    /// Retransmission timeouts that were undone.
+    SpuriousTimeouts = 32, "spurious_timeouts";
 }

@@ -48,6 +48,11 @@ pub mod hot_flags {
     pub const REMOTE_CLOSED_FIRST: u32 = 1 << 15;
     /// Since the last probe the peer sent a segment that changed nothing else here: it is alive. Cleared by PROBE.
     pub const HEARD: u32 = 1 << 18;
+    /// Something is unusual about what was sent: the peer sent duplicate acknowledgements, or the flow has a
+    /// scoreboard. The window is then computed away from the hot path.
+    pub const DISORDER: u32 = 1 << 16;
+    /// The flow's recovery block holds a scoreboard of what was sent (RFC 2018, RFC 8985).
+    pub const SCOREBOARD: u32 = 1 << 17;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 20;
 }
@@ -108,8 +113,8 @@ pub struct HotFlow {
     pub ecn_bytes: AtomicU32,
     /// Last RTT sample in microseconds (low 24 bits) and a wrapping count of samples (top 8).
     pub rtt_sample: AtomicU32,
-    /// Fast retransmits since the flow began, wrapping (low 16 bits); duplicate ACKs in a row
-    /// (next 8 bits); full-sized segments received since the last ACK (top 8).
+    /// Recoveries since the flow began, less those that were undone, wrapping (low 16 bits); duplicate ACKs in
+    /// a row (next 8 bits); timeouts that turned out to be spurious, wrapping (top 8).
     pub loss_counts: AtomicU32,
     /// Receive buffer in bytes: the window offered is `rcv_read + rcv_buffer - rcv_nxt`.
     pub rcv_buffer_bytes: AtomicU32,

@@ -14,7 +14,8 @@ pub mod to_fast {
     /// Re-read rate, window, owner, adjacency, MSS and control of `flow` from its cold entry, then
     /// announce its state to its context. If the MSS shrank, what is in flight is cut anew.
     pub const UPDATE: u8 = 3;
-    /// Retransmission timeout: send again from `snd_una` (`value` = new window in bytes).
+    /// Retransmission timeout: re-read the cold entry as for UPDATE, send again from `snd_una` (`value` = new
+    /// window in bytes).
     pub const RETRANSMIT: u8 = 4;
     /// Send a zero-window probe (RFC 9293 §3.8.6.1).
     pub const PROBE: u8 = 5;
@@ -28,6 +29,9 @@ pub mod to_fast {
     pub const TRANSMIT: u8 = 9;
     /// Process the frame in the slot as if just received (`value` = length in bytes).
     pub const INJECT: u8 = 10;
+    /// Nothing was acknowledged for a while: send one segment that makes the peer tell what it has
+    /// (tail loss probe, RFC 8985 §7).
+    pub const TAIL_PROBE: u8 = 11;
 }
 
 /// Fast path to slow path.

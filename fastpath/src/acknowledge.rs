@@ -23,7 +23,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Processes acknowledgement and window. False: the acknowledgement is not acceptable. `state` is the
     /// flow's flags.
     #[inline]
-    pub(crate) fn acknowledged(&mut self, flow: Flow<'m>, segment: &Segment, state: u32) -> bool {
+    pub(crate) fn acknowledged(
+        &mut self,
+        flow: Flow<'m>,
+        segment: &Segment,
+        state: u32,
+        packet: &P::Packet,
+    ) -> bool {
         let hot = flow.hot;
         let una = hot.snd_una.get();
         let ack = extend(segment.ack, una);
@@ -44,11 +50,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 hot.snd_nxt.set(ack);
             }
             self.advance(flow, segment, state, una, ack);
-        } else if segment.payload_bytes == 0
+        }
+        if u32::from(segment.sack) | state & hot_flags::DISORDER != 0 {
+            self.disordered(flow, segment, packet, (una, ack), window == old_window);
+            nxt = hot.snd_nxt.get();
+        } else if ack == una
+            && segment.payload_bytes == 0
             && segment.flags & flag::FIN == 0
-            && (window == old_window || segment.sack)
+            && window == old_window
         {
-            // With SACK the window may differ (RFC 6675 §2): a receiver that buffers out of order changes it.
             self.heard(flow);
             self.duplicate(flow, una);
         }
@@ -91,10 +101,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let rtt = now.wrapping_sub(private.timed_at_us);
             flow.set_rtt(rtt);
         }
-        if state & hot_flags::RECOVERY != 0 {
+        if state & (hot_flags::RECOVERY | hot_flags::DISORDER) != 0 {
             self.recovering(flow, ack, acked);
-        } else if flow.duplicates() != 0 {
-            flow.set_duplicates(0);
         }
         hot.snd_una.commit(ack);
         if state & (hot_flags::FIN_SENT | hot_flags::FIN_ACKED) == hot_flags::FIN_SENT
@@ -122,14 +130,19 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    /// New data is acknowledged during fast recovery (RFC 6582 §3.2 step 3).
+    /// New data is acknowledged after duplicates, or during fast recovery (RFC 6582 §3.2 step 3), without a scoreboard.
     #[cold]
     fn recovering(&mut self, flow: Flow<'m>, ack: u64, acked: u32) {
-        let private = &mut self.private[flow.id as usize];
-        if (ack as u32).wrapping_sub(private.recover) as i32 >= 0 {
-            flow.clear(hot_flags::RECOVERY);
-            flow.set_duplicates(0);
+        if flow.has(hot_flags::SCOREBOARD) {
             return;
+        }
+        let private = &mut self.private[flow.id as usize];
+        if !flow.has(hot_flags::RECOVERY) {
+            return flow.set_duplicates(0);
+        }
+        if (ack as u32).wrapping_sub(private.recover) as i32 >= 0 {
+            flow.set_duplicates(0);
+            return self.end_recovery(flow);
         }
         // Partial: the next segment is lost too. Deflate by what left the network, less one segment.
         private.bits |= bit::RESEND;
@@ -139,7 +152,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// A duplicate acknowledgement (RFC 5681 §2), if something is outstanding.
     #[cold]
-    fn duplicate(&mut self, flow: Flow<'m>, una: u64) {
+    pub(crate) fn duplicate(&mut self, flow: Flow<'m>, una: u64) {
         let hot = flow.hot;
         let max = hot.snd_max.get();
         if max == una {
@@ -157,15 +170,35 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if count > DUPLICATES || (ahead != 0 && ahead <= BUFFER_BYTES_MAX + 1) {
             return;
         }
+        private.bits |= bit::RESEND;
+        self.begin_recovery(flow, una, max);
+    }
+
+    /// Fast recovery begins: the window is halved here and now; the slow path's controller follows.
+    pub(crate) fn begin_recovery(&mut self, flow: Flow<'m>, una: u64, max: u64) {
+        let hot = flow.hot;
+        let private = &mut self.private[flow.id as usize];
         private.recover = max as u32;
-        private.bits = (private.bits | bit::RESEND) & !bit::TIMED;
+        private.bits &= !(bit::TIMED | bit::WINDOW_DUE);
         flow.set(hot_flags::RECOVERY);
         flow.count_fast_retransmit();
         self.status.count(Counter::FastRetransmits);
         let cwnd = hot.cwnd_bytes.get();
         if cwnd != u32::MAX {
-            let flight = (max - una).min(u64::from(cwnd)) as u32;
+            let flight = max.saturating_sub(una).min(u64::from(cwnd)) as u32;
             hot.cwnd_bytes.set((flight / 2).max(2 * flow.mss()));
+        }
+    }
+
+    /// Fast recovery is over: the window that the slow path gave meanwhile holds.
+    pub(crate) fn end_recovery(&mut self, flow: Flow<'m>) {
+        flow.clear(hot_flags::RECOVERY);
+        let private = &mut self.private[flow.id as usize];
+        if private.has(bit::WINDOW_DUE) {
+            private.bits &= !bit::WINDOW_DUE;
+            if let Some(cold) = self.tables.cold.get(flow.id as usize) {
+                flow.hot.cwnd_bytes.set(cold.cwnd_bytes.get());
+            }
         }
     }
 }

@@ -17,9 +17,13 @@ use crate::{
     status::Status,
     word::Word,
 };
-use abi::{core_status::Counter, flow::slot_state, limits::APPLICATIONS_MAX};
+use abi::{
+    core_status::Counter,
+    flow::{slot_state, NONE},
+    limits::APPLICATIONS_MAX,
+};
 use ring::WakeFlag;
-use std::sync::Arc;
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
 
 /// A sleeping core looks this often at the rings that were full, microseconds.
 const PARKED_RETRY_US: u64 = 1000;
@@ -68,6 +72,10 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) ready: Queue<u32>,
     /// Flows that may send later.
     pub(crate) wheel: Wheel,
+    /// Flows with a reordering window to watch, and when it is over, µs.
+    pub(crate) timers: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Data just received twice: flow, or [`NONE`], and positions. The next acknowledgement says so (RFC 2883).
+    pub(crate) twice: (u32, u64, u64),
     /// Delayed acknowledgements: flow and since when, µs.
     pub(crate) acks: Queue<(u32, u32)>,
     /// Flows whose application is owed an event.
@@ -119,6 +127,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             unannounced: false,
             ready: Queue::new(flows),
             wheel: Wheel::new(now_us),
+            timers: BinaryHeap::with_capacity(flows),
+            twice: (NONE, 0, 0),
             acks: Queue::new(flows),
             events: Queue::new(flows),
             rx: Some(Box::default()),
@@ -151,6 +161,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.push_events();
         }
         self.poll_contexts();
+        if !self.timers.is_empty() {
+            self.run_timers();
+        }
         self.transmit_ready();
         self.poll_kernel();
         if !self.events.is_empty() {
@@ -236,7 +249,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         });
         // Whoever does not read its ring may never tell when it has.
         let parked = self.contexts.has_parked().then(|| self.now_us + PARKED_RETRY_US);
-        [ack, parked, self.wheel.deadline_us()].into_iter().flatten().min()
+        let recovery = self.timers.peek().map(|Reverse((at, _))| *at);
+        [ack, parked, recovery, self.wheel.deadline_us()].into_iter().flatten().min()
     }
 
     /// Announces that the core is about to sleep, then looks at every ring once more. True: sleep, until

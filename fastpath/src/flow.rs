@@ -121,12 +121,28 @@ impl Flow<'_> {
     pub(crate) fn set_duplicates(self, count: u32) {
         let counts = self.hot.loss_counts.get() & !0x00ff_0000;
         self.hot.loss_counts.set(counts | count.min(0xff) << 16);
+        if count != 0 {
+            self.set(hot_flags::DISORDER);
+        } else if !self.has(hot_flags::SCOREBOARD) {
+            self.clear(hot_flags::DISORDER);
+        }
     }
 
-    /// Counts a fast retransmit.
+    /// Counts a recovery.
     pub(crate) fn count_fast_retransmit(self) {
         let counts = self.hot.loss_counts.get();
         self.hot.loss_counts.set(counts & !0xffff | counts.wrapping_add(1) & 0xffff);
+    }
+
+    /// The last recovery was not justified.
+    pub(crate) fn uncount_recovery(self) {
+        let counts = self.hot.loss_counts.get();
+        self.hot.loss_counts.set(counts & !0xffff | counts.wrapping_sub(1) & 0xffff);
+    }
+
+    /// Counts a timeout that was not justified.
+    pub(crate) fn count_spurious_timeout(self) {
+        self.hot.loss_counts.set(self.hot.loss_counts.get().wrapping_add(1 << 24));
     }
 
     /// Stores an RTT sample for the slow path.

@@ -7,7 +7,7 @@
 //! simulator and the benchmarks are others.
 //!
 //! Start reading at [`Core::poll`] (`core.rs`); a received frame goes `classify` (`parse`, `lookup`) → `receive`
-//! (→ `acknowledge`, `reassembly`), a byte to send goes `context` → `transmit` (→ `pacing`) → `header`.
+//! (→ `acknowledge` → `recovery`, `reassembly`), a byte to send goes `context` → `transmit` (→ `pacing`) → `header`.
 //!
 //! How a shell attaches:
 //!
@@ -41,6 +41,9 @@ mod private;
 mod queue;
 mod reassembly;
 mod receive;
+mod recovery;
+mod sack;
+mod scoreboard;
 mod shared;
 mod status;
 mod transmit;

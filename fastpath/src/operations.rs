@@ -19,8 +19,12 @@ use abi::{
 };
 
 /// State bits that make no sense in a flow that is just taken over.
-const TRANSIENT: u32 =
-    hot_flags::SCHEDULED | hot_flags::EVENT_PENDING | hot_flags::RECOVERY | hot_flags::ACK_PENDING;
+const TRANSIENT: u32 = hot_flags::SCHEDULED
+    | hot_flags::EVENT_PENDING
+    | hot_flags::RECOVERY
+    | hot_flags::DISORDER
+    | hot_flags::SCOREBOARD
+    | hot_flags::ACK_PENDING;
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Carries out operations of the slow path.
@@ -58,6 +62,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             to_fast::FINISH => self.queue_fin(flow),
             to_fast::ACKNOWLEDGE => self.acknowledge_now(flow, None),
             to_fast::IDLE => self.idle(flow),
+            to_fast::TAIL_PROBE => self.tail_probe(flow),
             _ => {}
         }
     }
@@ -127,7 +132,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let hot = flow.hot;
         let rate = cold.rate_kbps.get();
         hot.rate_kbps.set(rate);
-        hot.cwnd_bytes.set(cold.cwnd_bytes.get());
+        self.take_window(flow, cold.cwnd_bytes.get());
         hot.owner.set(cold.owner.get());
         hot.adjacency.set(cold.adjacency.get());
         hot.rcv_buffer_bytes.set(cold.rcv_buffer_bytes.get().min(BUFFER_BYTES_MAX));
@@ -144,6 +149,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         // A rate that rises ends a wait that was computed from the old one.
         let wait = (u64::from(private.byte_time) * FRAME_BYTES_MAX as u64) >> 10;
         private.next_send_ns = private.next_send_ns.min(self.now_us.wrapping_mul(1000).wrapping_add(wait));
+    }
+
+    /// The controller's window. During fast recovery the smaller holds: the controller may not know of the loss yet.
+    fn take_window(&mut self, flow: Flow<'m>, cwnd_bytes: u32) {
+        let hot = flow.hot;
+        if flow.has(hot_flags::RECOVERY) {
+            self.private[flow.id as usize].bits |= bit::WINDOW_DUE;
+            hot.cwnd_bytes.set(hot.cwnd_bytes.get().min(cwnd_bytes));
+        } else {
+            hot.cwnd_bytes.set(cwnd_bytes);
+        }
     }
 
     fn update(&mut self, flow: Flow<'m>) {
@@ -185,7 +201,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.kernel.report(KernelEntry { op: to_slow::REMOVED, flow: id, ..KernelEntry::default() });
     }
 
-    /// Retransmission timeout: everything from `snd_una` again (RFC 5681 §3.1, RFC 6582 §4).
+    /// Retransmission timeout: everything from `snd_una` again (RFC 5681 §3.1, RFC 6582 §4); with a scoreboard only
+    /// what the peer does not have.
     fn retransmit(&mut self, flow: Flow<'m>, window_bytes: u64) {
         let hot = flow.hot;
         let una = hot.snd_una.get();
@@ -193,14 +210,27 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         self.status.count(Counter::TimeoutRetransmits);
+        let before = (hot.cwnd_bytes.get(), hot.rate_kbps.get());
+        self.update(flow);
         hot.cwnd_bytes.set(u32::try_from(window_bytes).unwrap_or(u32::MAX).max(flow.mss()));
-        hot.snd_nxt.set(una);
-        flow.clear(hot_flags::RECOVERY);
-        flow.set_duplicates(0);
+        let again = hot.snd_nxt.get() < hot.snd_max.get();
+        self.private[flow.id as usize].bits &= !(bit::TIMED | bit::RESEND | bit::WINDOW_DUE);
+        if hot.snd_wnd.get() == 0 || !self.time_out(flow, before) {
+            hot.snd_nxt.set(una);
+            self.end_board(flow);
+            flow.clear(hot_flags::RECOVERY);
+            flow.set_duplicates(0);
+            flow.set(hot_flags::DISORDER);
+            let private = &mut self.private[flow.id as usize];
+            if !again {
+                private.bits |= bit::TIMED_OUT;
+                private.timed_at_us = self.now_us as u32;
+            }
+        }
         let now_ns = self.now_us.wrapping_mul(1000);
         let private = &mut self.private[flow.id as usize];
         private.recover = hot.snd_max.get() as u32;
-        private.bits = (private.bits | bit::URGENT) & !(bit::TIMED | bit::RESEND);
+        private.bits |= bit::URGENT;
         private.next_send_ns = private.next_send_ns.min(now_ns);
         if hot.snd_wnd.get() == 0 {
             // The peer took its window back: ask for it.

@@ -18,8 +18,6 @@ use abi::{
 };
 
 const MAC_MASK: u64 = (1 << 48) - 1;
-/// Most SACK blocks beside timestamps (RFC 2018 §3).
-const SACK_BLOCKS: usize = 3;
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Queues a finished frame.
@@ -159,18 +157,27 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         };
         let mut header_bytes = offset;
-        if flow.hot.recovery.get() != NONE && flow.has(hot_flags::SACK) {
+        if (flow.hot.recovery.get() != NONE || self.twice.0 == flow.id) && flow.has(hot_flags::SACK) {
             header_bytes += self.append_sack(flow, &mut packet, offset);
         }
         self.status.count(Counter::TxAcks);
         self.emit_segment(packet, header_bytes - ETHERNET_BYTES - IPV4_BYTES);
     }
 
-    /// Appends a SACK option (RFC 2018 §3) with what was received out of order. Returns its bytes.
+    /// Appends a SACK option (RFC 2018 §3) with what was received twice (RFC 2883 §4) and out of order, as much as
+    /// there is room for. Returns its bytes.
     #[cold]
     fn append_sack(&mut self, flow: Flow<'m>, packet: &mut P::Packet, offset: usize) -> usize {
         let mut option = [0u8; OPTIONS_MAX];
-        let blocks = self.sack_blocks(flow, &mut option[4..4 + SACK_BLOCKS * 8]);
+        let room = (PLAIN_BYTES + OPTIONS_MAX).saturating_sub(offset + 4) / 8;
+        let mut blocks = 0;
+        if self.twice.0 == flow.id && room > 0 {
+            option[4..8].copy_from_slice(&(self.twice.1 as u32).to_be_bytes());
+            option[8..12].copy_from_slice(&(self.twice.2 as u32).to_be_bytes());
+            self.twice.0 = NONE;
+            blocks = 1;
+        }
+        blocks += self.sack_blocks(flow, &mut option[4 + blocks * 8..4 + room * 8]);
         if blocks == 0 {
             return 0;
         }

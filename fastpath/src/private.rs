@@ -18,7 +18,7 @@ pub(crate) mod bit {
     /// In the queue of events for applications.
     pub(crate) const IN_EVENTS: u32 = 1 << 4;
     /// Bits that say in which queue the flow is.
-    pub(crate) const QUEUES: u32 = IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED;
+    pub(crate) const QUEUES: u32 = IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED | IN_TIMERS;
     /// Send small segments at once (TCP_NODELAY).
     pub(crate) const NODELAY: u32 = 1 << 5;
     /// An RTT measurement is under way.
@@ -33,7 +33,24 @@ pub(crate) mod bit {
     pub(crate) const PARKED: u32 = 1 << 11;
     /// Rate zero: stopped by the slow path.
     pub(crate) const STOPPED: u32 = 1 << 10;
+    /// In the heap of the recovery's timers.
+    pub(crate) const IN_TIMERS: u32 = 1 << 12;
+    /// The path was seen to reorder (RFC 8985 §6.2).
+    pub(crate) const REORDERED: u32 = 1 << 13;
+    /// Went back after a timeout, at `timed_at_us`, and nothing was acknowledged since.
+    pub(crate) const TIMED_OUT: u32 = 1 << 14;
+    /// The slow path gave a window during recovery: it holds after it.
+    pub(crate) const WINDOW_DUE: u32 = 1 << 15;
+    /// Quarters of an RTT by which the reordering window is wider than one quarter, 6 bits.
+    pub(crate) const QUARTERS_SHIFT: u32 = 16;
+    /// Recoveries for which that is kept, 5 bits.
+    pub(crate) const PERSIST_SHIFT: u32 = 22;
 }
+
+/// Largest values of the fields beside the bits.
+const QUARTERS_MAX: u32 = 0x3f;
+/// See above.
+const PERSIST_MAX: u32 = 0x1f;
 
 /// One flow's private state.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +113,31 @@ impl Private {
     #[inline(always)]
     pub(crate) fn has(&self, bit: u32) -> bool {
         self.bits & bit != 0
+    }
+
+    /// The reordering window in quarters of an RTT, at least one (RFC 8985 §6.2, reo_wnd_mult).
+    pub(crate) fn reordering_quarters(&self) -> u32 {
+        1 + (self.bits >> bit::QUARTERS_SHIFT & QUARTERS_MAX)
+    }
+
+    /// Widens the reordering window by a quarter of an RTT, for `recoveries` recoveries.
+    pub(crate) fn widen(&mut self, recoveries: u32) {
+        let quarters = self.reordering_quarters().min(QUARTERS_MAX);
+        self.set_reordering(quarters, recoveries);
+    }
+
+    /// A recovery is over: the window is narrow again after enough of them.
+    pub(crate) fn persist_less(&mut self) {
+        let left = (self.bits >> bit::PERSIST_SHIFT & PERSIST_MAX).saturating_sub(1);
+        let quarters = if left == 0 { 0 } else { self.reordering_quarters() - 1 };
+        self.set_reordering(quarters, left);
+    }
+
+    fn set_reordering(&mut self, quarters: u32, recoveries: u32) {
+        let mask = QUARTERS_MAX << bit::QUARTERS_SHIFT | PERSIST_MAX << bit::PERSIST_SHIFT;
+        let words = quarters.min(QUARTERS_MAX) << bit::QUARTERS_SHIFT
+            | recoveries.min(PERSIST_MAX) << bit::PERSIST_SHIFT;
+        self.bits = self.bits & !mask | words;
     }
 
     /// Takes over a rate in kilobits per second. The one division, off the hot path.

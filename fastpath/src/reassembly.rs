@@ -11,7 +11,7 @@ use crate::{
 };
 use abi::{
     core_status::Counter,
-    flow::NONE,
+    flow::{hot_flags, NONE},
     recovery::{RecoveryBlock, INTERVALS},
 };
 
@@ -22,22 +22,17 @@ pub(crate) struct Intervals {
     count: usize,
 }
 
-/// Word of [`RecoveryBlock::reserved`] that holds the position of a FIN received out of order, or zero.
-const FIN_WORD: usize = 0;
-/// Word that holds the start of the interval that changed last: SACK reports it first.
-const LATEST_WORD: usize = 1;
-
 impl Intervals {
     pub(crate) fn load(block: &RecoveryBlock) -> Self {
         let mut intervals = Self { count: (block.count.get() as usize).min(INTERVALS), ..Self::default() };
-        for (to, from) in intervals.list.iter_mut().zip(&block.intervals) {
+        for (to, from) in intervals.list.iter_mut().zip(&block.intervals).take(intervals.count) {
             *to = (from.start.get(), from.end.get());
         }
         intervals
     }
 
     pub(crate) fn store(&self, block: &RecoveryBlock) {
-        for (from, to) in self.list.iter().zip(&block.intervals) {
+        for (from, to) in self.as_slice().iter().zip(&block.intervals) {
             to.start.set(from.0);
             to.end.set(from.1);
         }
@@ -81,6 +76,11 @@ impl Intervals {
         true
     }
 
+    /// True if all of `start..end` is there already.
+    fn contain(&self, start: u64, end: u64) -> bool {
+        self.as_slice().iter().any(|(from, to)| *from <= start && end <= *to)
+    }
+
     /// Data is complete up to `next`: removes what that reaches and returns how far it is complete now.
     pub(crate) fn absorb(&mut self, mut next: u64) -> u64 {
         let mut left = Self::default();
@@ -98,18 +98,14 @@ impl Intervals {
 }
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
-    fn block(&self, flow: Flow<'m>) -> Option<&'m RecoveryBlock> {
-        self.tables.recovery.get(flow.hot.recovery.get() as usize)
-    }
-
     /// The flow's recovery block, a new one if it has none.
-    fn block_or_new(&mut self, flow: Flow<'m>) -> Option<&'m RecoveryBlock> {
+    pub(crate) fn block_or_new(&mut self, flow: Flow<'m>) -> Option<&'m RecoveryBlock> {
         if flow.hot.recovery.get() == NONE {
             let index = self.shared.take_recovery()?;
             let block = self.tables.recovery.get(index as usize)?;
-            block.count.set(0);
-            block.recover.set(0);
-            block.reserved.iter().for_each(|word| word.set(0));
+            [&block.count, &block.ranges_used, &block.phase].into_iter().for_each(|word| word.set(0));
+            block.fin.set(0);
+            block.latest.set(0);
             block.flow.set(flow.id + 1);
             flow.hot.recovery.set(index);
         }
@@ -138,15 +134,18 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         };
         let mut intervals = Intervals::load(block);
         let end = arrival.start + arrival.bytes as u64;
+        if arrival.bytes > 0 && intervals.contain(arrival.start, end) {
+            self.twice = (flow.id, arrival.start, end);
+        }
         let fits = arrival.bytes == 0 || intervals.insert(arrival.start, end);
         if !fits || (arrival.bytes > 0 && !self.store(flow, arrival, packet)) {
             self.status.count(Counter::OutOfOrderDropped);
             return self.release_if_empty(flow, block);
         }
         intervals.store(block);
-        block.reserved[LATEST_WORD].set(arrival.start);
+        block.latest.set(arrival.start);
         if arrival.fin {
-            block.reserved[FIN_WORD].set(end);
+            block.fin.set(end);
         }
         self.status.count(Counter::OutOfOrder);
     }
@@ -157,25 +156,29 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let Some(block) = self.block(flow) else {
             return next;
         };
+        if block.count.get() == 0 && block.fin.get() == 0 {
+            return next;
+        }
         let mut intervals = Intervals::load(block);
         let next = if arrival.fin { next } else { intervals.absorb(next) };
         intervals.store(block);
-        let fin = block.reserved[FIN_WORD].get();
+        let fin = block.fin.get();
         if fin != 0 && fin <= next {
             arrival.fin = true;
         }
         // RFC 5681 §4.2: at once when a gap is filled, wholly or in part.
         arrival.urgent = true;
         if arrival.fin {
-            self.release_block(flow);
-        } else {
-            self.release_if_empty(flow, block);
+            block.count.set(0);
+            block.fin.set(0);
         }
+        self.release_if_empty(flow, block);
         next
     }
 
-    fn release_if_empty(&mut self, flow: Flow<'m>, block: &RecoveryBlock) {
-        if block.count.get() == 0 && block.reserved[FIN_WORD].get() == 0 {
+    /// Gives the block back if neither the receiving nor the sending side needs it.
+    pub(crate) fn release_if_empty(&mut self, flow: Flow<'m>, block: &RecoveryBlock) {
+        if block.count.get() == 0 && block.fin.get() == 0 && !flow.has(hot_flags::SCOREBOARD) {
             self.release_block(flow);
         }
     }
@@ -186,7 +189,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return 0;
         };
         let intervals = Intervals::load(block);
-        let latest = block.reserved[LATEST_WORD].get();
+        let latest = block.latest.get();
         let is_latest = |interval: &&(u64, u64)| interval.0 <= latest && latest < interval.1;
         let first = intervals.as_slice().iter().filter(is_latest);
         let others = intervals.as_slice().iter().filter(|interval| !is_latest(interval));

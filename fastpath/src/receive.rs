@@ -66,14 +66,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let end = start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
         if start != rcv_nxt || end > flow.advertised(rcv_nxt) {
             match trim(flow, rcv_nxt, arrival) {
-                Some(trimmed) => arrival = trimmed,
+                Some(trimmed) => {
+                    if start < rcv_nxt {
+                        self.twice = (flow.id, start, rcv_nxt);
+                    }
+                    arrival = trimmed;
+                }
                 None => {
+                    if end <= rcv_nxt && arrival.bytes > 0 {
+                        self.twice = (flow.id, start, end);
+                    }
                     self.status.count(Counter::Unacceptable);
                     return self.refuse(flow, segment, packet);
                 }
             }
         }
-        if !self.acknowledged(flow, segment, state) {
+        if !self.acknowledged(flow, segment, state, &packet) {
             self.status.count(Counter::Unacceptable);
             // RFC 5961 §5: with data or without, a guess at the acknowledgement number gets few answers.
             if self.may_challenge(flow, CHALLENGE_INTERVAL_US) {

@@ -29,6 +29,8 @@ struct Plan {
     fin: bool,
     /// A retransmission beside the stream's own progress.
     resend: bool,
+    /// The flow has a scoreboard.
+    disorder: bool,
     /// Not a full segment.
     small: bool,
     /// Its last byte is the last one written.
@@ -175,10 +177,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let (una, nxt, end) = (hot.snd_una.get(), hot.snd_nxt.get(), hot.snd_end.get());
         let mss = u64::from(flow.scale().mss());
         let mut window = u64::from(hot.cwnd_bytes.get());
-        let duplicates = flow.duplicates();
-        if duplicates != 0 {
-            // Each duplicate acknowledgement says that a segment has left the network (RFC 5681 §3.2, RFC 3042).
-            window = window.wrapping_add(u64::from(duplicates) * mss);
+        if state & hot_flags::DISORDER != 0 {
+            window = nxt.saturating_sub(una).wrapping_add(self.disorder_room(flow));
         }
         let room = una.wrapping_add(window.min(u64::from(hot.snd_wnd.get()))).saturating_sub(nxt);
         let available = end.saturating_sub(nxt);
@@ -200,6 +200,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             bytes: bytes as usize,
             fin,
             resend: false,
+            disorder: state & hot_flags::SCOREBOARD != 0,
             small,
             push: all && bytes > 0,
             last: all && fin == fin_queued,
@@ -217,7 +218,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         !all || (!private.has(bit::NODELAY) && small_in_flight && nxt == flow.hot.snd_max.get())
     }
 
-    /// The first unacknowledged segment once more. It was within the windows when it was sent first.
+    /// What is lost first, or else the first unacknowledged segment, once more. It was within the windows when it was
+    /// sent first.
     #[cold]
     fn plan_resend(&mut self, flow: Flow<'m>) -> Option<Plan> {
         let hot = flow.hot;
@@ -226,14 +228,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.private[flow.id as usize].bits &= !bit::RESEND;
             return None;
         }
-        let bytes = max.min(end).saturating_sub(una).min(u64::from(flow.mss()));
-        let push = bytes > 0 && una + bytes == end;
-        let fin = flow.has(hot_flags::FIN_SENT) && una + bytes == end;
+        let disorder = flow.has(hot_flags::SCOREBOARD);
+        let (from, to) = if disorder { self.next_lost(flow)? } else { (una, max) };
+        let bytes = to.min(end).saturating_sub(from).min(u64::from(flow.mss()));
+        let push = bytes > 0 && from + bytes == end;
+        let fin = flow.has(hot_flags::FIN_SENT) && from + bytes == end && to > end;
         Some(Plan {
-            position: una,
+            position: from,
             bytes: bytes as usize,
             fin,
             resend: true,
+            disorder,
             small: false,
             push,
             last: false,
@@ -335,6 +340,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         if plan.fin {
             flow.set(hot_flags::FIN_SENT);
+        }
+        if plan.disorder {
+            self.sent_in_disorder(flow, plan.position, next, plan.resend);
         }
         self.status.add(Counter::TxPayloadBytes, plan.bytes as u64);
     }

@@ -46,6 +46,10 @@ pub struct HostConfig {
     pub congestion: u32,
     /// Does the port fill in transmit checksums?
     pub tx_checksum_offload: bool,
+    /// Receive buffer of a flow, bytes.
+    pub rx_buffer_bytes: u32,
+    /// Transmit buffer of a flow, bytes.
+    pub tx_buffer_bytes: u32,
 }
 
 impl HostConfig {
@@ -59,6 +63,8 @@ impl HostConfig {
             seed: seed ^ u64::from(number) << 32,
             congestion: congestion::NEWRENO,
             tx_checksum_offload: false,
+            rx_buffer_bytes: 64 * 1024,
+            tx_buffer_bytes: 64 * 1024,
         }
     }
 }
@@ -400,8 +406,8 @@ fn attach_body(config: &HostConfig) -> AttachFast {
         handshake_timeout_us: 10_000,
         handshake_retries: 10,
         rto_min_us: 5_000,
-        rx_buffer_bytes: 64 * 1024,
-        tx_buffer_bytes: 64 * 1024,
+        rx_buffer_bytes: config.rx_buffer_bytes,
+        tx_buffer_bytes: config.tx_buffer_bytes,
         link_kbps: 10_000_000,
         rtt_init_us: 50,
         control_interval_rtts: 2,

@@ -18,6 +18,7 @@ pub(crate) mod pending {
     pub(crate) const FINISH: u16 = 1 << 5;
     pub(crate) const IDLE: u16 = 1 << 6;
     pub(crate) const REMOVE: u16 = 1 << 7;
+    pub(crate) const TAIL_PROBE: u16 = 1 << 8;
 }
 
 /// Facts about a connection, one bit each in [`Connection::flags`].
@@ -96,6 +97,10 @@ pub(crate) struct Sampling {
     pub(crate) quiet_samples: u8,
     /// Unanswered probes.
     pub(crate) probes: u8,
+    /// Timeouts that the fast path undid, as the hot entry counts them.
+    pub(crate) undone_timeouts: u8,
+    /// A tail loss probe was sent since the peer last acknowledged something new.
+    pub(crate) tail_probed: bool,
 }
 
 /// Private state of one connection.
@@ -170,6 +175,10 @@ pub struct Connection {
     pub(crate) keepalive: Keepalive,
     pub(crate) sampling: Sampling,
     pub(crate) controller: Controller,
+    /// The controller before the last loss and before the last timeout, in case there was none.
+    pub(crate) before_loss: Controller,
+    /// See above.
+    pub(crate) before_timeout: Controller,
 }
 
 impl Connection {
@@ -231,8 +240,12 @@ impl Connection {
             rtt_count: 0,
             quiet_samples: 0,
             probes: 0,
+            undone_timeouts: 0,
+            tail_probed: false,
         },
         controller: Controller::None,
+        before_loss: Controller::None,
+        before_timeout: Controller::None,
     };
     #[inline]
     pub(crate) fn is(&self, flags: u32) -> bool {

@@ -68,11 +68,12 @@ pub(crate) enum Last {
 const RETRY_US: u64 = 200;
 
 /// Operation of each [`pending`] bit, in the order they are sent.
-const COMMANDS: [(u16, u8); 8] = [
+const COMMANDS: [(u16, u8); 9] = [
     (pending::INSTALL, to_fast::INSTALL),
     (pending::ACKNOWLEDGE, to_fast::ACKNOWLEDGE),
     (pending::UPDATE, to_fast::UPDATE),
     (pending::RETRANSMIT, to_fast::RETRANSMIT),
+    (pending::TAIL_PROBE, to_fast::TAIL_PROBE),
     (pending::PROBE, to_fast::PROBE),
     (pending::FINISH, to_fast::FINISH),
     (pending::IDLE, to_fast::IDLE),

@@ -199,7 +199,10 @@ impl World {
             flags: ACK,
             window: 60_000,
             ecn: 0,
-            options: TestSegment::timestamps(hot.ts_recent.load(Relaxed), 0),
+            options: TestSegment::timestamps(
+                hot.ts_recent.load(Relaxed),
+                abi::clock::timestamp_value(self.now_us, 0),
+            ),
             payload: payload.to_vec(),
         }
     }

@@ -13,6 +13,7 @@ mod pool;
 mod receive;
 mod recovery;
 mod restart;
+mod sack;
 mod sleep;
 mod timestamps;
 mod transfer;

@@ -75,13 +75,14 @@ fn sack_reports_the_latest_first() {
 }
 
 #[test]
-fn a_fifth_interval_is_dropped_and_so_is_a_fifth_flow() {
+fn one_interval_too_many_is_dropped_and_so_is_one_flow_too_many() {
     let mut world = World::connected();
-    for n in 0..4 {
+    let most = abi::recovery::INTERVALS as u64;
+    for n in 0..most {
         world.receive(&at(&world, 10 + n * 10, b"xx"));
     }
-    assert_eq!(world.counter(Counter::OutOfOrder), 4);
-    let sent = world.receive(&at(&world, 100, b"xx"));
+    assert_eq!(world.counter(Counter::OutOfOrder), most);
+    let sent = world.receive(&at(&world, 10 + most * 10, b"xx"));
     assert_eq!(sent.len(), 1);
     assert_eq!(world.counter(Counter::OutOfOrderDropped), 1);
     // The test world has four recovery blocks.

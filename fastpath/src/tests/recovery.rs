@@ -161,7 +161,10 @@ fn duplicates_with_sack_count_although_the_window_changes() {
             let mut duplicate = ack(&world, 0);
             duplicate.window = 50_000 - round;
             if sack {
-                duplicate.options.extend([1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 9]);
+                let block = SND_START as u32 + MSS as u32;
+                duplicate.options.extend([1, 1, 5, 10]);
+                duplicate.options.extend(block.to_be_bytes());
+                duplicate.options.extend((block + 9).to_be_bytes());
             }
             world.receive(&duplicate);
         }

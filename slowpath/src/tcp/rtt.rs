@@ -35,7 +35,19 @@ pub(crate) fn timeout(srtt_us: u32, rttvar_us: u32, minimum_us: u64, backoff: u8
     base.saturating_mul(1u64.wrapping_shl((backoff as u32).min(20))).min(RTO_MAX_US)
 }
 
+/// Shortest wait before a tail loss probe: what a peer may delay an acknowledgement by in a data centre.
+const PROBE_MIN_US: u64 = 500;
+
 impl Stack<'_> {
+    /// How long nothing is acknowledged before a tail loss probe leaves (RFC 8985 §7.2): two RTTs.
+    pub(crate) fn probe_timeout(&self, flow: u32) -> u64 {
+        let connection = self.connections.at(flow);
+        match connection.srtt_us {
+            0 => RTO_INITIAL_US,
+            srtt => (srtt as u64).saturating_mul(2).saturating_add(PROBE_MIN_US),
+        }
+    }
+
     /// Takes an RTT measurement into a connection's estimate.
     pub(crate) fn measure(&mut self, flow: u32, rtt_us: u32) {
         let connection = self.connections.at_mut(flow);

@@ -4,7 +4,7 @@
 
 use super::flows::View;
 use crate::{
-    congestion::{Interval, Limit},
+    congestion::{Controller, Interval, Limit},
     connection::{flag, pending},
     counters::Counter,
     errno::Errno,
@@ -39,7 +39,7 @@ impl Stack<'_> {
     /// The control interval of a flow is over.
     pub(crate) fn sample(&mut self, flow: u32) {
         self.refresh_state(flow);
-        let connection = *self.connections.at(flow);
+        let connection = self.connections.at(flow);
         let live = self.is_installed(flow) && !self.is_removing(flow);
         if !live || !connection.is(flag::SAMPLED) || connection.state == State::Closed {
             return;
@@ -67,14 +67,18 @@ impl Stack<'_> {
     fn take_interval(&mut self, flow: u32, view: &View) -> Option<Interval> {
         let hot = self.hot(flow)?;
         let (acked, ecn) = (hot.acked_bytes.load(Relaxed), hot.ecn_bytes.load(Relaxed));
-        let losses = hot.loss_counts.load(Relaxed) as u16;
+        let counts = hot.loss_counts.load(Relaxed);
+        let (losses, undone) = (counts as u16, (counts >> 24) as u8);
         let rtt_sample = hot.rtt_sample.load(Relaxed);
         let rtt_count = (rtt_sample >> 24) as u8;
         let now_us = self.now_us;
         let sampling = &mut self.connections.at_mut(flow).sampling;
         let acked_bytes = acked.wrapping_sub(sampling.acked_bytes);
         let ecn_bytes = ecn.wrapping_sub(sampling.ecn_bytes).min(acked_bytes);
-        let lost = losses.wrapping_sub(sampling.fast_retransmits);
+        // Less than before: the last recovery was undone.
+        let lost = losses.wrapping_sub(sampling.fast_retransmits) as i16;
+        let undone_timeout = undone != sampling.undone_timeouts;
+        sampling.undone_timeouts = undone;
         let length_us = now_us.saturating_sub(sampling.at_us).max(1);
         let measured = rtt_count != sampling.rtt_count;
         sampling.acked_bytes = acked;
@@ -86,6 +90,14 @@ impl Stack<'_> {
         if measured {
             self.measure(flow, rtt_sample & RTT_MASK);
         }
+        if undone_timeout || lost < 0 {
+            self.restore(flow, undone_timeout);
+        }
+        if lost > 0 {
+            // RFC 6675 §5: the timer starts anew with the first retransmission.
+            let run_us = self.run_us(flow).unwrap_or(0);
+            self.connections.at_mut(flow).sampling.timer_run_us = run_us;
+        }
         let in_flight = view.snd_nxt.saturating_sub(view.snd_una).min(u32::MAX as u64) as u32;
         let srtt_us = match self.connections.at(flow).srtt_us {
             0 => self.config.rtt_init_us.max(1),
@@ -94,7 +106,7 @@ impl Stack<'_> {
         Some(Interval {
             acked_bytes,
             ecn_bytes,
-            losses: lost as u32,
+            losses: lost.max(0) as u32,
             length_us,
             srtt_us,
             in_flight_bytes: in_flight,
@@ -134,6 +146,7 @@ impl Stack<'_> {
         }
         if progress {
             sampling.probes = 0;
+            sampling.tail_probed = false;
             connection.backoff = 0;
         }
     }
@@ -151,6 +164,7 @@ impl Stack<'_> {
         }
         let waited_us = run_us.saturating_sub(connection.sampling.timer_run_us);
         if waited_us < self.retransmission_timeout(flow) {
+            self.watch_tail(flow, view, waited_us);
             return false;
         }
         if view.snd_wnd == 0 || !is_outstanding(view) {
@@ -158,6 +172,36 @@ impl Stack<'_> {
         } else {
             self.time_out(flow, view)
         }
+    }
+
+    /// Sends a tail loss probe when nothing was acknowledged for a while (RFC 8985 §7): a lost end of a burst is then
+    /// repaired without a timeout.
+    fn watch_tail(&mut self, flow: u32, view: &View, waited_us: u64) {
+        let connection = self.connections.at(flow);
+        let due = connection.backoff == 0 && waited_us >= self.probe_timeout(flow);
+        if !due || connection.sampling.tail_probed || view.snd_wnd == 0 || view.snd_max <= view.snd_una {
+            return;
+        }
+        if !view.has(hot_flags::SACK) || view.has(hot_flags::RECOVERY) {
+            return;
+        }
+        self.connections.at_mut(flow).sampling.tail_probed = true;
+        self.command(flow, pending::TAIL_PROBE);
+    }
+
+    /// The fast path found that a recovery or a timeout was not justified: the controller is what it was before
+    /// (RFC 4015 §3.2, RFC 5682 §3.1).
+    fn restore(&mut self, flow: u32, timeout: bool) {
+        let connection = self.connections.at_mut(flow);
+        let before = if timeout { &mut connection.before_timeout } else { &mut connection.before_loss };
+        let before = core::mem::replace(before, Controller::None);
+        if timeout {
+            connection.backoff = 0;
+        }
+        if before.algorithm() == connection.controller.algorithm() {
+            connection.controller = before;
+        }
+        self.command(flow, pending::UPDATE);
     }
 
     /// The retransmission timer expired (RFC 6298 §5.4 to §5.6).
@@ -173,6 +217,9 @@ impl Stack<'_> {
         self.restart_timer(flow);
         let connection = self.connections.at_mut(flow);
         connection.timeouts = connection.timeouts.saturating_add(1);
+        if connection.backoff == 1 {
+            connection.before_timeout = connection.controller;
+        }
         connection.controller.on_timeout(in_flight, &parameters);
         let allowance = connection.controller.allowance(&parameters);
         connection.retransmit_window = allowance.cwnd_bytes;
@@ -183,7 +230,8 @@ impl Stack<'_> {
             cold.rate_kbps.store(allowance.rate_kbps, Relaxed);
             cold.cwnd_bytes.store(allowance.cwnd_bytes, Relaxed);
         }
-        self.command(flow, pending::RETRANSMIT | pending::UPDATE);
+        // The core reads the cold entry with it: with an UPDATE before it, it could not tell what to go back to.
+        self.command(flow, pending::RETRANSMIT);
         false
     }
 
@@ -234,7 +282,14 @@ impl Stack<'_> {
     fn control(&mut self, flow: u32, interval: &Interval) {
         let parameters = self.parameters(flow);
         let connection = self.connections.at_mut(flow);
+        if interval.losses > 0 {
+            connection.before_loss = connection.controller;
+        }
         connection.controller.update(interval, &parameters);
+        if interval.losses > 0 {
+            // A timeout that is undone later does not take this back.
+            connection.before_timeout.update(interval, &parameters);
+        }
         if interval.losses > 0 {
             // The core changed its own copy of the window: it gets ours even if that is the same.
             self.command(flow, pending::UPDATE);

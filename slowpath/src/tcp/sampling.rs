@@ -33,13 +33,18 @@ impl Stack<'_> {
         let connection = self.connections.at(flow);
         let skip = connection.is(flag::SAMPLED) || connection.state == State::Closed;
         if !self.is_installed(flow) || self.is_removing(flow) || skip {
+            if connection.is(flag::SAMPLED) {
+                // The core wants to be looked at: it undid a recovery.
+                self.set_timer(Timer::Sample(flow), 0);
+            }
             return;
         }
         let run_us = self.run_us(flow).unwrap_or(0);
         let now_us = self.now_us;
         let Some(hot) = self.hot(flow) else { return };
         let (acked, ecn) = (hot.acked_bytes.load(Relaxed), hot.ecn_bytes.load(Relaxed));
-        let losses = hot.loss_counts.load(Relaxed) as u16;
+        let counts = hot.loss_counts.load(Relaxed);
+        let (losses, undone) = (counts as u16, (counts >> 24) as u8);
         let rtt_count = (hot.rtt_sample.load(Relaxed) >> 24) as u8;
         let (snd_una, ts_recent) = (hot.snd_una.load(Relaxed), hot.ts_recent.load(Relaxed));
         let connection = self.connections.at_mut(flow);
@@ -54,6 +59,7 @@ impl Stack<'_> {
         sampling.progress_run_us = run_us;
         sampling.quiet_samples = 0;
         sampling.probes = 0;
+        sampling.tail_probed = false;
         sampling.snd_una = snd_una;
         sampling.ts_recent = ts_recent;
         if !first {
@@ -61,6 +67,7 @@ impl Stack<'_> {
             sampling.acked_bytes = acked;
             sampling.ecn_bytes = ecn;
             sampling.fast_retransmits = losses;
+            sampling.undone_timeouts = undone;
             sampling.rtt_count = rtt_count;
         }
         connection.backoff = 0;
@@ -101,6 +108,10 @@ impl Stack<'_> {
         let quiet = (connection.sampling.quiet_samples as u32).min(QUIET_SHIFT_MAX);
         let stretched = base.max(INTERVAL_MIN_US).saturating_mul(1u64.wrapping_shl(quiet));
         let watch = (self.retransmission_timeout(flow) / 4).clamp(INTERVAL_MIN_US, INTERVAL_MAX_US);
-        self.set_timer(Timer::Sample(flow), stretched.min(watch).max(share));
+        let mut wait = stretched.min(watch);
+        if !connection.sampling.tail_probed && connection.backoff == 0 {
+            wait = wait.min(self.probe_timeout(flow));
+        }
+        self.set_timer(Timer::Sample(flow), wait.max(share));
     }
 }
