@@ -56,6 +56,11 @@ impl<'m> Application<'m> {
         }
     }
 
+    /// Free receive chunks that this core holds.
+    pub(crate) fn free_chunks(&self) -> usize {
+        self.free.len()
+    }
+
     /// Adds a segment of the pool. False if the number or the size is wrong.
     pub(crate) fn add_pool(&mut self, segment: u32, bytes: SharedBytes<'m>) -> bool {
         if segment >= POOL_SEGMENTS_MAX || bytes.len() < SEGMENT_BYTES as usize {

@@ -47,6 +47,7 @@ mod scoreboard;
 mod shared;
 mod status;
 mod transmit;
+mod usage;
 mod word;
 
 pub use self::core::{Core, Work};
@@ -54,6 +55,7 @@ pub use config::{Config, ConfigError};
 pub use memory::{AttachError, Command, ContextMemory, CoreMemory, Tables};
 pub use port::{Batch, Capabilities, NoSteer, Packet, Port, RxChecksum, Steer, BATCH_MAX, FRAME_BYTES_MAX};
 pub use shared::{Adopted, Shared};
+pub use usage::Usage;
 
 #[cfg(feature = "dpdk")]
 #[allow(unsafe_code)]

@@ -94,9 +94,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
         hot.recovery.set(NONE);
         let una = hot.snd_una.get() as u32;
-        let queues = self.private[flow.id as usize].bits & bit::QUEUES;
+        // The slot's last flow may still stand in queues, and in the wheel with others behind it.
+        let Private { bits, next, .. } = self.private[flow.id as usize];
         self.private[flow.id as usize] = Private {
-            bits: queues | bit::OURS,
+            bits: bits & bit::QUEUES | bit::OURS,
+            next,
             ts_offset: cold.timestamp_offset.get(),
             last_ack: hot.rcv_nxt.get() as u32,
             snd_wl1: (hot.rcv_nxt.get() as u32).wrapping_sub(1),

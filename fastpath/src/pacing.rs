@@ -35,6 +35,11 @@ impl Wheel {
         self.len == 0
     }
 
+    /// Flows that wait.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Adds a flow that may send at `at_us`.
     pub(crate) fn insert(&mut self, private: &mut [Private], flow: u32, at_us: u64) {
         // Rounded up, so that the flow is not looked at too early.

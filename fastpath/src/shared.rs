@@ -108,6 +108,16 @@ impl Shared {
         lock(&self.depots).get(&application).map_or(0, |depot| depot.free.len())
     }
 
+    /// Receive chunks that an application has, free or not.
+    pub(crate) fn chunks(&self, application: u16) -> usize {
+        lock(&self.depots).get(&application).map_or(0, |depot| depot.chunks)
+    }
+
+    /// Recovery blocks that no flow has.
+    pub(crate) fn free_recovery(&self) -> usize {
+        lock(&self.recovery).len()
+    }
+
     /// Moves up to `count` free chunks of `application` to `into`.
     pub(crate) fn take_chunks(&self, application: u16, into: &mut Vec<u32>, count: usize) {
         if let Some(depot) = lock(&self.depots).get_mut(&application) {
@@ -156,27 +166,34 @@ fn segment_chunks(segment: u32) -> impl DoubleEndedIterator<Item = u32> {
     (first..first + SEGMENT_RECEIVE_CHUNKS).rev()
 }
 
-/// Marks the chunks that hold received data the application has not read yet.
+/// Marks the chunks that hold received data the application has not read yet, and empties every other
+/// receive entry of the flow's map: what came out of order is thrown away, and its chunks are free for others.
 fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[std::sync::atomic::AtomicU32]], chunks: &mut [bool]) {
     let record = cold.buffers.load(Relaxed);
     let first = (record % SEGMENT_RECORDS) as usize * RECORD_WORDS;
-    let Some(words) =
-        maps.get((record / SEGMENT_RECORDS) as usize).and_then(|m| m.get(first..first + RECORD_WORDS))
+    let Some(words) = maps
+        .get((record / SEGMENT_RECORDS) as usize)
+        .and_then(|m| m.get(first..first + MAP_ENTRIES as usize))
     else {
         return;
     };
     let (read, next) = (hot.rcv_read.load(Relaxed), hot.rcv_nxt.load(Relaxed));
     let unread = next.wrapping_sub(read);
-    if unread == 0 || unread > u64::from(MAP_ENTRIES) << CHUNK_SHIFT {
+    if unread > u64::from(MAP_ENTRIES) << CHUNK_SHIFT {
         return;
     }
-    for chunk_position in (read >> CHUNK_SHIFT)..=(next.wrapping_sub(1) >> CHUNK_SHIFT) {
-        let Some(word) = words.get(chunk_position as usize & (MAP_ENTRIES as usize - 1)) else {
+    // The chunks of `read..next`; none if that is empty.
+    let end = next.wrapping_add((1 << CHUNK_SHIFT) - 1) >> CHUNK_SHIFT;
+    let used = if unread == 0 { 0 } else { end.wrapping_sub(read >> CHUNK_SHIFT) as usize };
+    for step in 0..words.len() {
+        let position = (read >> CHUNK_SHIFT).wrapping_add(step as u64);
+        let word = &words[position as usize & (MAP_ENTRIES as usize - 1)];
+        if step >= used {
+            word.store(0, Relaxed);
             continue;
-        };
-        if let Some(used) =
-            (word.load(Relaxed) as usize).checked_sub(1).and_then(|chunk| chunks.get_mut(chunk))
-        {
+        }
+        let chunk = (word.load(Relaxed) as usize).checked_sub(1);
+        if let Some(used) = chunk.and_then(|chunk| chunks.get_mut(chunk)) {
             *used = true;
         }
     }

@@ -66,6 +66,17 @@ fn chunks_with_unread_data_are_not_handed_out_again() {
     }
 }
 
+#[test]
+fn chunks_of_what_came_out_of_order_are_free_again_and_in_no_map() {
+    let mut world = World::connected();
+    let mut beyond = world.from_peer(1, b"out of order");
+    beyond.seq += 5000;
+    world.receive(&beyond);
+    world.restart();
+    assert!(world.receive_map(1).iter().take(64).all(|word| word.load(Relaxed) == 0));
+    assert_eq!(world.core.shared.free_chunks(APPLICATION), 256);
+}
+
 /// A transfer in both directions with a kill at random points: every byte arrives once and in order.
 #[test]
 fn no_byte_is_lost_or_doubled() {
