@@ -17,6 +17,10 @@ pub const ADJACENCIES_MAX: u32 = 1024;
 pub const ROUTES_MAX: u32 = 64;
 /// Entries of each ring between a context and a fast-path core: 32 KiB per ring.
 pub const CONTEXT_RING_ENTRIES: u32 = 1024;
+/// Entries that a core takes from one context's ring in one loop: others must get their turn.
+pub const CONTEXT_ENTRIES_PER_LOOP: u32 = 32;
+/// log2 of the contexts that a core looks at in one loop; with more, they take turns.
+pub const CONTEXTS_PER_LOOP_SHIFT: u32 = 5;
 /// Entries of the ring from the slow path to a context.
 pub const KERNEL_EVENT_ENTRIES: u32 = 256;
 /// Entries of each ring between the slow path and a fast-path core.

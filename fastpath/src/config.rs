@@ -2,7 +2,7 @@
 //! Settings of a core.
 
 use crate::port::BATCH_MAX;
-use abi::limits::CORES_MAX;
+use abi::limits::{CONTEXTS_PER_LOOP_SHIFT, CONTEXT_ENTRIES_PER_LOOP, CORES_MAX};
 
 /// Settings of one core. `Default` gives one core with the values documented at each field.
 #[derive(Debug, Clone)]
@@ -20,9 +20,10 @@ pub struct Config {
     /// How long an acknowledgement may wait for data to ride on, microseconds (100). RFC 9293
     /// §3.8.6.3 allows 500,000; a data-centre peer should not notice.
     pub delayed_ack_us: u32,
-    /// Entries taken from one context's ring in one poll (32).
+    /// Entries taken from one context's ring in one poll (32). The slow path counts on as many when it waits
+    /// for an application's last words.
     pub context_entries: usize,
-    /// Contexts looked at in one poll (32): with more, they take turns.
+    /// Contexts looked at in one poll (32): with more, they take turns. The slow path counts on that too.
     pub context_scan: usize,
     /// Entries taken from the slow path's ring in one poll (8, the original's).
     pub kernel_entries: usize,
@@ -39,8 +40,8 @@ impl Default for Config {
             hash_key: 0x9e37_79b9_7f4a_7c15,
             batch: 16,
             delayed_ack_us: 100,
-            context_entries: 32,
-            context_scan: 32,
+            context_entries: CONTEXT_ENTRIES_PER_LOOP as usize,
+            context_scan: 1 << CONTEXTS_PER_LOOP_SHIFT,
             kernel_entries: 8,
             ttl: 64,
         }

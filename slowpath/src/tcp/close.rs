@@ -3,8 +3,8 @@
 //! side in any order, and what limits a connection without a socket.
 //!
 //! The application's last words travel through its ring to the fast path, while a release comes
-//! here at once. So a close first *drains*: it waits until the core has looked at every ring once
-//! more, and only then judges what was read and written, and asks for the FIN.
+//! here at once. So a close first *drains*: it waits until the core has taken what was in every ring,
+//! and only then judges what was read and written, and asks for the FIN.
 
 use crate::{
     connection::{flag, pending},
@@ -13,15 +13,18 @@ use crate::{
     tcp::state::State,
     timers::Timer,
 };
-use abi::flow::{hot_flags, NONE};
+use abi::{
+    flow::{hot_flags, NONE},
+    limits::{CONTEXTS_PER_LOOP_SHIFT, CONTEXT_ENTRIES_PER_LOOP, CONTEXT_RING_ENTRIES},
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// First pause between looks at a draining core, microseconds; doubled up to the longest.
 const DRAIN_FIRST_US: u64 = 64;
 const DRAIN_LONGEST_US: u64 = 4096;
-/// Loops of the core after which it has looked at every ring since the close: the one that was
-/// going on, and a whole one.
-const DRAIN_LOOPS: u64 = 2;
+/// Loops of the core that take everything out of a ring which was full at the close, with the loop that was
+/// going on; times the turns that the contexts take.
+const DRAIN_LOOPS: u64 = (CONTEXT_RING_ENTRIES / CONTEXT_ENTRIES_PER_LOOP) as u64;
 /// FIN-WAIT-2 without a socket, as Linux's tcp_fin_timeout.
 const FIN_WAIT2_US: u64 = 60_000_000;
 /// Longest life of an orphan that has not finished sending: ten minutes.
@@ -61,7 +64,8 @@ impl Stack<'_> {
             return true;
         };
         let passed = loops.wrapping_sub(connection.drain_loops);
-        passed >= DRAIN_LOOPS || (asleep && passed > 0)
+        let turns = (self.context_count as u64 >> CONTEXTS_PER_LOOP_SHIFT).saturating_add(1);
+        passed > DRAIN_LOOPS.saturating_mul(turns) || (asleep && passed > 0)
     }
 
     fn drain_timer(&mut self, flow: u32) {
