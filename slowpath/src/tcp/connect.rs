@@ -270,7 +270,7 @@ impl Stack<'_> {
             return;
         }
         let connection = *self.connections.at(flow);
-        let window = Self::syn_window(connection.rcv_buffer_bytes);
+        let window = Self::handshake_window(connection.rcv_buffer_bytes, connection.is(fact::WINDOW_SCALE));
         let ts_recent = connection.is(fact::TIMESTAMPS).then_some(connection.ts_recent);
         let (seq, ack) = (connection.iss.wrapping_add(1), connection.irs.wrapping_add(1));
         self.acknowledge(core, segment, seq, ack, window, ts_recent);

@@ -228,7 +228,8 @@ impl Stack<'_> {
         let half = *self.half_open.at(id);
         let ts_recent = half.timestamps.then_some(half.ts_recent);
         let (seq, ack) = (half.iss.wrapping_add(1), half.irs.wrapping_add(1));
-        self.acknowledge(core, segment, seq, ack, Self::syn_window(half.buffer_bytes), ts_recent);
+        let window = Self::handshake_window(half.buffer_bytes, half.window_scale);
+        self.acknowledge(core, segment, seq, ack, window, ts_recent);
     }
 
     /// A SYN for a half-open connection: the same one again, or an attempt to confuse us. RFC 9293

@@ -43,6 +43,13 @@ impl Stack<'_> {
         buffer_bytes.min(u16::MAX as u32) as u16
     }
 
+    /// Window of an ACK during the handshake: that of the SYN, scaled if both ends scale. A window taken for
+    /// larger than it is would be taken back by the first segment of data (RFC 9293 §3.8.6).
+    pub(crate) fn handshake_window(buffer_bytes: u32, scaled: bool) -> u16 {
+        let shift = if scaled { Self::shift_for(buffer_bytes) } else { 0 };
+        Self::syn_window(buffer_bytes).wrapping_shr(shift as u32)
+    }
+
     /// Initial sequence number (RFC 6528): a clock of 4 µs and a keyed hash of the four-tuple.
     pub(crate) fn initial_sequence(&self, tuple: &Tuple) -> u32 {
         (tuple.hash(&self.sequence_key) as u32).wrapping_add((self.clock_us / 4) as u32)
