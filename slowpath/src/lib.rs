@@ -53,6 +53,7 @@ pub mod storage;
 mod table;
 mod tcp;
 mod timers;
+mod usage;
 mod wire;
 
 pub use action::{Action, Caller, Outcome};
@@ -61,3 +62,4 @@ pub use errno::Errno;
 pub use request::Readiness;
 pub use stack::Stack;
 pub use storage::{Private, Sizes, Storage};
+pub use usage::Usage;

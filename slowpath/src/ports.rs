@@ -44,6 +44,13 @@ impl Default for Port {
     }
 }
 
+impl Port {
+    /// Whether somebody is bound to it, or connected from it.
+    pub(crate) fn is_used(&self) -> bool {
+        self.users != 0 || self.listener_count != 0
+    }
+}
+
 /// How a user counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Use {

@@ -288,6 +288,11 @@ impl Instance {
         self.wakes.pop_front()
     }
 
+    /// The stack, to look at; `None` before the first fast path.
+    pub fn stack(&self) -> Option<&slowpath::Stack<'static>> {
+        self.plane.as_ref().map(|plane| &*plane.stack)
+    }
+
     /// True once the notice was carried out (or the fast path that should have is gone).
     pub fn is_settled(&self, notice: u32) -> bool {
         self.notices.is_settled(notice)

@@ -40,6 +40,11 @@ pub(crate) struct Numbering {
 }
 
 impl Numbering {
+    /// Node of the first neighbour's timer; those below it belong to connections.
+    pub(crate) fn first_neighbor(&self) -> u32 {
+        self.node(Timer::Neighbor(0))
+    }
+
     /// Node of a timer.
     pub(crate) fn node(&self, timer: Timer) -> u32 {
         let half_open = self.flows.wrapping_mul(2);

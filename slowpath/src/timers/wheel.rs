@@ -184,6 +184,15 @@ impl<'m> Wheel<'m> {
         }
     }
 
+    /// Nodes below `end` that are set.
+    pub(crate) fn count_below(&self, end: u32) -> u32 {
+        let mut count = 0u32;
+        for node in 0..end.min(self.nodes.len()) {
+            count = count.saturating_add(u32::from(self.nodes.at(node).slot != UNLINKED));
+        }
+        count
+    }
+
     /// When the wheel wants to be called next, microseconds. Never later than the first expiry.
     pub(crate) fn deadline_us(&self) -> Option<u64> {
         self.first().map(|(_, due)| due.saturating_mul(1 << TICK_SHIFT))
