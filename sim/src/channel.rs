@@ -6,8 +6,12 @@ use abi::{
     region::Region,
 };
 use daemon::{Client, Credentials, Give, Instance};
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    eventfd::{EfdFlags, EventFd},
+};
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     sync::{
@@ -28,7 +32,8 @@ pub struct InProcess {
     instance: Arc<Mutex<Instance>>,
     client: Client,
     now_us: Arc<AtomicU64>,
-    sockets: Mutex<Vec<Held>>,
+    sockets: Mutex<BTreeMap<u64, Held>>,
+    closed: Epoll,
     /// The next descriptor number, if sockets get numbers only; else zero.
     number: AtomicI32,
     wake: OwnedFd,
@@ -46,7 +51,16 @@ impl InProcess {
     pub fn connect(instance: Arc<Mutex<Instance>>, now_us: Arc<AtomicU64>, pid: u32) -> io::Result<Self> {
         let credentials = Credentials { pid, uid: 0, gid: 0, privileged: true };
         let client = locked(&instance).connect(credentials);
-        Ok(Self { instance, client, now_us, sockets: Mutex::default(), number: 0.into(), wake: eventfd()? })
+        let closed = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        Ok(Self {
+            instance,
+            client,
+            now_us,
+            sockets: Mutex::default(),
+            closed,
+            number: 0.into(),
+            wake: eventfd()?,
+        })
     }
 
     /// From now on sockets get numbers from `first` on instead of descriptors: for harnesses with more
@@ -58,14 +72,19 @@ impl InProcess {
 
     /// Releases the sockets whose last descriptor was closed.
     pub fn release_closed(&self) {
-        let mut sockets = locked(&self.sockets);
-        sockets.retain(|held| {
-            let open = !is_hung_up(held.end.as_fd());
-            if !open {
-                locked(&self.instance).release_socket(self.now_us.load(Relaxed), held.socket);
+        let mut events = [EpollEvent::empty(); 64];
+        while let Ok(count @ 1..) = self.closed.wait(&mut events, EpollTimeout::ZERO) {
+            // In order of creation, whatever order the kernel found them in.
+            let mut keys: Vec<u64> = events[..count].iter().map(EpollEvent::data).collect();
+            keys.sort_unstable();
+            for key in keys {
+                if let Some(held) = locked(&self.sockets).remove(&key) {
+                    // Closing our end also takes it out of the epoll set.
+                    drop(held.end);
+                    locked(&self.instance).release_socket(self.now_us.load(Relaxed), held.socket);
+                }
             }
-            open
-        });
+        }
     }
 
     /// The application dies.
@@ -82,7 +101,11 @@ impl InProcess {
             }
             Give::Socket(socket) => {
                 let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-                locked(&self.sockets).push(Held { end: ours.into(), socket });
+                let mut sockets = locked(&self.sockets);
+                let key = sockets.last_key_value().map_or(0, |(last, _)| last + 1);
+                // Nobody writes to it: what it can report is the hang-up.
+                self.closed.add(&ours, EpollEvent::new(EpollFlags::EPOLLHUP, key))?;
+                sockets.insert(key, Held { end: ours.into(), socket });
                 Ok(theirs.into())
             }
             Give::Region { region, writable } => self.descriptor(region, writable),
@@ -98,14 +121,6 @@ impl InProcess {
 
 fn eventfd() -> io::Result<OwnedFd> {
     Ok(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?.into())
-}
-
-/// True if the peer of this stream socket is closed.
-fn is_hung_up(descriptor: BorrowedFd<'_>) -> bool {
-    use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-    let mut set = [PollFd::new(descriptor, PollFlags::POLLIN)];
-    poll(&mut set, PollTimeout::ZERO).is_ok()
-        && set[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLHUP))
 }
 
 impl ControlChannel for InProcess {

@@ -4,15 +4,27 @@
 //! loses, reorders, duplicates and corrupts, and virtual time.
 //!
 //! The same seed gives the same run. [`Host`] is also what the benchmarks drive, over another port.
+//! [`World`] is two hosts for tests that script what happens; [`scenario::run`] draws a whole [`plan::Plan`]
+//! from a seed, runs it and checks it. How to use and extend that: `docs/simulation.md`.
 
+mod actor;
 mod channel;
+pub mod coverage;
 mod host;
+mod link;
+mod meddler;
+mod observer;
+pub mod plan;
 mod random;
+pub mod scenario;
+pub mod segment;
+mod stream;
 mod wire;
 mod world;
 
 pub use channel::InProcess;
-pub use host::{Host, HostConfig};
+pub use host::{Host, HostConfig, Stall};
+pub use link::{Impairment, Link, WireStats};
 pub use random::Random;
-pub use wire::{Frame, Impairment, Link, WirePort, WireStats};
+pub use wire::{Frame, WirePort};
 pub use world::World;

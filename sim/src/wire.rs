@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Frames in memory, a port that takes them from a queue, and a link between two ports.
+//! Frames in memory, and a port that takes them from a queue.
 
-use crate::random::Random;
 use fastpath::{Batch, Capabilities, Packet, Port, RxChecksum, FRAME_BYTES_MAX};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
@@ -69,6 +68,23 @@ impl WirePort {
     }
 }
 
+impl WirePort {
+    /// Whether nothing waits to be received.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queues.borrow().received.is_empty()
+    }
+    pub(crate) fn take_sent(&self) -> Option<Frame> {
+        self.queues.borrow_mut().sent.pop_front()
+    }
+    pub(crate) fn push_received(&self, frame: Frame) {
+        self.queues.borrow_mut().received.push_back(frame);
+    }
+    /// What waits to be received is lost: nobody is there.
+    pub(crate) fn lose_received(&self) -> usize {
+        self.queues.borrow_mut().received.drain(..).count()
+    }
+}
+
 impl Port for WirePort {
     type Packet = Frame;
     fn receive(&mut self, into: &mut Batch<Frame>, limit: usize) -> usize {
@@ -98,142 +114,4 @@ impl Port for WirePort {
     fn capabilities(&self) -> Capabilities {
         Capabilities::default()
     }
-}
-
-/// What a link does to frames, per mille.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Impairment {
-    /// Lost.
-    pub loss: u32,
-    /// Delivered twice.
-    pub duplicate: u32,
-    /// Held back so that later ones overtake it.
-    pub reorder: u32,
-    /// One bit flipped.
-    pub corrupt: u32,
-    /// Marked CE if ECN-capable.
-    pub mark: u32,
-}
-
-/// What a link did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WireStats {
-    /// Frames given to it.
-    pub offered: u64,
-    /// Frames lost.
-    pub lost: u64,
-    /// Frames that were corrupted.
-    pub corrupted: u64,
-    /// Frames marked CE.
-    pub marked: u64,
-}
-
-/// One direction of a link: a rate, a delay, a queue with an ECN threshold, impairments.
-pub struct Link {
-    from: WirePort,
-    to: WirePort,
-    /// What it does to frames.
-    pub impairment: Impairment,
-    /// One-way delay, microseconds.
-    pub delay_us: u64,
-    /// Microseconds each frame occupies the link for, in 1/1000.
-    pub frame_ns: u64,
-    busy_until_ns: u64,
-    in_flight: Vec<(u64, u64, Frame)>,
-    sequence: u64,
-    /// What it did.
-    pub stats: WireStats,
-}
-
-/// How long a frame that is to be overtaken is held back, in one-way delays.
-const REORDER_DELAYS: u64 = 3;
-
-impl Link {
-    /// From one port to another.
-    pub fn new(from: WirePort, to: WirePort, delay_us: u64, impairment: Impairment) -> Self {
-        Self {
-            from,
-            to,
-            impairment,
-            delay_us,
-            frame_ns: 1200,
-            busy_until_ns: 0,
-            in_flight: Vec::new(),
-            sequence: 0,
-            stats: WireStats::default(),
-        }
-    }
-
-    /// Takes what was sent; frames leave at the link's rate.
-    pub fn accept(&mut self, now_us: u64, random: &mut Random) {
-        loop {
-            let Some(frame) = self.from.queues.borrow_mut().sent.pop_front() else {
-                break;
-            };
-            self.stats.offered += 1;
-            if random.chance(self.impairment.loss) {
-                self.stats.lost += 1;
-                continue;
-            }
-            let copies = 1 + u32::from(random.chance(self.impairment.duplicate));
-            for _ in 0..copies {
-                self.launch(now_us, frame.clone(), random);
-            }
-        }
-    }
-
-    fn launch(&mut self, now_us: u64, mut frame: Frame, random: &mut Random) {
-        if random.chance(self.impairment.corrupt) {
-            let bit = random.below(frame.len.max(1) as u64 * 8) as usize;
-            if let Some(byte) = frame.bytes.get_mut(bit / 8) {
-                *byte ^= 1 << (bit % 8);
-            }
-            self.stats.corrupted += 1;
-        }
-        if random.chance(self.impairment.mark) && mark_congestion(frame.data_mut()) {
-            self.stats.marked += 1;
-        }
-        self.busy_until_ns = self.busy_until_ns.max(now_us * 1000) + self.frame_ns;
-        let mut at_us = self.busy_until_ns / 1000 + self.delay_us;
-        if random.chance(self.impairment.reorder) {
-            at_us += REORDER_DELAYS * self.delay_us.max(1);
-        }
-        self.sequence += 1;
-        self.in_flight.push((at_us, self.sequence, frame));
-    }
-
-    /// Delivers what has arrived by `now_us`, in order of arrival.
-    pub fn deliver(&mut self, now_us: u64) {
-        let (mut due, later): (Vec<_>, Vec<_>) = self.in_flight.drain(..).partition(|(at, ..)| *at <= now_us);
-        self.in_flight = later;
-        due.sort_by_key(|(at, sequence, _)| (*at, *sequence));
-        self.to.queues.borrow_mut().received.extend(due.into_iter().map(|(_, _, frame)| frame));
-    }
-
-    /// When the next frame arrives.
-    pub fn next_arrival_us(&self) -> Option<u64> {
-        self.in_flight.iter().map(|(at, ..)| *at).min()
-    }
-}
-
-/// Sets CE (RFC 3168 §5) on an ECN-capable IPv4 frame and corrects the header checksum.
-fn mark_congestion(frame: &mut [u8]) -> bool {
-    let is_ipv4 = frame.get(12..14) == Some(&[8, 0]);
-    let Some(header) = frame.get_mut(14..34).filter(|_| is_ipv4) else {
-        return false;
-    };
-    if header[1] & 3 == 0 {
-        return false;
-    }
-    header[1] |= 3;
-    header[10] = 0;
-    header[11] = 0;
-    let mut sum: u32 =
-        header.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-    while sum >> 16 != 0 {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    let checksum = !(sum as u16);
-    header[10..12].copy_from_slice(&checksum.to_be_bytes());
-    true
 }

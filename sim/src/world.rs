@@ -3,8 +3,9 @@
 
 use crate::{
     host::{Host, HostConfig},
+    link::{Impairment, Link},
     random::Random,
-    wire::{Impairment, Link, WirePort},
+    wire::WirePort,
 };
 use std::{
     io,
@@ -14,8 +15,10 @@ use std::{
     },
 };
 
-/// Longest jump of the clock, microseconds: a core that is alive polls at least this often.
+/// Longest jump of [`World::step`], microseconds.
 const STEP_MAX_US: u64 = 1000;
+/// The world's time begins here: one second, as nothing may depend on it being small.
+pub(crate) const START_US: u64 = 1_000_000;
 
 /// The world. Its time starts at one second.
 pub struct World {
@@ -23,7 +26,8 @@ pub struct World {
     pub hosts: [Host<WirePort>; 2],
     /// From the first host to the second, and back.
     pub links: [Link; 2],
-    random: Random,
+    pub(crate) ports: [WirePort; 2],
+    pub(crate) random: Random,
     now_us: Arc<AtomicU64>,
 }
 
@@ -46,7 +50,7 @@ impl World {
         impairment: Impairment,
         change: impl Fn(HostConfig) -> HostConfig,
     ) -> io::Result<Self> {
-        let now_us = Arc::new(AtomicU64::new(1_000_000));
+        let now_us = Arc::new(AtomicU64::new(START_US));
         let ports = [WirePort::default(), WirePort::default()];
         let host = |number: u8, port: &WirePort| {
             Host::new(change(HostConfig::numbered(number, seed)), port.clone(), now_us.clone())
@@ -56,7 +60,7 @@ impl World {
             Link::new(ports[0].clone(), ports[1].clone(), delay_us, impairment),
             Link::new(ports[1].clone(), ports[0].clone(), delay_us, impairment),
         ];
-        Ok(Self { hosts, links, random: Random::new(seed), now_us })
+        Ok(Self { hosts, links, ports, random: Random::new(seed), now_us })
     }
 
     /// Virtual time, microseconds.
@@ -69,7 +73,20 @@ impl World {
         &mut self.random
     }
 
-    /// Everything that is due now, then the clock moves to the next event.
+    /// When the hosts or the links want to go on by themselves.
+    pub fn next_us(&self) -> u64 {
+        let hosts = self.hosts.iter().map(Host::next_run_us);
+        let links = self.links.iter().filter_map(Link::next_arrival_us);
+        hosts.chain(links).min().unwrap_or(u64::MAX)
+    }
+
+    /// Moves the clock to `at_us`, or by one microsecond.
+    pub fn advance_to(&mut self, at_us: u64) {
+        let now = self.now_us();
+        self.now_us.store(at_us.max(now + 1), Relaxed);
+    }
+
+    /// Everything that is due now, then the clock moves to the next event, at most by a millisecond.
     ///
     /// # Errors
     /// What a host reports.
@@ -79,19 +96,14 @@ impl World {
             link.deliver(now);
         }
         for host in &mut self.hosts {
-            host.step()?;
+            host.applications_ran();
+            host.run()?;
+            host.take_woken_contexts();
         }
         for link in &mut self.links {
             link.accept(now, &mut self.random);
         }
-        let mut next = now + STEP_MAX_US;
-        for host in &mut self.hosts {
-            next = host.next_deadline_us().map_or(next, |deadline| next.min(deadline));
-        }
-        for link in &self.links {
-            next = link.next_arrival_us().map_or(next, |arrival| next.min(arrival));
-        }
-        self.now_us.store(next.max(now + 1), Relaxed);
+        self.advance_to(self.next_us().min(now + STEP_MAX_US));
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{pattern, seeds, Side};
-use sim::{Impairment, Random, World};
+use sim::{HostConfig, Impairment, Random, World};
 
 const SECOND: u64 = 1_000_000;
 
@@ -20,7 +20,9 @@ struct Plan {
 
 fn run(plan: &Plan, seed: u64) {
     println!("SIM_SEED={seed} plan {}", plan.name);
-    let mut world = World::new(seed, plan.delay_us, plan.impairment).expect("world");
+    // Longer than a lost acknowledgement of a FIN takes to be noticed.
+    let patient = |config| HostConfig { time_wait_us: SECOND as u32, ..config };
+    let mut world = World::with(seed, plan.delay_us, plan.impairment, patient).expect("world");
     let mut random = Random::new(seed ^ 0x5eed);
     let mut server = Side::new(&mut world, 0);
     let mut client = Side::new(&mut world, 1);
@@ -155,7 +157,14 @@ fn link_that_does_everything() {
     run_all(
         &Plan {
             name: "everything",
-            impairment: Impairment { loss: 30, duplicate: 10, reorder: 30, corrupt: 20, mark: 50 },
+            impairment: Impairment {
+                loss: 30,
+                duplicate: 10,
+                reorder: 30,
+                corrupt: 20,
+                mark: 50,
+                ..Impairment::default()
+            },
             delay_us: 200,
             connections: 5,
             bytes: 60_000,

@@ -13,6 +13,8 @@ use std::{
     },
 };
 
+/// Loops of the core at one instant: more than a close waits for with a full ring of last words.
+const LOOPS: usize = 40;
 /// The host's address.
 pub(super) const LOCAL: u32 = 0x0a00_0001;
 /// The peer that the script plays.
@@ -80,6 +82,8 @@ impl World {
     pub(super) fn settle(&mut self) -> io::Result<()> {
         for _ in 0..ROUNDS_MAX {
             self.pump.run();
+            // A core that polls goes round many times between two instants: a close waits for that.
+            self.host.spin(LOOPS);
             self.host.step()?;
             self.pump.run();
             let mut answered = false;

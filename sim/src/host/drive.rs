@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Driving a host by its wake-ups alone: a core sleeps when it may and runs again for a frame, a wake-up
+//! or its deadline; the slow path's worker likewise; both can be made to stall. A wake-up that is lost
+//! shows as a world that makes no progress.
+
+use super::{Host, STEP_ROUNDS};
+use crate::wire::WirePort;
+use daemon::Wake;
+use std::{io, sync::atomic::Ordering::Relaxed};
+
+/// Longest sleep of a core, as the DPDK shell's.
+const SLEEP_MAX_US: u64 = 10_000;
+/// Longest time between two polls of a core that does not sleep.
+const POLL_MAX_US: u64 = 500;
+
+/// Who is kept from running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stall {
+    /// The fast-path core (preempted).
+    Core,
+    /// The slow path's worker (late). Control calls go on: they run in their caller.
+    SlowPath,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Drive {
+    never_sleeps: bool,
+    asleep_since_us: Option<u64>,
+    core_woken: bool,
+    core_polled_us: u64,
+    core_stalled_until_us: u64,
+    slow_woken: bool,
+    slow_deadline_us: Option<u64>,
+    slow_stalled_until_us: u64,
+    notices: bool,
+    contexts: Vec<u32>,
+}
+
+impl Drive {
+    pub(super) fn attached(&mut self) {
+        self.asleep_since_us = None;
+        self.core_woken = true;
+        self.slow_woken = true;
+        self.notices = true;
+    }
+}
+
+impl<P: fastpath::Port> Host<P> {
+    /// After a control call: timers may have changed.
+    pub(super) fn slow_path_was_called(&mut self) {
+        self.drive.slow_woken = true;
+        self.take_wakes();
+    }
+
+    fn take_wakes(&mut self) {
+        let mut instance = self.instance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        while let Some(wake) = instance.poll_wake() {
+            match wake {
+                Wake::Core(_) => self.drive.core_woken = true,
+                Wake::Context(id) => self.drive.contexts.push(id),
+                Wake::Notice => self.drive.notices = true,
+            }
+        }
+    }
+}
+
+impl Host<WirePort> {
+    /// The core polls without ever sleeping, as with `--fp-no-sleep`… or a busy host.
+    pub fn never_sleep(&mut self) {
+        self.drive.never_sleeps = true;
+    }
+
+    /// Keeps somebody from running until `until_us`.
+    pub fn stall(&mut self, who: Stall, until_us: u64) {
+        let entry = match who {
+            Stall::Core => &mut self.drive.core_stalled_until_us,
+            Stall::SlowPath => &mut self.drive.slow_stalled_until_us,
+        };
+        *entry = (*entry).max(until_us);
+    }
+
+    /// Takes the contexts that were woken since the last call.
+    pub fn take_woken_contexts(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.drive.contexts)
+    }
+
+    /// Applications of this host had their turn: they may have called the slow path or closed sockets.
+    pub fn applications_ran(&mut self) {
+        for channel in &self.channels {
+            channel.release_closed();
+        }
+        self.slow_path_was_called();
+    }
+
+    /// Runs what is due now and not stalled.
+    ///
+    /// # Errors
+    /// What carrying out a notice reports.
+    pub fn run(&mut self) -> io::Result<()> {
+        let now = self.now_us.load(Relaxed);
+        for _ in 0..STEP_ROUNDS {
+            self.take_wakes();
+            if std::mem::take(&mut self.drive.notices) {
+                self.carry_out_notices()?;
+            }
+            let core = self.run_core(now);
+            let slow = self.run_slow_path(now);
+            if !core && !slow {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// When the core is to run, if nothing else wakes it.
+    fn core_due_us(&self) -> Option<u64> {
+        let core = self.core.as_ref()?;
+        let deadline = core.next_deadline_us().unwrap_or(u64::MAX);
+        let limit = match self.drive.asleep_since_us {
+            Some(since) => since + SLEEP_MAX_US,
+            None if self.drive.never_sleeps => self.drive.core_polled_us + POLL_MAX_US,
+            // Awake with something it cannot do at the moment.
+            None => self.drive.core_polled_us + 1,
+        };
+        Some(deadline.min(limit).max(self.drive.core_stalled_until_us))
+    }
+
+    fn run_core(&mut self, now: u64) -> bool {
+        let due = self.core_due_us().is_some_and(|due| due <= now);
+        let Some(core) = self.core.as_mut() else {
+            return false;
+        };
+        let drive = &mut self.drive;
+        let called = drive.core_woken || !core.port_mut().is_idle();
+        if now < drive.core_stalled_until_us || !(due || called) {
+            return false;
+        }
+        drive.core_woken = false;
+        if drive.asleep_since_us.take().is_some() {
+            core.finish_sleep(now);
+        }
+        let work = core.poll(now);
+        drive.core_polled_us = now;
+        core.drain_wakes(|context| drive.contexts.push(u32::from(context)));
+        drive.slow_woken |= core.slow_path_needs_wake();
+        if work.is_idle() && !drive.never_sleeps && core.prepare_sleep() {
+            drive.asleep_since_us = Some(now);
+        }
+        !work.is_idle()
+    }
+
+    fn run_slow_path(&mut self, now: u64) -> bool {
+        let due = self.drive.slow_deadline_us.is_some_and(|at| at <= now);
+        if now < self.drive.slow_stalled_until_us || !(due || self.drive.slow_woken) {
+            return false;
+        }
+        self.drive.slow_woken = false;
+        let instance = self.instance.clone();
+        let mut instance = instance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let flag = ring::WakeFlag::new(&instance.clock().slowpath_waiting);
+        flag.disarm();
+        let deadline = instance.run_once(now);
+        let flag = ring::WakeFlag::new(&instance.clock().slowpath_waiting);
+        flag.arm();
+        self.drive.slow_deadline_us = deadline;
+        let more = instance.has_input();
+        self.drive.slow_woken = more;
+        drop(instance);
+        self.take_wakes();
+        more || deadline.is_some_and(|at| at <= now) || self.drive.core_woken || self.drive.notices
+    }
+
+    /// When [`Self::run`] is to be called again, if no frame arrives and no application runs.
+    pub fn next_run_us(&self) -> u64 {
+        let drive = &self.drive;
+        let slow = if drive.slow_woken { Some(0) } else { drive.slow_deadline_us };
+        let slow = slow.map(|at| at.max(drive.slow_stalled_until_us));
+        let core = if drive.core_woken && self.core.is_some() {
+            Some(drive.core_stalled_until_us)
+        } else {
+            self.core_due_us()
+        };
+        [slow, core].into_iter().flatten().min().unwrap_or(u64::MAX)
+    }
+
+    /// Polls the core as often as it takes until nobody waits for it to have forgotten anything.
+    pub fn spin(&mut self, polls: usize) {
+        let now = self.now_us.load(Relaxed);
+        if let Some(core) = self.core.as_mut() {
+            for _ in 0..polls {
+                core.poll(now);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a host holds, for checks and for the messages of failed ones.
+
+use super::Host;
+use abi::{
+    flow::{ColdFlow, HotFlow},
+    message::{Message, Op, Status},
+    region::{Region, RegionKind},
+};
+use fastpath::Port;
+use std::sync::atomic::Ordering::Relaxed;
+
+impl<P: Port> Host<P> {
+    /// The flows of the slow path in words, for messages of failed tests.
+    pub fn describe_flows(&mut self) -> Vec<String> {
+        let flows = Region::whole(RegionKind::FlowCold, 0);
+        let hot = Region::whole(RegionKind::FlowHot, 0);
+        let count = self.config.flows as usize;
+        let instance = self.instance();
+        let (Some(cold), Some(hot)) = (instance.region(flows), instance.region(hot)) else {
+            return Vec::new();
+        };
+        let (Some(cold), Some(hot)) = (cold.table::<ColdFlow>(0, count), hot.table::<HotFlow>(0, count))
+        else {
+            return Vec::new();
+        };
+        let used = cold.iter().zip(hot).filter(|(cold, _)| cold.state.load(Relaxed) != 0);
+        used.map(|(cold, hot)| {
+            format!(
+                "ports {:08x} slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} max {:#x} end {:#x} wnd {} rcv_nxt {:#x} read {:#x} timeouts {} cwnd {} rate {}",
+                cold.ports.load(Relaxed),
+                cold.state.load(Relaxed),
+                cold.tcp_state.load(Relaxed),
+                hot.flags.load(Relaxed),
+                hot.snd_una.load(Relaxed),
+                hot.snd_nxt.load(Relaxed),
+                hot.snd_max.load(Relaxed),
+                hot.snd_end.load(Relaxed),
+                hot.snd_wnd.load(Relaxed),
+                hot.rcv_nxt.load(Relaxed),
+                hot.rcv_read.load(Relaxed),
+                cold.timeouts.load(Relaxed),
+                hot.cwnd_bytes.load(Relaxed),
+                hot.rate_kbps.load(Relaxed),
+            )
+        })
+        .collect()
+    }
+
+    /// Flow slots in use.
+    pub fn flows_used(&mut self) -> u32 {
+        self.slow_status().map_or(u32::MAX, |status| status.flows_used)
+    }
+
+    /// What the slow path says of itself.
+    pub fn slow_status(&self) -> Option<Status> {
+        let mut status = Message::new(Op::Status, 0);
+        self.ask(&mut status).ok().map(|()| status.get::<Status>())
+    }
+
+    /// What the slow path has in use.
+    pub fn slow_usage(&self) -> Option<slowpath::Usage> {
+        self.instance().stack().map(|stack| stack.usage())
+    }
+
+    /// What flows of the given applications hold of the fast path; `None` without one.
+    pub fn fast_usage(&self, applications: &[u16]) -> Option<fastpath::Usage> {
+        self.core.as_ref().map(|core| core.usage(applications))
+    }
+
+    /// The TCP state of a connection of this host ([`abi::message::tcp_state`]).
+    pub fn state_of(&self, local_port: u16, remote: (u32, u16)) -> u32 {
+        let local = (self.config.ipv4, local_port);
+        self.instance().stack().map_or(0, |stack| stack.state_of(local, remote))
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who meddles with frames: a box in the middle that takes options out of SYNs, and somebody who forges.
+
+use crate::{
+    observer::{Flow, Key},
+    plan::{Forge, Strip},
+    random::Random,
+    segment::{flag, write_tcp_checksum, Forged, TCP_OFFSET},
+};
+
+/// Overwrites options of a SYN with NOPs. True: something was there.
+pub(crate) fn strip(frame: &mut [u8], what: &Strip) -> bool {
+    let header = usize::from(frame[TCP_OFFSET + 12] >> 4) * 4;
+    let mut changed = false;
+    let mut at = TCP_OFFSET + 20;
+    let end = TCP_OFFSET + header;
+    while at < end && frame[at] != 0 {
+        if frame[at] == 1 {
+            at += 1;
+            continue;
+        }
+        let length = usize::from(frame[at + 1]).max(2);
+        let gone = match frame[at] {
+            3 => what.window_scale,
+            4 => what.sack,
+            8 => what.timestamps,
+            _ => false,
+        };
+        if gone {
+            frame[at..at + length].fill(1);
+            changed = true;
+        }
+        if let (2, Some(most)) = (frame[at], what.mss) {
+            let mss = u16::from_be_bytes([frame[at + 2], frame[at + 3]]);
+            if mss > most {
+                frame[at + 2..at + 4].copy_from_slice(&most.to_be_bytes());
+                changed = true;
+            }
+        }
+        at += length;
+    }
+    if changed {
+        write_tcp_checksum(frame);
+    }
+    changed
+}
+
+/// Far outside of every window.
+const FAR: i64 = 0x3000_0000;
+
+/// A forged segment to host `to`, pretending to be of a connection that the wire saw.
+pub(crate) fn forge(
+    what: Forge,
+    to: usize,
+    macs: [[u8; 6]; 2],
+    addresses: [u32; 2],
+    (key, flow): (Key, &Flow),
+    random: &mut Random,
+) -> Vec<u8> {
+    let from = 1 - to;
+    let ports = [key.0, key.1];
+    let (theirs, ours) = (&flow.halves[from], &flow.halves[to]);
+    let next = theirs.prefix;
+    let inside = next + 1 + random.below(1000) as i64;
+    let (flags, seq, ack, payload_bytes) = match what {
+        Forge::ResetOutside => (flag::RST, next + FAR, ours.end, 0),
+        Forge::ResetInside => (flag::RST, inside, ours.end, 0),
+        Forge::ResetExact => (flag::RST, next, ours.end, 0),
+        Forge::Syn => (flag::SYN, random.next() as u32 as i64, 0, 0),
+        Forge::SynAck => (flag::SYN | flag::ACK, random.next() as u32 as i64, random.next() as u32 as i64, 0),
+        Forge::AckAhead => (flag::ACK, next, ours.end + 5000, 0),
+        Forge::AckOld => (flag::ACK, next, ours.acked - 1 - random.below(1000) as i64, 0),
+        Forge::DataOutside => (flag::ACK | flag::PSH, next + FAR, ours.prefix, 100),
+        Forge::FinOutside => (flag::ACK | flag::FIN, next + FAR, ours.prefix, 0),
+        Forge::Stray => (flag::ACK, random.next() as u32 as i64, random.next() as u32 as i64, 0),
+    };
+    let stray = what == Forge::Stray;
+    Forged {
+        macs: [macs[to], macs[from]],
+        source: (addresses[from], if stray { 1 } else { ports[from] }),
+        destination: (addresses[to], ports[to]),
+        seq: theirs.sequence(seq),
+        ack: ours.sequence(ack),
+        flags,
+        window: 0,
+        timestamps: theirs.last_timestamp.filter(|_| flags & flag::SYN == 0).map(|value| (value, 0)),
+        payload_bytes,
+    }
+    .frame()
+}

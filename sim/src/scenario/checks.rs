@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What must hold when the connections are over.
+
+use super::Scenario;
+use crate::{
+    actor::Closed,
+    coverage::Fault,
+    plan::{Connect, Death, Trouble},
+};
+use slowpath::Usage;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// After the last close: FIN-WAIT-2 of an orphan lasts a minute, a half-open connection as long as its
+/// retries, an orphan that cannot send ten minutes.
+const DIE_DOWN_US: u64 = 800_000_000;
+/// Between two looks at what is left.
+const LOOK_US: u64 = 20_000;
+/// Iterations of a core's loop after which nothing waits for it any more (`tas::lowlevel`'s quarantine).
+const SPINS: usize = 2100;
+
+impl Scenario<'_> {
+    /// Every connection that nothing was done to delivered every byte; every error has a cause.
+    pub(super) fn check_results(&self) -> Result<(), String> {
+        for (number, connect) in self.plan.connections.iter().enumerate() {
+            let [client, server] = &self.board.results[number];
+            let excused = self.plan.may_fail(connect) || self.was_disturbed(number);
+            for (name, own, peer, index) in [("client", client, server, 0), ("server", server, client, 1)] {
+                let complain =
+                    |what: &str| Err(format!("connection {number}: {what}: {name} {own:?} peer {peer:?}"));
+                let Some(own) = own else {
+                    if excused {
+                        continue;
+                    }
+                    return complain("has no such end");
+                };
+                let wanted = connect.sides[1 - index].bytes;
+                if let Some(what) =
+                    unclean(own, peer.as_ref(), wanted, excused, self.is_unsure(connect, index))
+                {
+                    return complain(what);
+                }
+            }
+            if connect.server.is_none() && client.is_some_and(|closed| closed.error != libc::ECONNREFUSED) {
+                let gave_up = connect.gives_up_us.is_some();
+                let dead = self.plan.processes[connect.client].death.is_some();
+                if !gave_up && !dead && !self.was_disturbed(number) {
+                    return Err(format!("connection {number} to a closed port: {client:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// An exact RST was forged for the connection.
+    fn was_disturbed(&self, number: usize) -> bool {
+        self.board.disturbed.iter().any(|key| self.board.pairs.get(key) == Some(&number))
+    }
+
+    /// Whether nothing can be said of what the peer of an end sends: it lies; or its process ended on a host whose
+    /// fast path is killed too. (Last words that no fast path has heard are lost at present, see
+    /// docs/simulation.md.)
+    fn is_unsure(&self, connect: &Connect, index: usize) -> bool {
+        let peer = if index == 0 { connect.server } else { Some(connect.client) };
+        let Some(peer) = peer.map(|peer| &self.plan.processes[peer]) else {
+            return false;
+        };
+        let killed =
+            |(_, trouble): &(u64, Trouble)| matches!(trouble, Trouble::Kill(host, _) if *host == peer.host);
+        match peer.death {
+            Some((_, Death::Lie)) => true,
+            Some((_, Death::Crash)) => self.plan.troubles.iter().any(killed),
+            None => false,
+        }
+    }
+
+    /// Closes the listeners, then waits until nothing is left of any connection.
+    pub(super) fn die_down(&mut self) -> Result<(), String> {
+        for actor in &mut self.actors {
+            actor.stop_listening();
+            // Descriptors that wait for acknowledgements are closed by polling.
+            actor.wake();
+        }
+        for host in &mut self.world.hosts {
+            host.applications_ran();
+        }
+        let end = self.world.now_us() + DIE_DOWN_US;
+        let mut look_at = self.world.now_us();
+        let mut pause = LOOK_US;
+        loop {
+            self.instant()?;
+            let now = self.world.now_us();
+            if now < look_at || !self.returns.is_empty() {
+                continue;
+            }
+            let left: Vec<Usage> = self.world.hosts.iter().filter_map(|host| host.slow_usage()).collect();
+            if left.iter().all(|usage| *usage == Usage::default()) {
+                return Ok(());
+            }
+            if now > end {
+                return Err(format!("something is left of closed connections: {left:?}"));
+            }
+            look_at = now + pause;
+            pause = (2 * pause).min(2_000_000);
+        }
+    }
+
+    /// Every chunk and block is free again; then the processes end, and nothing is left of them either.
+    pub(super) fn check_leaks(&mut self) -> Result<(), String> {
+        for h in 0..2 {
+            self.world.hosts[h].spin(SPINS);
+        }
+        for actor in &mut self.actors {
+            actor.wake();
+        }
+        self.instant()?;
+        for actor in &mut self.actors {
+            actor.leave_context();
+        }
+        self.instant()?;
+        for actor in self.actors.iter().filter(|actor| !actor.dead) {
+            let (all, free) = actor.application.transmit_chunks();
+            if all != free {
+                return Err(format!("host {}: {} of {all} transmit chunks are lost", actor.host, all - free));
+            }
+        }
+        for h in 0..2 {
+            let alive = self.actors.iter().filter(|actor| actor.host == h && !actor.dead);
+            let alive: Vec<u16> = alive.map(|actor| actor.application.id() as u16).collect();
+            let left = self.world.hosts[h].fast_usage(&alive);
+            if left.is_some_and(|usage| usage != fastpath::Usage::default()) {
+                return Err(format!("host {h}: something is left in the fast path: {left:?}"));
+            }
+        }
+        for actor in &mut self.actors {
+            actor.end(&mut self.world);
+        }
+        for _ in 0..4 {
+            self.instant()?;
+        }
+        for (h, host) in self.world.hosts.iter().enumerate() {
+            let status = host.slow_status().ok_or("no status")?;
+            if (status.applications, status.contexts) != (0, 0) {
+                return Err(format!(
+                    "host {h}: {} applications and {} contexts are left",
+                    status.applications, status.contexts
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the links and the hosts count themselves.
+    pub(super) fn count_faults(&mut self) {
+        use slowpath::counters::Counter;
+        let coverage = &mut self.board.coverage;
+        for link in &self.world.links {
+            let stats = &link.stats;
+            for (fault, count) in [
+                (Fault::Loss, stats.lost),
+                (Fault::BurstLoss, stats.burst_lost),
+                (Fault::QueueLoss, stats.queue_lost),
+                (Fault::Outage, stats.outage_lost),
+                (Fault::Duplicate, stats.duplicated),
+                (Fault::Reorder, stats.reordered),
+                (Fault::Corrupt, stats.corrupted),
+                (Fault::Mark, stats.marked),
+            ] {
+                coverage.fault(fault, count);
+            }
+        }
+        for host in &self.world.hosts {
+            let pool = abi::core_status::Counter::PoolEmpty as usize;
+            let empty = host.status().counters.get(pool).map_or(0, |count| count.load(Relaxed));
+            coverage.fault(Fault::PoolEmpty, empty);
+            let instance = host.instance();
+            let Some(stack) = instance.stack() else {
+                continue;
+            };
+            for (fault, counter) in [
+                (Fault::Probe, Counter::Probes),
+                (Fault::Timeout, Counter::Timeouts),
+                (Fault::GivenUp, Counter::GivenUp),
+                (Fault::Challenge, Counter::ChallengeAcks),
+                (Fault::Backlog, Counter::SynsDropped),
+                (Fault::Exhausted, Counter::Exhausted),
+                (Fault::TimeWaitReuse, Counter::TimeWaitsEarly),
+            ] {
+                coverage.fault(fault, stack.counter(counter));
+            }
+        }
+    }
+
+    /// Where everybody is, in words.
+    pub(super) fn describe(&mut self) -> String {
+        let mut text = String::new();
+        for (number, actor) in self.actors.iter().enumerate() {
+            for line in actor.describe() {
+                text += &format!("  process {number}: {line}\n");
+            }
+        }
+        for (h, host) in self.world.hosts.iter_mut().enumerate() {
+            for line in host.describe_flows() {
+                text += &format!("  host {h}: {line}\n");
+            }
+        }
+        text
+    }
+}
+
+/// What is wrong with how an end came out. `excused`: an error or a short stream has a cause in the plan.
+fn unclean(
+    own: &Closed,
+    peer: Option<&Closed>,
+    wanted: u64,
+    excused: bool,
+    unsure: bool,
+) -> Option<&'static str> {
+    let complete = own.ended && own.finished;
+    if own.error != 0 && !complete && !excused {
+        return Some("ended with an error");
+    }
+    if unsure {
+        return None;
+    }
+    if own.received > wanted {
+        return Some("read more than was sent");
+    }
+    // A clean end of stream means every byte that was written, whatever else happened.
+    let written = peer.map_or(wanted, |peer| peer.written);
+    if own.ended && own.received != written && peer.is_some() {
+        return Some("read an end of stream before all bytes");
+    }
+    if !excused && !(complete && own.received == wanted) {
+        return Some("came to its end short of its bytes");
+    }
+    None
+}
