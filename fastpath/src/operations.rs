@@ -94,6 +94,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
         hot.recovery.set(NONE);
         let una = hot.snd_una.get() as u32;
+        if self.twice.0 == flow.id {
+            // What the slot's last flow received twice is no news to the peer of this one.
+            self.twice.0 = NONE;
+        }
         // The slot's last flow may still stand in queues, and in the wheel with others behind it.
         let Private { bits, next, .. } = self.private[flow.id as usize];
         self.private[flow.id as usize] = Private {
