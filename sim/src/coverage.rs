@@ -236,17 +236,12 @@ pub fn unreachable_because(state: &str, event: Event) -> Option<&'static str> {
         Accept if !["ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
             Some("only the peer has ended what waits to be accepted")
         }
-        Accept if state == "CLOSED" => {
-            Some("what was reset leaves the queue as CLOSED with a socket, counted elsewhere")
-        }
-        Write | Finish if !["ESTABLISHED", "CLOSE-WAIT"].contains(&state) => {
+        Write | Finish if !["ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
             Some("only an end that is open can be written to or ended")
         }
         Close | Abort | Crash if state == "LISTEN" => Some("a listener is no connection"),
         Abort if state == "SYN-SENT" => Some("nothing is there to reset: it is closed like any other"),
-        Retransmit if ["CLOSED", "LISTEN", "FIN-WAIT-2", "TIME-WAIT"].contains(&state) => {
-            Some("nothing is unacknowledged")
-        }
+        Retransmit if state == "FIN-WAIT-2" => Some("nothing is unacknowledged"),
         Restart if ["CLOSED", "LISTEN"].contains(&state) => Some("no connection is there"),
         _ => None,
     }

@@ -220,7 +220,9 @@ fn options_agree(flow: &Flow, h: usize, segment: &Segment) -> Result<(), String>
     for (left, right) in &segment.sack {
         let (left, right) = (other.relative(*left), other.relative(*right));
         if left < 0 || left >= right || right > other.end + 1 {
-            return complain(h, segment, "a SACK block of bytes that were not sent");
+            let what =
+                format!("a SACK block {left}..{right} of bytes that were not sent (end {})", other.end);
+            return complain(h, segment, &what);
         }
     }
     Ok(())
