@@ -7,6 +7,7 @@ mod common;
 use abi::{
     event::kernel_event,
     kernel_ring::{reason, to_fast, to_slow, KernelEntry},
+    limits::{CONTEXT_ENTRIES_PER_LOOP, CONTEXT_RING_ENTRIES},
     message::{
         notice, Accept, ApplicationEntry, AttachFast, Connect, Endpoint, FlowEntry, FlowInfo, Op, Status,
     },
@@ -170,8 +171,9 @@ fn a_dead_application_leaves_nothing_behind() {
 
     world.instance.disconnect(world.now_us, app.client);
     // The peer is told: by a FIN that the core sends, or by a RST.
+    // Before that the core takes a whole ring of last words: a loop each millisecond here.
     let mut out = world.run();
-    world.pass(20_000);
+    world.pass(u64::from(CONTEXT_RING_ENTRIES / CONTEXT_ENTRIES_PER_LOOP + 8) * 1000);
     out.extend(world.rings.take());
     let told = entries(&out).iter().any(|entry| entry.op == to_fast::FINISH && entry.flow == flow)
         || segments(&out).iter().any(|segment| segment.flags & RST != 0);
