@@ -242,7 +242,7 @@ pub fn unreachable_because(state: &str, event: Event) -> Option<&'static str> {
         Close | Abort | Crash if state == "LISTEN" => Some("a listener is no connection"),
         Abort if state == "SYN-SENT" => Some("nothing is there to reset: it is closed like any other"),
         Retransmit if state == "FIN-WAIT-2" => Some("nothing is unacknowledged"),
-        Restart if ["CLOSED", "LISTEN"].contains(&state) => Some("no connection is there"),
+        Restart if state == "LISTEN" => Some("no connection is there"),
         _ => None,
     }
 }
