@@ -2,6 +2,7 @@
 //! The retransmission timeout (RFC 6298), in integers.
 
 use crate::stack::Stack;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Timeout before anything was measured (RFC 6298 §2.1).
 const RTO_INITIAL_US: u64 = 1_000_000;
@@ -35,16 +36,23 @@ pub(crate) fn timeout(srtt_us: u32, rttvar_us: u32, minimum_us: u64, backoff: u8
     base.saturating_mul(1u64.wrapping_shl((backoff as u32).min(20))).min(RTO_MAX_US)
 }
 
-/// Shortest wait before a tail loss probe: what a peer may delay an acknowledgement by in a data centre.
-const PROBE_MIN_US: u64 = 500;
+/// What is added to two RTTs before a tail loss probe, microseconds: RTTs vary, and two of a fast network's are
+/// shorter than a look at the flow.
+const PROBE_SLACK_US: u64 = 500;
+/// The same when a single segment is out: its acknowledgement may be delayed (RFC 8985 §7.2,
+/// `TLP.max_ack_delay`, with its default). Else every request to a server that thinks would go twice.
+const ACK_DELAY_MAX_US: u64 = 200_000;
 
 impl Stack<'_> {
-    /// How long nothing is acknowledged before a tail loss probe leaves (RFC 8985 §7.2): two RTTs.
+    /// How long nothing is acknowledged before a tail loss probe leaves (RFC 8985 §7.2).
     pub(crate) fn probe_timeout(&self, flow: u32) -> u64 {
-        let connection = self.connections.at(flow);
-        match connection.srtt_us {
+        let Some(hot) = self.hot(flow) else { return RTO_INITIAL_US };
+        let flight_bytes = hot.snd_max.load(Relaxed).wrapping_sub(hot.snd_una.load(Relaxed));
+        let mss_bytes = u64::from(hot.mss_scale.load(Relaxed) & 0xffff);
+        let slack_us = if flight_bytes <= mss_bytes { ACK_DELAY_MAX_US } else { PROBE_SLACK_US };
+        match self.connections.at(flow).srtt_us {
             0 => RTO_INITIAL_US,
-            srtt => (srtt as u64).saturating_mul(2).saturating_add(PROBE_MIN_US),
+            srtt => (srtt as u64).saturating_mul(2).saturating_add(slack_us),
         }
     }
 
@@ -54,7 +62,7 @@ impl Stack<'_> {
         (connection.srtt_us, connection.rttvar_us) = smooth(connection.srtt_us, connection.rttvar_us, rtt_us);
         let srtt_us = connection.srtt_us;
         if let Some(cold) = self.cold(flow) {
-            cold.srtt_us.store(srtt_us, core::sync::atomic::Ordering::Relaxed);
+            cold.srtt_us.store(srtt_us, Relaxed);
         }
     }
 
