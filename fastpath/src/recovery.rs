@@ -386,10 +386,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         block.undo_cwnd_bytes.set(0);
         block.recover.set(max as u32);
         board.store(block);
-        let now_ns = self.now_us.wrapping_mul(1000);
+        // At the pace: the timeout that may follow takes the one frame that a rate forgives.
         let private = &mut self.private[flow.id as usize];
         private.bits = (private.bits | bit::RESEND) & !bit::TIMED;
-        private.next_send_ns = private.next_send_ns.min(now_ns);
         self.status.count(Counter::TailProbes);
         self.schedule(flow);
     }
