@@ -88,7 +88,7 @@ place_tap() {
 }
 
 # A guest without hardware virtualisation boots in 10 s on an idle machine, the debug
-# kernel in 40 s; a busy machine takes several times that.
+# kernel in 40 s; a busy machine takes several times that (guest-exec waits accordingly).
 boot_patience_seconds=300
 
 wait_for_agent() {
