@@ -4,6 +4,7 @@
 mod applications;
 mod bulk;
 mod closing;
+mod interop;
 mod misbehaviour;
 mod peers;
 mod posix;
@@ -43,6 +44,7 @@ pub(crate) const ALL: &[Case] = &[
     peers::NO_TIMESTAMPS,
     peers::NO_WINDOW_SCALING,
     peers::SMALL_MTU,
+    interop::PAIRS,
     posix::POSIX_PROBE,
     misbehaviour::GARBAGE_APPLICATION,
 ];
