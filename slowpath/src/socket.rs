@@ -73,6 +73,8 @@ pub struct Socket {
     pub(crate) half_open: u32,
     /// Listener: until when an ACK may bring a SYN cookie back, microseconds.
     pub(crate) cookies_until_us: u64,
+    /// Listener: until when an ACK may belong to a connection whose cookie was good but found no room, microseconds.
+    pub(crate) overflowed_until_us: u64,
     /// Next listener of the same port.
     pub(crate) listener_next: u32,
     /// The application's list of sockets; `app_next` also links the free list.
@@ -109,6 +111,7 @@ impl Socket {
         backlog: 0,
         half_open: 0,
         cookies_until_us: 0,
+        overflowed_until_us: 0,
         listener_next: NONE,
         app_next: NONE,
         app_prev: NONE,

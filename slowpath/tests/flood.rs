@@ -166,6 +166,85 @@ fn a_full_accept_queue_answers_no_syn_and_ignores_the_last_ack() {
     assert_eq!(world.status().flows_used, 3);
 }
 
+/// A listener with backlog 1 whose accept queue is full, and what the peer's ports from 5000 on have to acknowledge: the
+/// cookies they got before, when the SYN queue was full.
+fn overflowed(cookies: u16) -> (World, u32, Vec<u32>) {
+    let mut world = World::new();
+    let listener = world.listener(8080, 1);
+    let mut answers = vec![];
+    for from in (4000..4016).chain(5000..5000 + cookies) {
+        world.peer(Tcp::syn(from, 8080, 9000));
+        answers.push(world.sent().pop().unwrap());
+    }
+    assert_eq!(world.stack.counter(Counter::CookiesSent), u64::from(cookies));
+    for syn_ack in &answers[..2] {
+        world.peer(Tcp::ack(syn_ack.destination, 8080, 9001, syn_ack.seq.wrapping_add(1)));
+    }
+    assert_eq!((world.status().flows_used, world.status().half_open), (2, 14));
+    (world, listener, answers[16..].iter().map(|syn_ack| syn_ack.seq.wrapping_add(1)).collect())
+}
+
+/// Simulated worlds 6719 and 8054: the peer takes the connection for established and waits for the server to speak.
+#[test]
+fn a_good_cookie_that_finds_no_room_is_asked_again() {
+    let (mut world, listener, next) = overflowed(1);
+    world.peer(Tcp::ack(5000, 8080, 9001, next[0]));
+    assert_eq!((world.status().flows_used, world.status().half_open), (2, 15));
+    // What it sends next belongs to a half-open connection: no reason to reset it (worlds 2807 and 9038).
+    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9005, next[0]) });
+    assert!(world.sent().is_empty());
+    world.accept(listener).unwrap();
+    world.accept(listener).unwrap();
+    world.advance(1_200_000);
+    let again = world.sent().into_iter().find(|segment| segment.destination == 5000).unwrap();
+    assert_eq!((again.flags, again.seq.wrapping_add(1), again.ack), (SYN | ACK, next[0], 9001));
+    world.peer(Tcp::ack(5000, 8080, 9001, next[0]));
+    let info = world.accept(listener).unwrap();
+    assert_eq!((info.rx_start as u32, info.tx_start as u32), (9001, next[0]));
+}
+
+/// Simulated world 9957: the peer repeats its SYN while the cookie is on its way, and by then the SYN queue has room.
+#[test]
+fn the_answer_to_a_cookie_wins_over_a_later_syn_ack() {
+    let (mut world, listener, next) = overflowed(1);
+    world.accept(listener).unwrap();
+    world.peer(Tcp::syn(5000, 8080, 9000));
+    let syn_ack = world.sent().pop().unwrap();
+    assert_ne!(syn_ack.seq.wrapping_add(1), next[0]);
+    assert_eq!(world.status().half_open, 15);
+    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9001, next[0].wrapping_add(1)) });
+    assert_eq!(world.sent().pop().unwrap().flags, RST, "no cookie");
+    world.peer(Tcp::ack(5000, 8080, 9001, next[0]));
+    assert!(world.sent().is_empty());
+    assert_eq!(world.status().half_open, 14);
+    world.accept(listener).unwrap();
+    assert_eq!(world.accept(listener).unwrap().tx_start as u32, next[0]);
+}
+
+/// Those who are remembered are bounded. What another says next is not answered with RST, so that it says it all again.
+#[test]
+fn what_follows_a_cookie_that_was_dropped_does_not_reset() {
+    let (mut world, listener, next) = overflowed(51);
+    for (from, next) in (5000..).zip(&next) {
+        world.peer(Tcp::ack(from, 8080, 9001, *next));
+    }
+    assert_eq!(world.status().half_open, 64);
+    world.frames.clear();
+    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5050, 8080, 9005, next[50]) });
+    assert!(world.sent().is_empty());
+    world.accept(listener).unwrap();
+    let first = Tcp { payload: b"once".to_vec(), ..Tcp::ack(5050, 8080, 9001, next[50]) };
+    world.peer(first.clone());
+    world.accept(listener).unwrap();
+    let info = world.accept(listener).unwrap();
+    assert_eq!(world.injected, [(info.flow, first.frame())]);
+    // Later on an ACK out of nowhere is one.
+    world.advance(150_000_000);
+    world.frames.clear();
+    world.peer(Tcp::ack(7000, 8080, 9001, 1));
+    assert_eq!(world.sent().pop().unwrap().flags, RST);
+}
+
 /// A flood of one listener leaves the others theirs, and ends when the queue drains.
 #[test]
 fn a_flood_passes() {

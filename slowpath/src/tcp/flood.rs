@@ -7,7 +7,7 @@ use crate::{
     tcp::{
         cookies::{self, Stamped},
         half_open::HalfOpen,
-        listen::{MSS_DEFAULT, MSS_MIN},
+        listen::{HALF_OPEN_MIN, MSS_DEFAULT, MSS_MIN},
     },
     wire::{
         options::Options,
@@ -15,6 +15,10 @@ use crate::{
     },
 };
 use abi::clock::timestamp_value;
+
+/// Peers whose cookie was good while the accept queue was full are remembered beyond what the SYN queue may hold, so
+/// many times as much: they are where they say they are, and may never speak again by themselves.
+const PROVEN_TIMES: u32 = 4;
 
 impl Stack<'_> {
     /// Answers a SYN with a cookie. One that reuses a four-tuple out of TIME-WAIT is dropped: a cookie
@@ -74,23 +78,33 @@ impl Stack<'_> {
         acknowledges && self.now_us < self.sockets.at(listener).cookies_until_us
     }
 
+    /// MSS of the peer whose cookie a segment brings back.
+    fn cookie_of(&self, segment: &Segment) -> Option<u16> {
+        let (iss, irs) = (segment.ack.wrapping_sub(1), segment.seq.wrapping_sub(1));
+        cookies::check(&self.sequence_key, &segment.tuple, irs, iss, cookies::ticks(self.clock_us))
+    }
+
+    /// Whether a segment is the answer to a cookie of a listener.
+    pub(crate) fn is_cookie(&self, listener: u32, segment: &Segment) -> bool {
+        self.may_be_cookie(listener, segment) && self.cookie_of(segment).is_some()
+    }
+
     /// An ACK that may bring a cookie back: the connection is established, or the ACK refused.
     pub(crate) fn cookie_input(&mut self, core: u32, listener: u32, segment: &Segment, frame: &[u8]) {
         let tuple = segment.tuple;
         let (iss, irs) = (segment.ack.wrapping_sub(1), segment.seq.wrapping_sub(1));
-        let tick = cookies::ticks(self.clock_us);
-        let Some(peer_mss) = cookies::check(&self.sequence_key, &tuple, irs, iss, tick) else {
+        let Some(peer_mss) = self.cookie_of(segment) else {
             self.counters.add(Counter::CookiesFailed);
-            self.refuse(core, segment);
+            // What follows an ACK that found no room carries no cookie: the peer sends it all again.
+            if self.now_us >= self.sockets.at(listener).overflowed_until_us {
+                self.refuse(core, segment);
+            }
             return;
         };
-        if self.is_accept_full(listener) {
-            return;
-        }
         let neighbor = self.next_hop(tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
         let Some(neighbor) = neighbor else {
             self.counters.add(Counter::Exhausted);
-            return;
+            return self.overflowed(listener);
         };
         let offset = self.timestamp_offset(&tuple);
         let stamped = segment.options.timestamps.map(|(_, echo)| cookies::unstamp(echo.wrapping_sub(offset)));
@@ -107,10 +121,38 @@ impl Stack<'_> {
             ts_recent: segment.options.timestamps.map_or(0, |(value, _)| value),
             neighbor,
             buffer_bytes: self.listener_buffer(listener),
+            listener,
+            generation: self.sockets.at(listener).generation,
+            max_segment: self.sockets.at(listener).max_segment,
+            core,
+            // The first SYN-ACK was the cookie; when that was is not known.
+            sent: 2,
             ..HalfOpen::default()
         };
+        if self.is_accept_full(listener) {
+            return self.postpone(half, segment);
+        }
         if self.admit(core, listener, &half, None, segment, frame) {
             self.counters.add(Counter::CookiesAccepted);
+        } else {
+            self.overflowed(listener);
         }
+    }
+
+    /// A good cookie, but nobody may wait to be accepted: the peer is asked again by the SYN-ACK's timer, as one in the
+    /// SYN queue would be. Without that, a peer which waits for the server to speak first would wait for ever.
+    fn postpone(&mut self, half: HalfOpen, segment: &Segment) {
+        let socket = self.sockets.at(half.listener);
+        let limit = socket.backlog.max(HALF_OPEN_MIN).saturating_mul(PROVEN_TIMES);
+        let crowded = socket.half_open >= limit;
+        if crowded || self.remember_half_open(half, segment.tuple).is_none() {
+            self.overflowed(half.listener);
+        }
+    }
+
+    /// A connection that the peer takes for established is not remembered: what it sends is no reason to reset it.
+    fn overflowed(&mut self, listener: u32) {
+        let until_us = self.now_us.saturating_add(cookies::LIFE_US);
+        self.sockets.at_mut(listener).overflowed_until_us = until_us;
     }
 }

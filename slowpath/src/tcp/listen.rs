@@ -15,7 +15,7 @@ use crate::{
 use abi::flow::NONE;
 
 /// Half-open connections a listener may have whatever its backlog.
-const HALF_OPEN_MIN: u32 = 16;
+pub(crate) const HALF_OPEN_MIN: u32 = 16;
 /// MSS of a peer that announces none (RFC 9293 §3.7.1).
 pub(crate) const MSS_DEFAULT: u16 = 536;
 /// Smallest MSS a peer may announce, as Linux's `tcp_min_snd_mss`.
@@ -68,13 +68,12 @@ impl Stack<'_> {
     ) {
         self.counters.add(Counter::Syns);
         let socket = *self.sockets.at(listener);
-        let id = self.half_open_free;
         if socket.accept_count > socket.backlog {
             // As Linux: whoever could not be accepted anyway is not even answered.
             self.counters.add(Counter::SynsDropped);
             return;
         }
-        if socket.half_open >= socket.backlog.max(HALF_OPEN_MIN) || !self.half_open.has(id) {
+        if socket.half_open >= socket.backlog.max(HALF_OPEN_MIN) || !self.half_open.has(self.half_open_free) {
             self.send_cookie(core, listener, segment, least_iss);
             return;
         }
@@ -92,10 +91,7 @@ impl Stack<'_> {
             }
         }
         let options = &segment.options;
-        let half = self.half_open.at_mut(id);
-        self.half_open_free = half.next;
-        *half = HalfOpen {
-            used: true,
+        let half = HalfOpen {
             timestamps: options.timestamps.is_some(),
             window_scale: options.window_shift.is_some(),
             sack: options.sack_permitted,
@@ -113,17 +109,32 @@ impl Stack<'_> {
             buffer_bytes,
             ..HalfOpen::default()
         };
-        self.half_open_used = self.half_open_used.saturating_add(1);
-        let socket = self.sockets.at_mut(listener);
-        socket.half_open = socket.half_open.saturating_add(1);
-        self.lookup.insert(Found::HalfOpen(id), segment.tuple);
-        self.set_timer(Timer::SynAck(id), self.config.handshake_timeout_us);
+        let Some(id) = self.remember_half_open(half, segment.tuple) else {
+            return;
+        };
         if self.is_resolved(neighbor) {
             self.first_syn_ack(id);
         } else {
             self.half_open.at_mut(id).waits_for_arp = true;
             self.wait_for_neighbor(neighbor, Found::HalfOpen(id));
         }
+    }
+
+    /// Puts a half-open connection in its listener's queue and starts its timer. `None`: the table is full.
+    pub(crate) fn remember_half_open(&mut self, half: HalfOpen, tuple: Tuple) -> Option<u32> {
+        let id = self.half_open_free;
+        if !self.half_open.has(id) {
+            return None;
+        }
+        let entry = self.half_open.at_mut(id);
+        self.half_open_free = entry.next;
+        *entry = HalfOpen { used: true, ..half };
+        self.half_open_used = self.half_open_used.saturating_add(1);
+        let socket = self.sockets.at_mut(half.listener);
+        socket.half_open = socket.half_open.saturating_add(1);
+        self.lookup.insert(Found::HalfOpen(id), tuple);
+        self.set_timer(Timer::SynAck(id), self.config.handshake_timeout_us);
+        Some(id)
     }
 
     /// The first SYN-ACK, once the next hop is known.
@@ -207,7 +218,7 @@ impl Stack<'_> {
             return;
         }
         if segment.ack != half.iss.wrapping_add(1) {
-            self.refuse(core, segment);
+            self.other_ack(core, id, segment, frame);
             return;
         }
         if offset >= window {
@@ -216,6 +227,19 @@ impl Stack<'_> {
             return;
         }
         self.complete(core, id, segment, frame);
+    }
+
+    /// An ACK of something else than our SYN-ACK. It may answer a cookie, if the peer repeated its SYN and the SYN queue had
+    /// room by then: what the peer was told first is the connection that it has.
+    fn other_ack(&mut self, core: u32, id: u32, segment: &Segment, frame: &[u8]) {
+        let listener = self.listener_of(self.half_open.at(id));
+        match listener.filter(|listener| self.is_cookie(*listener, segment)) {
+            Some(listener) => {
+                self.free_half_open(id);
+                self.cookie_input(core, listener, segment, frame);
+            }
+            None => self.refuse(core, segment),
+        }
     }
 
     /// Answers an unacceptable segment of a half-open connection with an ACK, within the limits.
