@@ -77,6 +77,27 @@ fn fragmentation_needed_lowers_the_mss_of_what_is_in_flight() {
     assert_eq!(world.accept(listener).unwrap().mss_bytes, 1448, "another destination");
 }
 
+/// Simulated worlds 151 and 285: once one flow knew of a lower path MTU, others that were there before never followed it.
+#[test]
+fn every_flow_of_a_path_follows_what_one_has_learned() {
+    let (mut world, info) = established();
+    let listener = world.listener(9090, 5);
+    let [told, silent] = [4001, 4002].map(|from| world.accepted(listener, 9090, from));
+    for flow in [info.flow, told.flow] {
+        world.write(flow, 3000);
+    }
+    error(&mut world, 3, 4, 1064, &quote(8080, 4000, info.tx_start as u32, 1500));
+    assert_eq!([info.flow, told.flow].map(|flow| mss(&world, flow)), [1012, 1448]);
+    error(&mut world, 3, 4, 1064, &quote(9090, 4001, told.tx_start as u32, 1500));
+    assert_eq!(mss(&world, told.flow), 1012);
+    // One that nobody tells of it finds out by its timeouts, if only one segment in flight is larger.
+    world.write(silent.flow, 1200);
+    while world.stack.counter(Counter::Timeouts) < 12 {
+        world.advance(SECOND / 10);
+    }
+    assert!(mss(&world, silent.flow) <= 1012);
+}
+
 #[test]
 fn errors_count_only_for_what_is_in_flight() {
     let (mut world, info) = established();

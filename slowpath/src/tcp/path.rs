@@ -71,11 +71,17 @@ impl Stack<'_> {
         }
     }
 
-    /// Takes over a lower MTU for the path of `flow`; false if it is none.
+    /// Takes over a lower MTU for the path of `flow`; false if it is none. Another flow may have learned of it before.
     pub(crate) fn lower_path_mtu(&mut self, flow: u32, mtu_bytes: u32) -> bool {
         let address = self.connections.at(flow).remote_ip;
-        if mtu_bytes >= self.path_mtu(address) {
-            return false;
+        let known = self.path_mtu(address);
+        if mtu_bytes >= known {
+            let connection = self.connections.at(flow);
+            let behind = connection.mss_bytes > connection.mss_for(known);
+            if behind {
+                self.follow_path(flow);
+            }
+            return behind;
         }
         let expires_us = self.now_us.saturating_add(PATH_LIFE_US);
         let slot = self.path_slot(address);
@@ -125,9 +131,9 @@ impl Stack<'_> {
         };
         let connection = self.connections.at(flow);
         let in_flight = view.snd_max.saturating_sub(view.snd_una);
-        let full = in_flight >= connection.mss_bytes as u64;
-        let large = connection.mss_bytes > connection.mss_for(mtu_bytes);
-        if full && large && self.lower_path_mtu(flow, mtu_bytes) {
+        let mss_bytes = connection.mss_for(mtu_bytes);
+        let large = connection.mss_bytes > mss_bytes && in_flight > mss_bytes as u64;
+        if large && self.lower_path_mtu(flow, mtu_bytes) {
             self.counters.add(Counter::BlackHoles);
         }
     }
