@@ -131,7 +131,7 @@ impl Stack<'_> {
         self.enter(now_us);
         match entry.op {
             to_slow::POOL_EMPTY => return self.pool_empty(entry.value),
-            to_slow::FAULT => return self.fault(entry.value),
+            to_slow::FAULT => self.fault(entry.value),
             _ => {}
         }
         let flow = entry.flow;
@@ -143,6 +143,8 @@ impl Stack<'_> {
             to_slow::FIN_RECEIVED | to_slow::FIN_ACKED => self.refresh_state(flow),
             to_slow::REMOVED => self.removed(flow),
             to_slow::DATA_AFTER_CLOSE => self.data_after_close(flow),
+            // What an application that is gone announced cannot be found: it will never be sent.
+            to_slow::FAULT if self.connections.at(flow).is(flag::ORPHAN) => self.abort(flow),
             _ => {}
         }
     }

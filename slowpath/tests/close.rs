@@ -7,6 +7,7 @@ use abi::{
     event::kernel_event,
     flow::hot_flags,
     kernel_ring::{to_fast, to_slow},
+    limits::{CONTEXT_ENTRIES_PER_LOOP, CONTEXT_RING_ENTRIES},
     message::{option, tcp_state},
 };
 use common::{frames::*, *};
@@ -198,6 +199,43 @@ fn data_after_close_resets() {
     world.pump();
     assert_eq!(world.sent().pop().unwrap().flags, RST | ACK);
     world.assert_clean();
+}
+
+/// Simulated world 7614: an application wrote garbage in its buffer maps and died. Its peer must not wait for ten minutes.
+#[test]
+fn an_orphan_whose_bytes_cannot_be_found_is_reset() {
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    let info = world.accepted(listener, 8080, 4000);
+    world.write(info.flow, 1000);
+    world.report(0, to_slow::FAULT, info.flow);
+    world.pump();
+    assert!(world.sent().is_empty(), "its application may still put it right");
+    world.release(info.socket);
+    world.advance(PAUSE);
+    world.report(0, to_slow::FAULT, info.flow);
+    world.pump();
+    assert_eq!(world.sent().pop().unwrap().flags, RST | ACK);
+    world.assert_clean();
+}
+
+/// Found by a simulated world: an application wrote a ring full of small pieces and closed. The close was judged before the
+/// core had taken all of them.
+#[test]
+fn a_close_waits_until_the_core_has_seen_a_whole_ring() {
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    let info = world.accepted(listener, 8080, 4000);
+    // The core's loops are counted here.
+    world.preempted = true;
+    world.release(info.socket);
+    let loops = CONTEXT_RING_ENTRIES / CONTEXT_ENTRIES_PER_LOOP;
+    world.core.loops.fetch_add(loops.into(), Relaxed);
+    world.advance(PAUSE);
+    assert!(!world.ops().contains(&to_fast::FINISH));
+    world.core.loops.fetch_add(1, Relaxed);
+    world.advance(PAUSE);
+    assert!(world.ops().contains(&to_fast::FINISH));
 }
 
 #[test]

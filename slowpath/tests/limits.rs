@@ -171,6 +171,22 @@ fn an_old_timestamp_does_not_complete_a_handshake() {
     assert_eq!(world.hot[info.flow as usize].ts_recent.load(Relaxed), 77);
 }
 
+/// RFC 7323 §2.2: only the window of a SYN is not scaled. Found by a simulated world: the peer took that of an ACK for up to
+/// 2^shift times as large, and saw it move back.
+#[test]
+fn the_window_of_an_ack_during_the_handshake_is_scaled() {
+    let mut world = World::new();
+    world.listener(8080, 5);
+    world.peer(Tcp::syn(4000, 8080, 5000));
+    let syn_ack = world.sent().pop().unwrap();
+    let shift = syn_ack.option(3).unwrap()[0];
+    assert!(shift > 0);
+    // Beyond the window, so that it is answered.
+    world.peer(Tcp::ack(4000, 8080, 1_005_001, syn_ack.seq.wrapping_add(1)));
+    let answer = world.sent().pop().unwrap();
+    assert_eq!((answer.flags, answer.window), (ACK, syn_ack.window >> shift));
+}
+
 fn stamps(value: u32, echo: u32) -> Vec<u8> {
     let mut options = vec![1, 1, 8, 10];
     options.extend(value.to_be_bytes());
