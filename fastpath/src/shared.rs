@@ -11,7 +11,7 @@ use abi::{
 use std::{
     collections::HashMap,
     sync::{
-        atomic::{AtomicU8, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU8, Ordering::Relaxed},
         Mutex, MutexGuard, PoisonError,
     },
 };
@@ -27,7 +27,7 @@ pub struct Adopted<'m> {
     /// Segments of its pool, numbered from zero.
     pub pool_segments: u32,
     /// Segments of its buffer maps in order.
-    pub maps: Vec<&'m [std::sync::atomic::AtomicU32]>,
+    pub maps: Vec<&'m [AtomicU32]>,
 }
 
 /// Receive chunks of one application that no core holds.
@@ -75,11 +75,16 @@ impl Shared {
             .map(|a| (a.application, (vec![false; (a.pool_segments * SEGMENT_CHUNKS) as usize], a)))
             .collect();
         for (cold, hot) in tables.cold.iter().zip(tables.hot) {
-            if cold.state.load(Relaxed) != slot_state::INSTALLED {
+            let state = cold.state.load(Relaxed);
+            let Some((chunks, adopted)) = used.get_mut(&owner_application(cold.owner.load(Relaxed))) else {
                 continue;
-            }
-            if let Some((chunks, adopted)) = used.get_mut(&owner_application(cold.owner.load(Relaxed))) {
-                mark_used(cold, hot, &adopted.maps, chunks);
+            };
+            match state {
+                slot_state::FREE => {}
+                slot_state::INSTALLED => mark_used(cold, hot, &adopted.maps, chunks),
+                // Its REMOVE was not carried out: nothing is read any more, and the next flow with its map must
+                // not find chunks there that others have by then.
+                _ => receive_words(cold, &adopted.maps).iter().for_each(|word| word.store(0, Relaxed)),
             }
         }
         for (application, (chunks, adopted)) in used {
@@ -166,17 +171,21 @@ fn segment_chunks(segment: u32) -> impl DoubleEndedIterator<Item = u32> {
     (first..first + SEGMENT_RECEIVE_CHUNKS).rev()
 }
 
-/// Marks the chunks that hold received data the application has not read yet, and empties every other
-/// receive entry of the flow's map: what came out of order is thrown away, and its chunks are free for others.
-fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[std::sync::atomic::AtomicU32]], chunks: &mut [bool]) {
+/// The receive entries of a flow's buffer map; none if the map is not there.
+fn receive_words<'m>(cold: &ColdFlow, maps: &[&'m [AtomicU32]]) -> &'m [AtomicU32] {
     let record = cold.buffers.load(Relaxed);
     let first = (record % SEGMENT_RECORDS) as usize * RECORD_WORDS;
-    let Some(words) = maps
-        .get((record / SEGMENT_RECORDS) as usize)
-        .and_then(|m| m.get(first..first + MAP_ENTRIES as usize))
-    else {
+    let segment = maps.get((record / SEGMENT_RECORDS) as usize).copied().unwrap_or(&[]);
+    segment.get(first..first + MAP_ENTRIES as usize).unwrap_or(&[])
+}
+
+/// Marks the chunks that hold received data the application has not read yet, and empties every other
+/// receive entry of the flow's map: what came out of order is thrown away, and its chunks are free for others.
+fn mark_used(cold: &ColdFlow, hot: &HotFlow, maps: &[&[AtomicU32]], chunks: &mut [bool]) {
+    let words = receive_words(cold, maps);
+    if words.is_empty() {
         return;
-    };
+    }
     let (read, next) = (hot.rcv_read.load(Relaxed), hot.rcv_nxt.load(Relaxed));
     let unread = next.wrapping_sub(read);
     if unread > u64::from(MAP_ENTRIES) << CHUNK_SHIFT {

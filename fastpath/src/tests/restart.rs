@@ -3,7 +3,10 @@
 
 use super::Random;
 use crate::testing::*;
-use abi::{flow::NONE, kernel_ring::to_slow};
+use abi::{
+    flow::{slot_state, NONE},
+    kernel_ring::to_slow,
+};
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -72,6 +75,18 @@ fn chunks_of_what_came_out_of_order_are_free_again_and_in_no_map() {
     let mut beyond = world.from_peer(1, b"out of order");
     beyond.seq += 5000;
     world.receive(&beyond);
+    world.restart();
+    assert!(world.receive_map(1).iter().take(64).all(|word| word.load(Relaxed) == 0));
+    assert_eq!(world.core.shared.free_chunks(APPLICATION), 256);
+}
+
+/// Simulated world 9043: the next flow with the map shared chunks with others, and gave them back twice.
+#[test]
+fn a_flow_that_was_to_be_removed_leaves_an_empty_map() {
+    let mut world = World::connected();
+    world.receive(&world.from_peer(1, b"unread"));
+    assert_ne!(world.receive_map(1)[(RCV_START >> 12) as usize % 64].load(Relaxed), 0);
+    world.tables.cold[1].state.store(slot_state::REMOVING, Relaxed);
     world.restart();
     assert!(world.receive_map(1).iter().take(64).all(|word| word.load(Relaxed) == 0));
     assert_eq!(world.core.shared.free_chunks(APPLICATION), 256);
