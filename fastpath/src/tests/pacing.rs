@@ -75,3 +75,24 @@ fn the_deadline_is_known() {
     world.now_us = deadline;
     assert_eq!(world.poll().len(), 1);
 }
+
+/// Flows that wait stand behind one another in the wheel. Found by simulated worlds: one that went, and whose slot was used
+/// again, took along whoever stood behind it.
+#[test]
+fn a_slot_that_is_used_again_keeps_the_wheel_whole() {
+    let mut world = World::new();
+    let mut sent = Vec::new();
+    for flow in [1, 2] {
+        world.install(flow);
+        world.tables.cold[flow as usize].rate_kbps.store(1_000, Relaxed);
+        world.ask(to_fast::UPDATE, flow, 0);
+        sent.extend(world.write(flow, &[0; 4000]));
+    }
+    world.ask(to_fast::REMOVE, 2, 0);
+    world.install(2);
+    for _ in 0..100 {
+        sent.extend(world.after(1000));
+    }
+    let of_first = sent.iter().filter(|segment| segment.destination_port == 40_001);
+    assert_eq!(of_first.map(|segment| segment.payload.len()).sum::<usize>(), 4000);
+}

@@ -324,3 +324,19 @@ fn what_was_received_twice_is_reported_first() {
     let sent = world.receive(&at(&world, 30, b"mm"));
     assert_eq!(blocks(&sent), [30, 32, 20, 28], "said once");
 }
+
+/// Found by a simulated world: what a flow received twice was kept beyond its end, and the next one said it.
+#[test]
+fn a_slot_that_is_used_again_reports_nothing_of_its_last_flow() {
+    let mut world = in_flight();
+    world.core.twice = (1, RCV_START, RCV_START + 6);
+    world.ask(to_fast::REMOVE, 1, 0);
+    world.prepare(1);
+    world.hot(1).flags.fetch_or(hot_flags::SACK, Relaxed);
+    world.ask(to_fast::INSTALL, 1, 0);
+    let mut beyond = world.from_peer(1, b"beyond");
+    beyond.seq += 100;
+    let sent = world.receive(&beyond);
+    // Timestamps, then one block with its head.
+    assert_eq!(sent.last().map(|ack| ack.options.len()), Some(12 + 4 + 8));
+}
