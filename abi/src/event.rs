@@ -19,6 +19,10 @@ pub mod event_flags {
     pub const FIN: u16 = 1 << 2;
     /// To the application: our FIN and all data were acknowledged.
     pub const FIN_ACKED: u16 = 1 << 3;
+    /// `urgent` is valid: there is urgent data (RFC 9293 §3.8.5, RFC 6093).
+    pub const URGENT: u16 = 1 << 4;
+    /// To the application: `urgent_byte` is valid.
+    pub const URGENT_BYTE: u16 = 1 << 5;
 }
 
 /// Between a context and a fast-path core, both directions.
@@ -32,8 +36,13 @@ pub struct FlowEvent {
     pub flow: u32,
     /// See [`event_flags`].
     pub flags: u16,
+    /// The byte at `urgent`, which may have come before the data in front of it.
+    pub urgent_byte: u8,
     /// Generation of the flow slot.
     pub generation: u32,
+    /// Low 32 bits of the position of the urgent byte: the one in front of where the urgent pointer points, as
+    /// Linux reads it. To the fast path: of the byte after it, the end of what is urgent.
+    pub urgent: u32,
     /// Receive position.
     pub rx: u64,
     /// Transmit position.
@@ -44,13 +53,22 @@ impl FlowEvent {
     /// As ring words.
     #[inline]
     pub const fn encode(self) -> [u64; EVENT_WORDS] {
-        [self.flow as u64 | (self.flags as u64) << 32, self.rx, self.tx, self.generation as u64]
+        let head = self.flow as u64 | (self.flags as u64) << 32 | (self.urgent_byte as u64) << 48;
+        [head, self.rx, self.tx, self.generation as u64 | (self.urgent as u64) << 32]
     }
     /// From ring words; any words decode.
     #[inline]
     pub const fn decode(words: [u64; EVENT_WORDS]) -> Self {
-        let [head, rx, tx, generation] = words;
-        Self { flow: head as u32, flags: (head >> 32) as u16, generation: generation as u32, rx, tx }
+        let [head, rx, tx, last] = words;
+        Self {
+            flow: head as u32,
+            flags: (head >> 32) as u16,
+            urgent_byte: (head >> 48) as u8,
+            generation: last as u32,
+            urgent: (last >> 32) as u32,
+            rx,
+            tx,
+        }
     }
 }
 
@@ -107,5 +125,25 @@ impl KernelEvent {
             flow: second as u32,
             opaque,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flow_event_comes_back_as_it_was() {
+        let event = FlowEvent {
+            flow: 0x1234_5678,
+            flags: event_flags::URGENT | event_flags::URGENT_BYTE | event_flags::RX,
+            urgent_byte: 0xab,
+            generation: 0xdead_beef,
+            urgent: 0xfedc_ba98,
+            rx: u64::MAX - 1,
+            tx: 7,
+        };
+        assert_eq!(FlowEvent::decode(event.encode()), event);
+        assert_eq!(event.encode()[0] >> 63, 0, "bit 63 is the ring's");
     }
 }

@@ -290,11 +290,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }
-        let fin = event.flags & event_flags::FIN != 0;
         if event.flags & event_flags::TX != 0 {
-            self.application_wrote(flow, event.tx, fin)?;
+            self.application_wrote(flow, event)?;
         }
-        if fin {
+        if event.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
+            self.application_unusual(flow, event)?;
+        }
+        Ok(())
+    }
+
+    /// The end of the stream, or urgent data: also if it was written and told before.
+    #[inline(never)]
+    fn application_unusual(&mut self, flow: Flow<'m>, event: FlowEvent) -> Result<(), Refused> {
+        if event.flags & event_flags::URGENT != 0 && !self.application_urgent(flow, event.urgent) {
+            return Err(Refused::Fault);
+        }
+        if event.flags & event_flags::FIN != 0 {
             self.queue_fin(flow);
         }
         Ok(())
@@ -340,10 +351,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Ok(())
     }
 
-    /// The application has written up to `position`, and ends the stream there if `fin`.
+    /// The application has written up to `event.tx`, and perhaps ends the stream there.
     #[inline(always)]
-    fn application_wrote(&mut self, flow: Flow<'m>, position: u64, fin: bool) -> Result<(), Refused> {
+    fn application_wrote(&mut self, flow: Flow<'m>, event: FlowEvent) -> Result<(), Refused> {
         let hot = flow.hot;
+        let position = event.tx;
         if position <= hot.snd_end.get() {
             return Ok(());
         }
@@ -352,9 +364,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return Err(Refused::Fault);
         }
         hot.snd_end.set(position);
-        if fin {
-            // Before the data leaves, so that it takes the FIN along.
-            flow.set(hot_flags::FIN_QUEUED);
+        if event.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
+            // Before the data leaves, so that it takes the FIN or the urgent pointer along.
+            if event.flags & event_flags::FIN != 0 {
+                flow.set(hot_flags::FIN_QUEUED);
+            }
+            if event.flags & event_flags::URGENT != 0 {
+                self.application_urgent(flow, event.urgent);
+            }
         }
         self.report_active(flow);
         self.transmit_written(flow, position);

@@ -15,6 +15,7 @@ use crate::{
     queue::Queue,
     shared::Shared,
     status::Status,
+    urgent::Urgent,
     word::Word,
 };
 use abi::{
@@ -80,6 +81,8 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) acks: Queue<(u32, u32)>,
     /// Flows whose application is owed an event.
     pub(crate) events: Queue<u32>,
+    /// Flows with urgent data.
+    pub(crate) urgent: Urgent,
     /// Taken while a burst is worked on.
     pub(crate) rx: Option<Box<Batch<P::Packet>>>,
     pub(crate) parsed: Box<crate::classify::Parsed>,
@@ -131,6 +134,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             twice: (NONE, 0, 0),
             acks: Queue::new(flows),
             events: Queue::new(flows),
+            urgent: Urgent::default(),
             rx: Some(Box::default()),
             parsed: Box::default(),
             tx: Batch::default(),

@@ -5,7 +5,7 @@ use crate::{
     core::Core,
     flow::Flow,
     port::{Port, Steer},
-    private::bit,
+    private::{bit, hot_bit},
     word::Word,
 };
 use abi::{
@@ -119,16 +119,39 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             // Without the peer's FIN, without ours.
             rx: hot.rcv_nxt.get().wrapping_sub(u64::from(state & hot_flags::FIN_RECEIVED != 0)),
             tx: hot.snd_una.get().min(hot.snd_end.get()),
+            ..FlowEvent::default()
         };
+        if state & (hot_flags::EVENT_PENDING | hot_bit::URGENT_NEWS) != 0 {
+            return self.push_unusual(flow, event);
+        }
         if !context.to.push(event.encode()) {
             return Delivery::Full;
-        }
-        if state & hot_flags::EVENT_PENDING != 0 {
-            hot.flags.set(state & !hot_flags::EVENT_PENDING);
         }
         if !context.dirty {
             context.dirty = true;
             self.contexts.mark(owner_context(owner));
+        }
+        Delivery::Done
+    }
+
+    /// [`Self::push_event`] of an event that found the ring full before, or tells of urgent data.
+    #[cold]
+    fn push_unusual(&mut self, flow: Flow<'m>, mut event: FlowEvent) -> Delivery {
+        let owner = flow.hot.owner.get();
+        self.add_urgent(flow, &mut event);
+        let Some(context) = self.contexts.of(owner) else {
+            return Delivery::Nobody;
+        };
+        if !context.to.push(event.encode()) {
+            return Delivery::Full;
+        }
+        if !context.dirty {
+            context.dirty = true;
+            self.contexts.mark(owner_context(owner));
+        }
+        flow.clear(hot_flags::EVENT_PENDING);
+        if event.flags & event_flags::URGENT != 0 {
+            self.urgent_told(flow);
         }
         Delivery::Done
     }

@@ -47,6 +47,7 @@ mod scoreboard;
 mod shared;
 mod status;
 mod transmit;
+mod urgent;
 mod usage;
 mod word;
 

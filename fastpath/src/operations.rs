@@ -7,7 +7,7 @@ use crate::{
     kernel::Operation,
     lookup::flow_hash,
     port::{Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX},
-    private::{bit, Private},
+    private::{bit, hot_bit, Private},
     word::Word,
 };
 use abi::{
@@ -24,7 +24,8 @@ const TRANSIENT: u32 = hot_flags::SCHEDULED
     | hot_flags::RECOVERY
     | hot_flags::DISORDER
     | hot_flags::SCOREBOARD
-    | hot_flags::ACK_PENDING;
+    | hot_flags::ACK_PENDING
+    | hot_bit::ALL;
 
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Carries out operations of the slow path.
@@ -93,6 +94,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let owes_ack = flow.has(hot_flags::ACK_PENDING);
         hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
         hot.recovery.set(NONE);
+        self.urgent.forget(flow.id);
         let una = hot.snd_una.get() as u32;
         if self.twice.0 == flow.id {
             // What the slot's last flow received twice is no news to the peer of this one.
@@ -202,6 +204,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             }
             // Positions in queues stay; the entries are skipped when they are reached.
             self.private[id as usize].bits &= bit::QUEUES;
+            self.urgent.forget(id);
             flow.hot.flags.set(0);
         }
         self.kernel.report(KernelEntry { op: to_slow::REMOVED, flow: id, ..KernelEntry::default() });

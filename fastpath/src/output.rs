@@ -7,7 +7,7 @@ use crate::{
     header::{self, Header, OPTIONS_MAX, PLAIN_BYTES, TIMESTAMP_BYTES},
     parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
     port::{Packet, Port, Steer},
-    private::bit,
+    private::{bit, hot_bit},
     word::Word,
 };
 use abi::{
@@ -159,6 +159,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let mut header_bytes = offset;
         if (flow.hot.recovery.get() != NONE || self.twice.0 == flow.id) && flow.has(hot_flags::SACK) {
             header_bytes += self.append_sack(flow, &mut packet, offset);
+        }
+        if flow.has(hot_bit::URGENT_MODE) {
+            self.dress(flow, sequence, &mut packet);
         }
         self.status.count(Counter::TxAcks);
         self.emit_segment(packet, header_bytes - ETHERNET_BYTES - IPV4_BYTES);

@@ -20,8 +20,14 @@ pub(crate) mod flag {
     pub(crate) const RST: u8 = 0x04;
     pub(crate) const PSH: u8 = 0x08;
     pub(crate) const ACK: u8 = 0x10;
+    pub(crate) const URG: u8 = 0x20;
     pub(crate) const ECE: u8 = 0x40;
     pub(crate) const CWR: u8 = 0x80;
+}
+
+/// Offset of the TCP header of a frame that was parsed or written here.
+pub(crate) fn tcp_offset(_frame: &[u8]) -> usize {
+    TCP_OFFSET
 }
 
 /// Congestion Experienced in the IP header's ECN field (RFC 3168 §5).

@@ -47,6 +47,17 @@ pub(crate) mod bit {
     pub(crate) const PERSIST_SHIFT: u32 = 22;
 }
 
+/// The fast path's own bits of `HotFlow::flags`; see `abi::flow::hot_flags::PRIVATE_SHIFT`.
+pub(crate) mod hot_bit {
+    use abi::flow::hot_flags::PRIVATE_SHIFT;
+    /// The application must hear of urgent data.
+    pub(crate) const URGENT_NEWS: u32 = 1 << PRIVATE_SHIFT;
+    /// The application has written urgent data that is not acknowledged.
+    pub(crate) const URGENT_MODE: u32 = 2 << PRIVATE_SHIFT;
+    /// All of them.
+    pub(crate) const ALL: u32 = URGENT_NEWS | URGENT_MODE;
+}
+
 /// Largest values of the fields beside the bits.
 const QUARTERS_MAX: u32 = 0x3f;
 /// See above.

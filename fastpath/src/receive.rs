@@ -45,8 +45,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn receive(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
         let hot = flow.hot;
         self.status.count(Counter::RxSegments);
-        if segment.flags & (flag::SYN | flag::RST | flag::ACK) != flag::ACK {
-            return self.receive_unusual(flow, segment, &packet);
+        if segment.flags & (flag::SYN | flag::RST | flag::URG | flag::ACK) != flag::ACK {
+            return self.receive_unusual(flow, segment, packet);
         }
         let state = hot.flags.get();
         let rcv_nxt = hot.rcv_nxt.get();
@@ -106,12 +106,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// A flag that the fast path leaves alone, or no ACK (dropped, RFC 9293 §3.10.7.4 fifth step).
-    /// URG is ignored: urgent data is delivered in line (RFC 6093 §4).
     ///
     /// A RST outside the window is dropped (RFC 5961 §3.2); what can lead to a challenge ACK at most is handed
     /// over as often as one may leave, so that a flood of it costs little.
     #[cold]
-    fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: &P::Packet) {
+    fn receive_unusual(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        if segment.flags & (flag::SYN | flag::RST | flag::ACK) == flag::ACK {
+            return self.receive_urgent(flow, segment, packet);
+        }
         let resets = segment.flags & flag::RST != 0;
         let rcv_nxt = flow.hot.rcv_nxt.get();
         let start = extend(segment.seq, rcv_nxt);
@@ -139,6 +141,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// PAWS (RFC 7323 §5.3).
+    pub(crate) fn is_stale_segment(&self, flow: Flow<'m>, segment: &Segment) -> bool {
+        segment.timestamps && flow.has(hot_flags::TIMESTAMPS) && self.is_stale(flow, segment)
+    }
+
+    /// [`Self::is_stale_segment`] of a segment with timestamps.
     #[inline]
     fn is_stale(&self, flow: Flow<'m>, segment: &Segment) -> bool {
         if segment.ts_value.wrapping_sub(flow.hot.ts_recent.get()) as i32 >= 0 {

@@ -7,7 +7,7 @@ use crate::{
     pacing::CREDIT_NS,
     parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
     port::{Packet, Port, Steer},
-    private::bit,
+    private::{bit, hot_bit},
     word::Word,
 };
 use abi::{
@@ -21,6 +21,9 @@ const QUANTUM: usize = 4;
 /// ECN-capable transport (RFC 3168 §5), set on new data only.
 const ECT0: u8 = 2;
 
+/// Flags of a flow whose segments take more than the hot path does.
+const UNUSUAL: u32 = hot_flags::SCOREBOARD | hot_bit::ALL;
+
 /// What to send next for a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Plan {
@@ -29,8 +32,8 @@ struct Plan {
     fin: bool,
     /// A retransmission beside the stream's own progress.
     resend: bool,
-    /// The flow has a scoreboard.
-    disorder: bool,
+    /// The flow has a scoreboard, or its segments get more than the usual header.
+    unusual: bool,
     /// Not a full segment.
     small: bool,
     /// Its last byte is the last one written.
@@ -200,7 +203,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             bytes: bytes as usize,
             fin,
             resend: false,
-            disorder: state & hot_flags::SCOREBOARD != 0,
+            unusual: state & UNUSUAL != 0,
             small,
             push: all && bytes > 0,
             last: all && fin == fin_queued,
@@ -211,7 +214,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Nagle (§3.7.4) as Minshall amended it.
     fn holds_back(&self, flow: Flow<'m>, una: u64, nxt: u64, all: bool) -> bool {
         let private = &self.private[flow.id as usize];
-        if private.has(bit::URGENT) {
+        if private.has(bit::URGENT) || flow.has(hot_bit::URGENT_MODE) {
             return false;
         }
         let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
@@ -238,7 +241,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             bytes: bytes as usize,
             fin,
             resend: true,
-            disorder,
+            unusual: flow.has(UNUSUAL),
             small: false,
             push,
             last: false,
@@ -273,6 +276,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return false;
         }
         self.sent(flow, plan, max, offset);
+        if plan.unusual {
+            self.sent_unusually(flow, plan, &mut packet);
+        }
         self.emit_segment(packet, offset.wrapping_sub(ETHERNET_BYTES + IPV4_BYTES));
         true
     }
@@ -341,9 +347,24 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if plan.fin {
             flow.set(hot_flags::FIN_SENT);
         }
-        if plan.disorder {
+        self.status.add(Counter::TxPayloadBytes, plan.bytes as u64);
+    }
+
+    /// The rest of the work on a segment of a flow with one of the [`UNUSUAL`] flags.
+    #[cold]
+    fn sent_unusually(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet) {
+        if flow.has(hot_flags::SCOREBOARD) {
+            let next = plan.position + plan.bytes as u64 + u64::from(plan.fin);
             self.sent_in_disorder(flow, plan.position, next, plan.resend);
         }
-        self.status.add(Counter::TxPayloadBytes, plan.bytes as u64);
+        self.dress(flow, plan.position, packet);
+    }
+
+    /// Adds to a finished header what few flows have.
+    #[cold]
+    pub(crate) fn dress(&mut self, flow: Flow<'m>, position: u64, packet: &mut P::Packet) {
+        if flow.has(hot_bit::URGENT_MODE) {
+            self.mark_urgent(flow, position, packet.data_mut());
+        }
     }
 }

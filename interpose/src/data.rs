@@ -36,10 +36,10 @@ unsafe fn receive_message(token: Token, message: *mut msghdr, flags: c_int) -> R
     let message = unsafe { message.as_mut() }.ok_or(Errno(libc::EFAULT))?;
     // SAFETY: the caller's promise.
     let count = unsafe { receive::receive(token, all(message.msg_iov, message.msg_iovlen)?, flags)? };
-    // TCP gives no address, no control data and no flags.
+    // TCP gives no address, no control data and no flag but one.
     message.msg_namelen = 0;
     message.msg_controllen = 0;
-    message.msg_flags = 0;
+    message.msg_flags = flags & libc::MSG_OOB;
     Ok(count)
 }
 

@@ -122,6 +122,18 @@ pub unsafe extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_ulong) -
     unsafe { fcntl(fd, command, argument) }
 }
 
+/// sockatmark(3): the C library's own does not come by [`ioctl`].
+#[no_mangle]
+pub extern "C" fn sockatmark(fd: c_int) -> c_int {
+    const SIOCATMARK: c_ulong = 0x8905;
+    let mut answer: c_int = 0;
+    // SAFETY: the request writes an int.
+    match unsafe { ioctl(fd, SIOCATMARK, (&raw mut answer).cast()) } {
+        0 => answer,
+        _ => -1,
+    }
+}
+
 /// ioctl(2)
 ///
 /// # Safety

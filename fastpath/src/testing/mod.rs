@@ -198,6 +198,7 @@ impl World {
             ack: hot.snd_max.load(Relaxed) as u32,
             flags: ACK,
             window: 60_000,
+            urgent: 0,
             ecn: 0,
             options: TestSegment::timestamps(
                 hot.ts_recent.load(Relaxed),
@@ -276,18 +277,39 @@ impl World {
 
     /// The application has read up to `position`.
     pub fn read_to(&mut self, flow: u32, position: u64) -> Vec<TestSegment> {
-        self.application(FlowEvent { flow, flags: event_flags::RX, generation: 5, rx: position, tx: 0 })
+        self.application(FlowEvent {
+            flow,
+            flags: event_flags::RX,
+            generation: 5,
+            rx: position,
+            tx: 0,
+            ..FlowEvent::default()
+        })
     }
 
     /// The application writes `bytes` at the end of its stream and says so; polls, returns what was sent.
     pub fn write(&mut self, flow: u32, bytes: &[u8]) -> Vec<TestSegment> {
         let tx = self.place(flow, bytes);
-        self.application(FlowEvent { flow, flags: event_flags::TX, generation: 5, rx: 0, tx })
+        self.application(FlowEvent {
+            flow,
+            flags: event_flags::TX,
+            generation: 5,
+            rx: 0,
+            tx,
+            ..FlowEvent::default()
+        })
     }
 
     /// The application ends its stream.
     pub fn finish(&mut self, flow: u32) -> Vec<TestSegment> {
-        self.application(FlowEvent { flow, flags: event_flags::FIN, generation: 5, rx: 0, tx: 0 })
+        self.application(FlowEvent {
+            flow,
+            flags: event_flags::FIN,
+            generation: 5,
+            rx: 0,
+            tx: 0,
+            ..FlowEvent::default()
+        })
     }
 
     /// Puts bytes into transmit chunks behind the flow's `snd_end`; returns the new end.

@@ -46,6 +46,8 @@ pub struct TestSegment {
     pub flags: u8,
     /// Window field.
     pub window: u16,
+    /// Urgent pointer.
+    pub urgent: u16,
     /// ECN field of the IP header.
     pub ecn: u8,
     /// Option bytes, padded with zeros to a multiple of four by `encode`.
@@ -74,7 +76,8 @@ impl TestSegment {
         frame.extend(self.ack.to_be_bytes());
         frame.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
         frame.extend(self.window.to_be_bytes());
-        frame.extend([0, 0, 0, 0]);
+        frame.extend([0, 0]);
+        frame.extend(self.urgent.to_be_bytes());
         frame.extend(&options);
         frame.extend(&self.payload);
         Self::fill_checksums(&mut frame);
@@ -112,6 +115,7 @@ impl TestSegment {
             ack: segment.ack,
             flags: segment.flags,
             window: segment.window,
+            urgent: u16::from_be_bytes([frame[52], frame[53]]),
             ecn: segment.ecn,
             options: frame[PLAIN_BYTES..offset].to_vec(),
             payload: frame[offset..end].to_vec(),

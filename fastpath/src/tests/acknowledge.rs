@@ -85,6 +85,7 @@ fn our_fin_is_sent_after_the_data_and_its_acknowledgement_reported() {
         generation: 5,
         rx: 0,
         tx: end,
+        ..abi::event::FlowEvent::default()
     });
     assert_eq!(world.counter(Counter::RefusedEntries), 1);
     assert_eq!(world.hot(1).snd_end.load(Relaxed), SND_START + 10);
@@ -100,6 +101,7 @@ fn fin_rides_on_the_last_segment() {
         generation: 5,
         rx: 0,
         tx,
+        ..abi::event::FlowEvent::default()
     });
     assert_eq!(sent.len(), 1);
     assert_eq!((sent[0].flags, sent[0].payload.as_slice()), (ACK | FIN | PSH, &b"bye"[..]));

@@ -38,6 +38,7 @@ fn entries_for_foreign_flows_are_refused() {
             generation,
             rx: RCV_START,
             tx: SND_START + 10,
+            ..FlowEvent::default()
         });
         let reports = world.reports();
         assert_eq!(reports.len(), usize::from(fault), "flow {flow} generation {generation}");
@@ -99,14 +100,27 @@ fn positions_are_bounded_and_repetition_is_harmless() {
     let limit = SND_START + u64::from(BUFFER_BYTES_MAX);
     for (tx, fine) in [(limit + 1, false), (u64::MAX, false), (0, true), (SND_START, true)] {
         let refused = world.counter(Counter::RefusedEntries);
-        world.application(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx });
+        world.application(FlowEvent {
+            flow: 1,
+            flags: event_flags::TX,
+            generation: 5,
+            rx: 0,
+            tx,
+            ..FlowEvent::default()
+        });
         assert_eq!(world.counter(Counter::RefusedEntries) == refused, fine, "{tx:#x}");
     }
     assert_eq!(world.hot(1).snd_end.load(Relaxed), SND_START);
     // Announced, within the bound, but never put into the map: nothing leaves, the application is at fault.
     world.reports();
-    let sent =
-        world.application(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx: limit });
+    let sent = world.application(FlowEvent {
+        flow: 1,
+        flags: event_flags::TX,
+        generation: 5,
+        rx: 0,
+        tx: limit,
+        ..FlowEvent::default()
+    });
     assert!(sent.is_empty());
     assert!(world.report_ops().contains(&to_slow::FAULT));
     assert!(world.core.may_sleep(), "and it costs nothing further");
@@ -133,10 +147,12 @@ fn garbage_harms_its_writer_only() {
                 _ => {
                     words = FlowEvent {
                         flow: random.below(4) as u32,
-                        flags: random.below(16) as u16 & !event_flags::FIN,
+                        flags: random.below(64) as u16 & !event_flags::FIN,
                         generation: 5,
                         rx: hot.rcv_read.load(Relaxed) + random.below(3000),
                         tx: hot.snd_end.load(Relaxed) + random.below(300_000),
+                        urgent: random.next() as u32,
+                        urgent_byte: random.next() as u8,
                     }
                     .encode();
                 }

@@ -151,6 +151,7 @@ fn a_core_writes_no_other_cores_flow() {
         generation: 5,
         rx: 0,
         tx: SND_START + 9,
+        ..abi::event::FlowEvent::default()
     };
     assert!(cores.world.to_core.push(event.encode()));
     cores.cores[0].poll(START_US);

@@ -18,6 +18,7 @@ mod sleep;
 mod timestamps;
 mod transfer;
 mod transmit;
+mod urgent;
 mod window;
 
 /// A seeded sequence of numbers.

@@ -15,6 +15,7 @@ fn sample(options: &[u8], payload: &[u8]) -> Vec<u8> {
         seq: 7,
         ack: 9,
         flags: 0x10,
+        urgent: 0,
         window: 500,
         ecn: 0,
         options: options.to_vec(),

@@ -16,9 +16,10 @@ fn sleep_is_announced_and_refused_if_anything_is_there() {
     assert_eq!(world.memory.status.waiting.load(Relaxed), 0);
     // An entry that came before the flag was up.
     let tx = world.place(1, b"x");
-    assert!(world
-        .to_core
-        .push(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx }.encode()));
+    assert!(world.to_core.push(
+        FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx, ..FlowEvent::default() }
+            .encode()
+    ));
     assert!(!world.core.prepare_sleep());
     assert_eq!(world.memory.status.waiting.load(Relaxed), 0);
     world.poll();

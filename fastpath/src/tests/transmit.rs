@@ -85,9 +85,10 @@ fn flows_take_turns() {
     (1..=3).for_each(|flow| world.install(flow));
     for flow in 1..=3 {
         let tx = world.place(flow, &[flow as u8; 14_480]);
-        assert!(world
-            .to_core
-            .push(FlowEvent { flow, flags: event_flags::TX, generation: 5, rx: 0, tx }.encode()));
+        assert!(world.to_core.push(
+            FlowEvent { flow, flags: event_flags::TX, generation: 5, rx: 0, tx, ..FlowEvent::default() }
+                .encode()
+        ));
     }
     let sent = world.poll();
     let ports: Vec<u16> = sent.iter().map(|s| s.destination_port - 40_000).collect();
@@ -171,7 +172,14 @@ fn a_poll_is_bounded() {
     let mut world = World::with(8, Config { batch: 4, ..Config::default() });
     world.install(1);
     let tx = world.place(1, &[1; 40_000]);
-    let sent = world.application(FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, rx: 0, tx });
+    let sent = world.application(FlowEvent {
+        flow: 1,
+        flags: event_flags::TX,
+        generation: 5,
+        rx: 0,
+        tx,
+        ..FlowEvent::default()
+    });
     assert!(sent.len() <= 8);
     for _ in 0..10 {
         world.core.port_mut().incoming.push_back(vec![0; 20]);

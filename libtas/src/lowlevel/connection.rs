@@ -64,11 +64,13 @@ impl Connection {
         self.flow.has(status::PEER_FINISHED)
     }
 
-    /// Bytes that can be read of a connection that neither end has finished and nothing has ended; else None.
+    /// Bytes that can be read of a connection that neither end has finished and nothing has ended, and that has no
+    /// urgent data; else None.
     /// One look at its state instead of several.
     #[inline]
     pub fn open_readable_bytes(&self) -> Option<usize> {
-        const OVER: u32 = status::PEER_FINISHED | status::FINISHED | status::CLOSED | status::FAILED;
+        const OVER: u32 =
+            status::PEER_FINISHED | status::FINISHED | status::CLOSED | status::FAILED | status::URGENT;
         let flow = &self.flow;
         if flow.has(OVER) {
             return None;

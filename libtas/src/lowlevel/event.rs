@@ -16,6 +16,11 @@ pub const FAILED: u16 = 1 << 5;
 /// A listener has connections to accept: call accept until EAGAIN.
 pub const ACCEPTABLE: u16 = 1 << 6;
 
+/// The peer announced urgent data.
+pub const URGENT: u16 = 1 << 7;
+/// The urgent byte can be received.
+pub const URGENT_BYTE: u16 = 1 << 8;
+
 /// Something happened to a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Event {

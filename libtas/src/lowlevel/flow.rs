@@ -8,6 +8,7 @@ use super::{
     context::Context,
     lock::{Guard, Lock},
     memory::map_index,
+    urgent::{Urgent, View},
 };
 use crate::sys::PrivateFd;
 use abi::{
@@ -38,6 +39,12 @@ pub(super) mod status {
     pub(crate) const WANTS_ROOM: u32 = 1 << 6;
     /// It failed with [`Flow::error`](super::Flow::error).
     pub(crate) const FAILED: u32 = 1 << 5;
+    /// There is urgent data in front of the reader, or may be.
+    pub(crate) const URGENT: u32 = 1 << 7;
+    /// The application has written urgent data, up to `urgent_end`.
+    pub(crate) const URGENT_WRITTEN: u32 = 1 << 8;
+    /// The fast path was told of it.
+    pub(crate) const URGENT_TOLD: u32 = 1 << 9;
 }
 
 /// One connection.
@@ -71,6 +78,10 @@ pub(super) struct Flow {
     /// The next poll announces what was read.
     pub(super) touched: AtomicBool,
 
+    /// Urgent data received.
+    pub(super) urgent: Lock<Urgent>,
+    /// Low half of the position after the last urgent byte written.
+    pub(super) urgent_end: AtomicU32,
     pub(super) receive: Lock<Receive>,
     pub(super) transmit: Lock<Transmit>,
     pub(super) info: FlowInfo,
@@ -147,6 +158,8 @@ impl Flow {
             told_end: info.tx_start.into(),
             queued: false.into(),
             touched: false.into(),
+            urgent: Lock::new(Urgent::default()),
+            urgent_end: 0.into(),
             receive: Lock::new(Receive { context: context.clone() }),
             transmit: Lock::new(Transmit {
                 context: context.clone(),
@@ -173,13 +186,29 @@ impl Flow {
         self.status.load(Acquire) & bits != 0
     }
 
-    /// Bytes that can be read.
+    /// Bytes that can be read before the end or urgent data.
     #[inline]
     pub(super) fn readable_bytes(&self) -> usize {
-        if self.has(status::CLOSED) {
-            return 0;
+        if self.has(status::CLOSED | status::URGENT) {
+            return self.unusual_view().len;
         }
-        self.rcv_nxt.load(Acquire).wrapping_sub(self.rcv_read.load(Acquire)) as usize
+        self.unread_bytes()
+    }
+
+    /// What a reader sees; `read` is where it stands.
+    #[inline]
+    pub(super) fn readable_from(&self, read: u64) -> (u64, usize) {
+        if self.has(status::CLOSED | status::URGENT) {
+            let view = self.unusual_view();
+            return (view.start, view.len);
+        }
+        (read, self.rcv_nxt.load(Acquire).wrapping_sub(read) as usize)
+    }
+
+    #[cold]
+    fn unusual_view(&self) -> View {
+        let view = self.urgent_view();
+        View { len: if self.has(status::CLOSED) { 0 } else { view.len }, ..view }
     }
 
     /// Bytes written and not acknowledged.
@@ -233,7 +262,7 @@ impl Flow {
     pub(super) fn forget_told(&self) {
         self.told_end.store(!self.snd_end.load(Relaxed), Relaxed);
         self.told_read.store(!self.rcv_read.load(Relaxed), Relaxed);
-        self.status.fetch_and(!status::FINISH_TOLD, Relaxed);
+        self.status.fetch_and(!(status::FINISH_TOLD | status::URGENT_TOLD), Relaxed);
     }
 
     /// Records why the connection failed; the first reason counts.

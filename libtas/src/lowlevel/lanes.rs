@@ -2,7 +2,10 @@
 //! A context's way out: one ring to each core, and what waits because a ring was full.
 
 use super::flow::{status, Flow};
-use abi::event::{event_flags, FlowEvent, EVENT_WORDS};
+use abi::{
+    event::{event_flags, FlowEvent, EVENT_WORDS},
+    flow::extend,
+};
 use ring::Producer;
 use std::{
     collections::VecDeque,
@@ -49,7 +52,14 @@ impl Lanes {
         let rx = flow.rcv_read.load(Relaxed);
         let news = if rx == flow.told_read.load(Relaxed) { 0 } else { event_flags::RX };
         let flags = event_flags::TX | news;
-        let event = FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx: end };
+        let event = FlowEvent {
+            flow: flow.id,
+            flags,
+            generation: flow.generation,
+            rx,
+            tx: end,
+            ..FlowEvent::default()
+        };
         if !self.push(flow, event) {
             self.announce(flow);
         }
@@ -66,8 +76,8 @@ impl Lanes {
         self.pushed |= 1 << flow.core;
         flow.told_read.store(event.rx, Relaxed);
         flow.told_end.store(event.tx, Relaxed);
-        if event.flags & event_flags::FIN != 0 {
-            flow.status.fetch_or(status::FINISH_TOLD, Relaxed);
+        if event.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
+            told(flow, event.flags);
         }
         true
     }
@@ -112,6 +122,14 @@ impl Lanes {
     }
 }
 
+/// The fast path was told of the end of the stream, or of urgent data.
+#[cold]
+fn told(flow: &Flow, flags: u16) {
+    let finish = if flags & event_flags::FIN != 0 { status::FINISH_TOLD } else { 0 };
+    let urgent = if flags & event_flags::URGENT != 0 { status::URGENT_TOLD } else { 0 };
+    flow.status.fetch_or(finish | urgent, Relaxed);
+}
+
 /// The event that brings the fast path up to date, if it is not.
 #[inline]
 fn news(flow: &Flow) -> Option<FlowEvent> {
@@ -128,8 +146,24 @@ fn news(flow: &Flow) -> Option<FlowEvent> {
     if state & (status::FINISHED | status::FINISH_TOLD) == status::FINISHED {
         flags |= event_flags::TX | event_flags::FIN;
     }
+    let mut urgent = 0;
+    if state & (status::URGENT_WRITTEN | status::URGENT_TOLD) == status::URGENT_WRITTEN {
+        urgent = flow.urgent_end.load(Relaxed);
+        // Long acknowledged: no news, though the fast path may not know.
+        if extend(urgent, tx) > flow.snd_una.load(Relaxed) {
+            flags |= event_flags::TX | event_flags::URGENT;
+        }
+    }
     if flags == 0 || state & status::FAILED != 0 {
         return None;
     }
-    Some(FlowEvent { flow: flow.id, flags, generation: flow.generation, rx, tx })
+    Some(FlowEvent {
+        flow: flow.id,
+        flags,
+        generation: flow.generation,
+        rx,
+        tx,
+        urgent,
+        ..FlowEvent::default()
+    })
 }

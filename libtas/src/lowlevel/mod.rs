@@ -32,6 +32,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod transmit;
+mod urgent;
 
 pub use application::{Application, Options};
 pub use connection::{Close, Connection};
@@ -40,3 +41,4 @@ pub use event::Event;
 pub use receive::Readable;
 pub use socket::Socket;
 pub use transmit::Writable;
+pub use urgent::UrgentByte;

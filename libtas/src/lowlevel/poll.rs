@@ -238,6 +238,10 @@ impl Inner {
                 if entry.flags & event_flags::RX != 0 {
                     merged.rx = entry.rx;
                 }
+                if entry.flags & event_flags::URGENT != 0 {
+                    merged.flags &= !event_flags::URGENT_BYTE;
+                    (merged.urgent, merged.urgent_byte) = (entry.urgent, entry.urgent_byte);
+                }
                 if entry.flags & event_flags::TX != 0 {
                     merged.tx = entry.tx;
                 }
@@ -333,16 +337,38 @@ fn finish_acknowledged(flow: &Flow) -> u16 {
     }
 }
 
+/// As [`received`], of an entry that tells of the end of the stream or of urgent data. The mark stands before the
+/// data that it is in can be read.
+#[cold]
+fn received_unusual(flow: &Arc<Flow>, entry: FlowEvent) -> Option<u16> {
+    let mut news = 0;
+    if entry.flags & event_flags::URGENT != 0 {
+        news |= flow.note_urgent(entry)?;
+    }
+    let plain = FlowEvent { flags: event_flags::RX, ..entry };
+    news |= received(flow, plain)?;
+    let is_last = flow.rcv_nxt.load(Relaxed) == entry.rx;
+    if entry.flags & event_flags::FIN != 0 && is_last && !flow.has(status::PEER_FINISHED) {
+        flow.status.fetch_or(status::PEER_FINISHED, Release);
+        news |= event::END_OF_STREAM;
+    }
+    Some(news)
+}
+
 /// Takes in a receive position. None when it makes no sense.
 #[inline]
 fn received(flow: &Arc<Flow>, entry: FlowEvent) -> Option<u16> {
+    if entry.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
+        return received_unusual(flow, entry);
+    }
     let known = flow.rcv_nxt.load(Relaxed);
     let fresh = entry.rx.wrapping_sub(known);
     if (fresh as i64) < 0 {
         // Late: a newer position is known.
         return Some(0);
     }
-    let finished = flow.status.load(Relaxed) & status::PEER_FINISHED != 0;
+    let state = flow.status.load(Relaxed);
+    let finished = state & status::PEER_FINISHED != 0;
     if entry.rx.wrapping_sub(flow.rcv_read.load(Relaxed)) > u64::from(BUFFER_BYTES_MAX)
         || (finished && fresh != 0)
     {
@@ -350,12 +376,11 @@ fn received(flow: &Arc<Flow>, entry: FlowEvent) -> Option<u16> {
     }
     let mut news = 0;
     if fresh != 0 {
-        flow.rcv_nxt.store(entry.rx, Release);
         news = event::READABLE;
-    }
-    if entry.flags & event_flags::FIN != 0 && !finished {
-        flow.status.fetch_or(status::PEER_FINISHED, Release);
-        news |= event::END_OF_STREAM;
+        if state & status::URGENT != 0 {
+            news |= flow.urgent_comes(entry.rx);
+        }
+        flow.rcv_nxt.store(entry.rx, Release);
     }
     Some(news)
 }

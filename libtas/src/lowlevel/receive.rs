@@ -34,8 +34,8 @@ impl Connection {
     #[inline]
     pub fn readable(&self) -> Readable<'_> {
         let receive = self.flow.receive();
-        let len = self.flow.readable_bytes();
-        Readable { flow: &self.flow, start: self.flow.rcv_read.load(Relaxed), len, receive }
+        let (start, len) = self.flow.readable_from(self.flow.rcv_read.load(Relaxed));
+        Readable { flow: &self.flow, start, len, receive }
     }
 }
 
@@ -91,8 +91,21 @@ impl Readable<'_> {
         if bytes == 0 {
             return;
         }
-        self.start = self.start.wrapping_add(bytes as u64);
         self.len -= bytes;
+        self.advance(self.start.wrapping_add(bytes as u64));
+    }
+
+    /// Gives back what is in front of the first byte: an urgent byte where the reader stood.
+    pub(super) fn skip(&mut self) {
+        if self.start != self.flow.rcv_read.load(Relaxed) {
+            self.advance(self.start);
+        }
+    }
+
+    /// All before `start` was read.
+    #[inline]
+    fn advance(&mut self, start: u64) {
+        self.start = start;
         // Pairs with `announce_touched`: either it reads this position, or we read false.
         self.flow.rcv_read.store(self.start, SeqCst);
         let told = self.flow.told_read.load(Relaxed);

@@ -82,8 +82,17 @@ impl Connection {
         })
     }
 
+    /// As [`Self::write`]; what is written is urgent data, the last byte *the* urgent one (MSG_OOB).
+    pub fn write_urgent(&self, from: &[u8]) -> usize {
+        self.write_marked(from.len(), true, |skip, to| to.copy_from_slice(&from[skip..skip + to.len()]))
+    }
+
     /// `fill(skip, to)` writes the bytes from `skip` on into `to`.
-    fn write_pieces(&self, bytes: usize, mut fill: impl FnMut(usize, &mut [u8])) -> usize {
+    fn write_pieces(&self, bytes: usize, fill: impl FnMut(usize, &mut [u8])) -> usize {
+        self.write_marked(bytes, false, fill)
+    }
+
+    fn write_marked(&self, bytes: usize, urgent: bool, mut fill: impl FnMut(usize, &mut [u8])) -> usize {
         let flow = &self.flow;
         let mut transmit = flow.transmit();
         let Transmit { context, map, .. } = &mut *transmit;
@@ -102,7 +111,11 @@ impl Connection {
                 fill_chunks(flow, map, start, got, |skip, to| fill(written + skip, to));
                 inner = context.lock();
             }
-            send(flow, context, inner, got);
+            if urgent {
+                send_urgent(flow, context, inner, got);
+            } else {
+                send(flow, context, inner, got);
+            }
             written += got;
             if written < bytes && !worth_another_try(flow, context, got, want) {
                 break;
@@ -247,6 +260,22 @@ fn send(flow: &Arc<Flow>, context: &Context, mut inner: Guard<'_, Inner>, bytes:
     let end = flow.snd_end.load(Relaxed).wrapping_add(bytes as u64);
     flow.snd_end.store(end, Release);
     inner.lanes.announce_write(flow, end);
+    drop(inner);
+    context.application().wake_core(flow.core);
+}
+
+/// As [`send`]: the next `bytes` are urgent.
+#[cold]
+fn send_urgent(flow: &Arc<Flow>, context: &Context, mut inner: Guard<'_, Inner>, bytes: usize) {
+    if bytes == 0 {
+        return;
+    }
+    let end = flow.snd_end.load(Relaxed).wrapping_add(bytes as u64);
+    flow.urgent_end.store(end as u32, Relaxed);
+    flow.status.fetch_and(!status::URGENT_TOLD, Relaxed);
+    flow.status.fetch_or(status::URGENT_WRITTEN, Relaxed);
+    flow.snd_end.store(end, Release);
+    inner.lanes.announce(flow);
     drop(inner);
     context.application().wake_core(flow.core);
 }

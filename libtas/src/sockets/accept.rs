@@ -141,6 +141,9 @@ fn fetch(engine: &mut Engine, network: &Network, listener: Token) -> Result<bool
             return Err(error);
         }
     };
+    if inherited.urgent_is_inline() {
+        connection.set_urgent_inline(true);
+    }
     let mut new = connected(socket, connection, family);
     new.options = inherited;
     let descriptor = new.socket.descriptor();

@@ -13,6 +13,7 @@ use super::{
     real,
     stream::{Phase, Stream},
     table::{Entry, Token, TABLE},
+    urgent,
     wait::{block, Attempt},
 };
 use crate::lowlevel::Close;
@@ -60,7 +61,7 @@ fn linger(process: &Process, entry: Entry) {
 }
 
 fn has_unread(stream: &Stream) -> bool {
-    stream.connection().is_some_and(|connection| connection.readable_bytes() > 0)
+    stream.connection().is_some_and(|connection| connection.unread_bytes() > 0)
 }
 
 /// Takes `fd` out of the table and from its object. The descriptor itself stays open: the caller
@@ -244,6 +245,7 @@ pub fn fcntl(entry: Entry, fd: c_int, command: c_int, argument: c_ulong) -> Opti
     let pass = || unsafe { real::fcntl(fd, command, argument) };
     match (command, entry) {
         (libc::F_DUPFD | libc::F_DUPFD_CLOEXEC, _) => Some(duplicate(fd, pass)),
+        (libc::F_SETOWN | urgent::F_SETOWN_EX, Entry::Stream(_)) => Some(urgent::set_owner(process(), pass)),
         (libc::F_SETFL, Entry::Stream(token)) => {
             let set = process().engine().stream(token).map(|stream| {
                 stream.nonblocking = argument as c_int & libc::O_NONBLOCK != 0;
@@ -264,6 +266,10 @@ pub fn fcntl(entry: Entry, fd: c_int, command: c_int, argument: c_ulong) -> Opti
 // From linux/sockios.h; the libc crate lacks them.
 const SIOCOUTQNSD: c_ulong = 0x894B;
 const SIOCATMARK: c_ulong = 0x8905;
+const FIOSETOWN: c_ulong = 0x8901;
+const SIOCSPGRP: c_ulong = 0x8902;
+const FIOGETOWN: c_ulong = 0x8903;
+const SIOCGPGRP: c_ulong = 0x8904;
 /// Interface requests (SIOCGIFCONF and the like): any Linux socket answers them.
 const INTERFACE_REQUESTS: std::ops::RangeInclusive<c_ulong> = 0x890B..=0x89FF;
 
@@ -281,6 +287,18 @@ pub unsafe fn ioctl(token: Token, request: c_ulong, argument: *mut libc::c_void)
                 stream.nonblocking = on;
                 0
             }));
+        }
+        FIOSETOWN | SIOCSPGRP => {
+            let fd = descriptor(process, token);
+            // SAFETY: the request takes a pointer to an int; F_SETOWN takes no pointer.
+            return Some(fd.and_then(|fd| unsafe {
+                let owner = argument.cast::<c_int>().read_unaligned() as c_ulong;
+                urgent::set_owner(process, || real::fcntl(fd, libc::F_SETOWN, owner)).map(|_| 0)
+            }));
+        }
+        // SAFETY: no pointers. A negative number is a process group: fcntl() cannot tell it from an error.
+        FIOGETOWN | SIOCGPGRP => {
+            descriptor(process, token).map(|fd| unsafe { real::fcntl(fd, libc::F_GETOWN, 0) })
         }
         libc::FIONREAD | libc::TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK => queue_bytes(process, token, request),
         _ if INTERFACE_REQUESTS.contains(&request) => {
@@ -303,6 +321,11 @@ pub unsafe fn ioctl(token: Token, request: c_ulong, argument: *mut libc::c_void)
     }))
 }
 
+/// A descriptor of the stream.
+fn descriptor(process: &Process, token: Token) -> Result<c_int> {
+    process.engine().stream(token).map(|stream| stream.socket.descriptor())
+}
+
 fn queue_bytes(process: &Process, token: Token, request: c_ulong) -> Result<c_int> {
     process.pump();
     let mut engine = process.engine();
@@ -314,9 +337,10 @@ fn queue_bytes(process: &Process, token: Token, request: c_ulong) -> Result<c_in
         return Ok(0);
     };
     Ok(match request {
-        libc::FIONREAD => connection.readable_bytes() as c_int,
+        libc::FIONREAD => connection.bytes_to_mark() as c_int,
+        SIOCATMARK => c_int::from(connection.is_at_mark()),
         libc::TIOCOUTQ => connection.unacknowledged_bytes() as c_int,
-        // What is written is with the fast path; nothing waits here. No urgent data either.
+        // What is written is with the fast path; nothing waits here.
         _ => 0,
     })
 }

@@ -9,12 +9,14 @@ use super::{
     slab::Slab,
     stream::{Phase, Stream},
     table::Token,
+    urgent::Signals,
 };
 use crate::lowlevel::{event, Event};
 use std::sync::Arc;
 
 const IN: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 const OUT: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
+const PRI: u32 = libc::EPOLLPRI as u32;
 const RDHUP: u32 = libc::EPOLLRDHUP as u32;
 /// What ends a connection wakes whoever waits for anything.
 const EVERYTHING: u32 = IN | OUT | RDHUP | (libc::EPOLLHUP | libc::EPOLLERR) as u32;
@@ -31,6 +33,8 @@ pub(crate) struct Engine {
     pub(crate) events: Box<[Event]>,
     /// Listeners whose queue in the slow path may hold connections; see `accept::settle`.
     pub(crate) hinted: Vec<Token>,
+    /// SIGURG to be sent.
+    pub(crate) signals: Signals,
     /// Threads asleep on the context's eventfd.
     pub(crate) watchers: u32,
     /// Threads asleep on their bell alone, because another watches the context.
@@ -67,6 +71,12 @@ impl Engine {
         let mut happened = 0;
         if event.flags & event::READABLE != 0 {
             happened |= IN;
+        }
+        if event.flags & (event::URGENT | event::URGENT_BYTE) != 0 {
+            happened |= PRI;
+        }
+        if event.flags & event::URGENT != 0 {
+            self.signals.announce(stream.descriptors.first());
         }
         if event.flags & event::END_OF_STREAM != 0 {
             happened |= IN | RDHUP | EVERYTHING;
@@ -214,6 +224,9 @@ fn establish(stream: &mut Stream) {
             let info = connection.info();
             stream.local = Some(info.local);
             stream.remote = Some(info.remote);
+            if stream.options.urgent_is_inline() {
+                connection.set_urgent_inline(true);
+            }
             stream.phase = Phase::Connected { connection: Arc::new(connection), announced: false };
         }
         Err(error) => stream.fail(Errno::from(error).0),

@@ -37,6 +37,7 @@ mod slab;
 pub mod sockopt;
 mod stream;
 pub mod table;
+mod urgent;
 mod wait;
 
 pub use errno::{Errno, Result};

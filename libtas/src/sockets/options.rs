@@ -156,6 +156,8 @@ pub enum Effect {
     Slow(u32, u32, u32),
     /// TCP_CORK on: the stream becomes eager (see `stream`).
     Cork,
+    /// SO_OOBINLINE was set: the connection is told.
+    Inline,
     /// The socket must become a kernel socket (IPV6_V6ONLY: no IPv4 through it).
     Kernel,
 }
@@ -266,6 +268,7 @@ impl Options {
         }
         match (level, name) {
             (IPPROTO_TCP, libc::TCP_CORK) if value != 0 => Ok(Effect::Cork),
+            (SOL_SOCKET, libc::SO_OOBINLINE) => Ok(Effect::Inline),
             _ if rule.slow != 0 => Ok(Effect::Slow(rule.slow, value as u32, 0)),
             _ => Ok(Effect::None),
         }
@@ -353,6 +356,11 @@ impl Options {
             return 1;
         }
         self.integer(SOL_SOCKET, libc::SO_RCVLOWAT).max(1) as usize
+    }
+
+    /// Urgent data stays in the stream (SO_OOBINLINE).
+    pub fn urgent_is_inline(&self) -> bool {
+        self.integer(SOL_SOCKET, libc::SO_OOBINLINE) != 0
     }
 
     /// Everything that was set, in order, to be set again on a kernel socket.

@@ -4,11 +4,11 @@
 use super::{
     errno::{Errno, Result},
     process::{process, Process},
-    stream::Readable,
+    stream::{Phase, Readable},
     table::Token,
     wait::{block, Attempt},
 };
-use crate::lowlevel::Connection;
+use crate::lowlevel::{Connection, UrgentByte};
 use libc::iovec;
 use std::{slice, sync::Arc, time::Duration};
 
@@ -67,7 +67,8 @@ fn readable_now(process: &Process, token: Token) -> Option<Arc<Connection>> {
 #[inline(never)]
 unsafe fn receive_any(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
     if flags & libc::MSG_OOB != 0 {
-        return Err(Errno(libc::EINVAL));
+        // SAFETY: the caller's promise.
+        return unsafe { receive_urgent(process, token, buffers, flags) };
     }
     if flags & libc::MSG_ERRQUEUE != 0 {
         return Err(Errno(libc::EAGAIN));
@@ -88,7 +89,7 @@ unsafe fn receive_any(process: &Process, token: Token, buffers: &[iovec], flags:
     if let Readable::Data(connection) = found {
         // SAFETY: the caller's promise.
         unsafe { take(&connection, &request, &mut copied) };
-        if copied >= request.need {
+        if copied >= request.need || must_stop(&connection, copied) {
             return Ok(copied);
         }
     }
@@ -102,6 +103,44 @@ unsafe fn receive_any(process: &Process, token: Token, buffers: &[iovec], flags:
     }
     // SAFETY: the caller's promise.
     unsafe { receive_blocking(process, token, &request, copied, limit) }
+}
+
+/// MSG_OOB: the urgent byte (tcp_recv_urg). Never waits.
+///
+/// # Safety
+/// Every buffer is writable for its length.
+#[cold]
+unsafe fn receive_urgent(process: &Process, token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
+    process.pump();
+    let mut engine = process.engine();
+    let stream = engine.stream(token)?;
+    let connection = match &stream.phase {
+        Phase::Connected { connection, .. } => connection.clone(),
+        Phase::Connecting => return Err(Errno(libc::EINVAL)),
+        _ => return Err(Errno(libc::ENOTCONN)),
+    };
+    let is_over = stream.broken || stream.is_receive_shut(&connection);
+    drop(engine);
+    let byte = match connection.receive_urgent(flags & libc::MSG_PEEK != 0) {
+        UrgentByte::Is(byte) => byte,
+        UrgentByte::Coming if is_over => return Ok(0),
+        UrgentByte::Coming => return Err(Errno(libc::EAGAIN)),
+        UrgentByte::None => return Err(Errno(libc::EINVAL)),
+    };
+    let Some(first) = buffers.iter().find(|buffer| buffer.iov_len > 0) else {
+        return Ok(0);
+    };
+    if flags & libc::MSG_TRUNC == 0 {
+        // SAFETY: the caller's promise; there is room for a byte.
+        unsafe { first.iov_base.cast::<u8>().write(byte) };
+    }
+    Ok(1)
+}
+
+/// Whether a call that has copied something must end here: it stands in front of urgent data.
+#[inline]
+fn must_stop(connection: &Connection, copied: usize) -> bool {
+    connection.has_urgent() && copied > 0 && connection.is_at_mark()
 }
 
 /// Reads the socket's settings (time limit, whether the call must not block) and takes a first look.
@@ -143,17 +182,32 @@ unsafe fn step(
         let connection = match found {
             Readable::Data(connection) => connection,
             Readable::End => return Ok(Attempt::Done(*copied)),
-            Readable::Wait => return Ok(Attempt::Wait),
+            Readable::Wait => {
+                if !request.peek {
+                    pass_mark(process, token)?;
+                }
+                return Ok(Attempt::Wait);
+            }
         };
+        if must_stop(&connection, *copied) {
+            return Ok(Attempt::Done(*copied));
+        }
         // SAFETY: the caller's promise.
         let taken = unsafe { take(&connection, request, copied) };
-        if *copied >= request.need {
+        if *copied >= request.need || must_stop(&connection, *copied) {
             return Ok(Attempt::Done(*copied));
         }
         if taken == 0 {
             return Ok(Attempt::Wait);
         }
     }
+}
+
+/// A call that found nothing to copy is past an urgent byte where it stood.
+fn pass_mark(process: &Process, token: Token) -> Result<()> {
+    let connection = process.engine().stream(token)?.connection().filter(|c| c.has_urgent()).cloned();
+    connection.into_iter().for_each(|connection| connection.pass_mark());
+    Ok(())
 }
 
 /// Copies out what is there; a peek starts over each time.
@@ -188,7 +242,7 @@ unsafe fn take(connection: &Arc<Connection>, request: &Request<'_>, copied: &mut
         };
         let count = if request.peek { connection.peek(done, room) } else { connection.read(room) };
         done += count;
-        if count < room.len() {
+        if count < room.len() || (!request.peek && must_stop(connection, done)) {
             break;
         }
         skip = 0;
@@ -212,6 +266,9 @@ unsafe fn receive_blocking(
         let waited = block(process, token, limit, |engine| {
             // Ready when there is more than before (a peek counts what it has seen).
             let seen = if request.peek { have } else { 0 };
+            if engine.stream(token)?.connection().is_some_and(|connection| must_stop(connection, have)) {
+                return Ok(Attempt::Done(false));
+            }
             Ok(match engine.stream(token)?.receive(have > 0)? {
                 Readable::Data(connection) if connection.readable_bytes() > seen => Attempt::Done(true),
                 Readable::Data(connection) if connection.has_peer_finished() => Attempt::Done(false),

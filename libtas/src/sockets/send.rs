@@ -66,10 +66,6 @@ unsafe fn send_any(
     flags: i32,
     sent: usize,
 ) -> Result<usize> {
-    if flags & libc::MSG_OOB != 0 {
-        // Urgent data is not carried (RFC 6093 advises against its use).
-        return Err(Errno(libc::EOPNOTSUPP));
-    }
     // SAFETY: the caller's promise.
     let result = unsafe { send_all(process, token, buffers, flags, sent) };
     if result == Err(Errno(libc::EPIPE)) && flags & libc::MSG_NOSIGNAL == 0 {
@@ -89,11 +85,12 @@ unsafe fn send_all(
     mut sent: usize,
 ) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
+    let urgent = flags & libc::MSG_OOB != 0;
     if flags & libc::MSG_MORE != 0 {
         process.engine().stream(token)?.hurry();
     }
     // SAFETY: the caller's promise.
-    match unsafe { step(process, token, buffers, total, &mut sent) } {
+    match unsafe { step(process, token, (buffers, total), urgent, &mut sent) } {
         Ok(Attempt::Done(count)) => return Ok(count),
         Ok(Attempt::Wait) => {}
         Err(_) if sent > 0 => return Ok(sent),
@@ -121,7 +118,7 @@ unsafe fn send_all(
             })
         });
         // SAFETY: the caller's promise.
-        match waited.and_then(|()| unsafe { step(process, token, buffers, total, &mut sent) }) {
+        match waited.and_then(|()| unsafe { step(process, token, (buffers, total), urgent, &mut sent) }) {
             Ok(Attempt::Done(count)) => break Ok(count),
             Ok(Attempt::Wait) => {}
             Err(error) => break Err(error),
@@ -141,8 +138,8 @@ unsafe fn send_all(
 unsafe fn step(
     process: &Process,
     token: Token,
-    buffers: &[iovec],
-    total: usize,
+    (buffers, total): (&[iovec], usize),
+    urgent: bool,
     sent: &mut usize,
 ) -> Result<Attempt<usize>> {
     let connection = match process.engine().stream(token)?.send() {
@@ -153,7 +150,12 @@ unsafe fn step(
     };
     while *sent < total {
         // SAFETY: the caller's promise.
-        let (written, offered) = unsafe { write(&connection, buffers, *sent) };
+        let (written, offered) = unsafe {
+            match urgent {
+                true => write_urgent(&connection, buffers, *sent),
+                false => write(&connection, buffers, *sent),
+            }
+        };
         *sent += written;
         if written < offered {
             // Before the event that follows a short write can be told, the flag must stand; set
@@ -178,6 +180,19 @@ unsafe fn write(connection: &Connection, buffers: &[iovec], skip: usize) -> (usi
     }
     // SAFETY: the caller's promise.
     unsafe { write_pieces(connection, buffers, skip) }
+}
+
+/// As [`write`], of urgent data (MSG_OOB).
+///
+/// # Safety
+/// Every buffer is readable for its length.
+#[cold]
+unsafe fn write_urgent(connection: &Connection, buffers: &[iovec], skip: usize) -> (usize, usize) {
+    let mut pieces = [IoSlice::new(&[]); PIECES];
+    // SAFETY: the caller's promise.
+    let (count, offered) = unsafe { rest(buffers, skip, &mut pieces) };
+    let bytes: Vec<u8> = pieces.iter().take(count).flat_map(|piece| piece.iter().copied()).collect();
+    (connection.write_urgent(&bytes), offered)
 }
 
 /// [`write`] of several buffers.

@@ -55,6 +55,13 @@ pub unsafe fn set(
     };
     match effect {
         Effect::None => Ok(()),
+        Effect::Inline => {
+            let mut engine = process.engine();
+            let stream = engine.stream(token)?;
+            let is_inline = stream.options.urgent_is_inline();
+            stream.connection().into_iter().for_each(|connection| connection.set_urgent_inline(is_inline));
+            Ok(())
+        }
         Effect::Cork => process.engine().stream(token).map(Stream::hurry),
         // It is off already, and stays off.
         Effect::Slow(option, 0, _) if option == NODELAY && process.engine().stream(token)?.eager => Ok(()),

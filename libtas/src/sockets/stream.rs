@@ -15,6 +15,7 @@ use std::{collections::VecDeque, os::fd::RawFd, sync::Arc};
 
 const IN: u32 = (libc::EPOLLIN | libc::EPOLLRDNORM) as u32;
 const OUT: u32 = (libc::EPOLLOUT | libc::EPOLLWRNORM) as u32;
+const PRI: u32 = libc::EPOLLPRI as u32;
 const RDHUP: u32 = libc::EPOLLRDHUP as u32;
 const HUP: u32 = libc::EPOLLHUP as u32;
 const ERR: u32 = libc::EPOLLERR as u32;
@@ -188,8 +189,11 @@ impl Stream {
         }
         if receive_shut {
             events |= IN | RDHUP;
-        } else if connection.readable_bytes() >= self.options.receive_low_water() {
+        } else if connection.waiting_bytes() >= self.options.receive_low_water() {
             events |= IN;
+        }
+        if connection.has_urgent_byte() {
+            events |= PRI;
         }
         if asked & OUT != 0 && (send_shut || self.is_writable(connection)) {
             events |= OUT;

@@ -26,8 +26,12 @@ const VALUES: &[(&str, i64)] = names![
 ];
 
 /// Names that libc gives otherwise.
-const OTHERS: &[(&str, i64)] =
-    &[("SIOCINQ", libc::FIONREAD as i64), ("SIOCOUTQ", libc::TIOCOUTQ as i64), ("NULL", 0)];
+const OTHERS: &[(&str, i64)] = &[
+    ("SIOCINQ", libc::FIONREAD as i64),
+    ("SIOCOUTQ", libc::TIOCOUTQ as i64),
+    ("SIOCATMARK", 0x8905),
+    ("NULL", 0),
+];
 
 fn find(table: &[(&str, i64)], name: &str) -> Option<i64> {
     table.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)

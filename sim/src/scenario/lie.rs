@@ -65,10 +65,12 @@ fn forge_entries(words: &[std::sync::atomic::AtomicU64], random: &mut Random) {
     for _ in 0..200 {
         let entry = FlowEvent {
             flow: random.below(FLOWS) as u32,
-            flags: random.next() as u16 & 0xf,
+            flags: random.next() as u16 & 0x3f,
             generation: random.below(4) as u32,
             rx: 1 << 32 | random.next() >> 32,
             tx: 1 << 32 | random.next() >> 32,
+            urgent: random.next() as u32,
+            urgent_byte: random.next() as u8,
         };
         let mut encoded = entry.encode();
         encoded[0] |= random.next() & 1 << 63;

@@ -7,19 +7,14 @@ use crate::{
     stack::Stack,
     tcp::state::State,
     wire::{
-        checksum, ethernet,
+        ethernet,
         ethernet::Ethernet,
         ipv4,
         ipv4::Ipv4,
-        put,
         tcp::{flag, Segment},
     },
 };
 
-/// Offset of the flags in a TCP header.
-const FLAGS_OFFSET: usize = 13;
-/// Offset of checksum and urgent pointer.
-const CHECKSUM_OFFSET: usize = 16;
 /// Frames handed back to a core within one [`INJECT_WINDOW_US`]; more would be a loop.
 const INJECTS_MAX: u8 = 32;
 const INJECT_WINDOW_US: u64 = 10_000;
@@ -143,8 +138,7 @@ impl Stack<'_> {
     }
 }
 
-/// Makes a TCP frame one that the fast path takes: without IP options, and without URG (the urgent
-/// byte stays in the stream, as RFC 6093 advises). The frame's new length.
+/// Makes a TCP frame one that the fast path takes: without IP options. The frame's new length.
 fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
     let extra = ip.header_bytes.saturating_sub(ipv4::HEADER_BYTES);
     let start = ethernet::HEADER_BYTES.saturating_add(ipv4::HEADER_BYTES);
@@ -155,17 +149,6 @@ fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
         end = end.saturating_sub(extra);
         let payload = end.saturating_sub(start);
         ipv4::write(frame, ip.source, ip.destination, ipv4::TCP, payload);
-    }
-    let Some(packet) = frame.get_mut(start..end) else {
-        return 0;
-    };
-    let flags = packet.get(FLAGS_OFFSET).copied().unwrap_or(0);
-    if flags & flag::URG != 0 {
-        put(packet, FLAGS_OFFSET, &[flags & !flag::URG]);
-        put(packet, CHECKSUM_OFFSET, &[0, 0, 0, 0]);
-        let sum = checksum::pseudo_header(ip.source, ip.destination, ipv4::TCP, packet.len() as u16);
-        let sum = checksum::finish(checksum::add(sum, packet));
-        put(packet, CHECKSUM_OFFSET, &sum.to_be_bytes());
     }
     end
 }

@@ -13,7 +13,6 @@ pub(crate) mod flag {
     pub(crate) const SYN: u8 = 2;
     pub(crate) const RST: u8 = 4;
     pub(crate) const ACK: u8 = 16;
-    pub(crate) const URG: u8 = 32;
     pub(crate) const ECE: u8 = 64;
     pub(crate) const CWR: u8 = 128;
 }

@@ -80,6 +80,7 @@ impl Hostile {
 /// An entry as the fast path would take it, about any flow.
 fn event(random: &mut Random, near: u64) -> [u64; EVENT_WORDS] {
     let all = event_flags::RX | event_flags::TX | event_flags::FIN | event_flags::FIN_ACKED;
+    let all = all | event_flags::URGENT | event_flags::URGENT_BYTE;
     let mut position = || match random.below(4) {
         0 => random.next(),
         1 => near.wrapping_add(random.below(1 << 20)),
@@ -93,6 +94,8 @@ fn event(random: &mut Random, near: u64) -> [u64; EVENT_WORDS] {
         generation: random.below(4) as u32,
         rx,
         tx,
+        urgent: random.next() as u32,
+        urgent_byte: random.next() as u8,
     };
     let mut words = made.encode();
     // The phase of the lap: either.

@@ -323,7 +323,14 @@ fn nonsense_is_refused_and_counted() {
     let mut world = World::new(1, 64, 1);
     let (_socket, connection) = world.open(5, START);
     connection.write(b"12345");
-    let good = FlowEvent { flow: 5, flags: event_flags::RX, generation: 105, rx: START, tx: START ^ 0x5555 };
+    let good = FlowEvent {
+        flow: 5,
+        flags: event_flags::RX,
+        generation: 105,
+        rx: START,
+        tx: START ^ 0x5555,
+        ..FlowEvent::default()
+    };
     let far = u64::from(MAP_ENTRIES * CHUNK_BYTES);
     let nonsense = [
         FlowEvent { flow: 6, rx: START + 10, ..good },

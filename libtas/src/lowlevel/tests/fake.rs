@@ -293,6 +293,7 @@ impl FakeFast {
             generation: flow.info.generation,
             rx: flow.rcv_nxt,
             tx: flow.snd_una,
+            ..FlowEvent::default()
         };
         self.to_application[flow.info.core as usize].push(event.encode())
     }
@@ -332,6 +333,13 @@ impl FakeFast {
 
     /// Takes what the application announced.
     pub(super) fn drain(&mut self) {
+        for event in self.entries() {
+            self.take(event);
+        }
+    }
+
+    /// What the application wrote, as it stands.
+    pub(super) fn entries(&mut self) -> Vec<FlowEvent> {
         let mut taken = Vec::new();
         for consumer in &mut self.from_application {
             while let Some(words) = consumer.pop() {
@@ -339,9 +347,7 @@ impl FakeFast {
             }
             consumer.commit();
         }
-        for event in taken {
-            self.take(event);
-        }
+        taken
     }
 
     fn take(&mut self, event: FlowEvent) {

@@ -5,4 +5,5 @@ mod data;
 mod fake;
 mod property;
 mod threads;
+mod urgent;
 mod waiting;
