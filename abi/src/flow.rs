@@ -191,15 +191,18 @@ pub struct ColdFlow {
     /// Effective MSS, bytes: what the peer and the path (RFC 1191) take, less options. The fast path follows it
     /// at UPDATE.
     pub mss_bytes: AtomicU32,
+    /// What the application chose of the IP header: DiffServ field (low 8 bits, ECN bits zero), time to live or
+    /// zero for the default (next 8). The fast path follows it at UPDATE.
+    pub service: AtomicU32,
     /// Zero; room for IPv6 scope, VLAN and policy.
-    pub reserved: [AtomicU32; 2],
+    pub reserved: [AtomicU32; 1],
 }
 assert_layout!(ColdFlow, size 128,
     local_address @ 0, remote_address @ 16, ports @ 32, ip_version @ 36, state @ 40, core @ 44,
     owner @ 48, rate_kbps @ 52, cwnd_bytes @ 56, adjacency @ 60, buffers @ 64, generation @ 68,
     socket @ 72, tcp_state @ 76, timestamp_offset @ 80, srtt_us @ 84, timeouts @ 88,
     rcv_buffer_bytes @ 92, control @ 96, snd_start @ 100, rcv_start @ 108, mss_bytes @ 116,
-    reserved @ 120,
+    service @ 120, reserved @ 124,
 );
 
 /// Bits of [`ColdFlow::control`].

@@ -85,6 +85,19 @@ pub(crate) fn lengthen(frame: &mut [u8], more: usize) {
     out[50..52].copy_from_slice(&checksum::partial(pseudo).to_be_bytes());
 }
 
+/// Writes what the application chose (`abi::flow::ColdFlow::service`) into a header of [`write`]. The ECN field stays.
+#[cold]
+pub(crate) fn set_service(frame: &mut [u8], service: u32) {
+    let [class, ttl, ..] = service.to_le_bytes();
+    let Some(out) = frame.first_chunk_mut::<PLAIN_BYTES>() else {
+        return;
+    };
+    out[15] = class & !3 | out[15] & 3;
+    if ttl != 0 {
+        out[22] = ttl;
+    }
+}
+
 /// Fills in both checksums in software.
 pub(crate) fn write_checksums(frame: &mut [u8]) {
     let Some((ethernet, datagram)) = frame.split_at_mut_checked(ETHERNET_BYTES) else {

@@ -148,6 +148,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if control & control_flags::RECEIVE_CLOSED != 0 {
             flow.set(hot_flags::RECEIVE_CLOSED);
         }
+        flow.clear(hot_bit::SERVICE);
+        if cold.service.get() != 0 {
+            flow.set(hot_bit::SERVICE);
+        }
         let private = &mut self.private[flow.id as usize];
         private.bits &= !bit::NODELAY;
         if control & control_flags::NODELAY != 0 {

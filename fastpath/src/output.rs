@@ -160,7 +160,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if (flow.hot.recovery.get() != NONE || self.twice.0 == flow.id) && flow.has(hot_flags::SACK) {
             header_bytes += self.append_sack(flow, &mut packet, offset);
         }
-        if flow.has(hot_bit::URGENT_MODE) {
+        if flow.has(hot_bit::DRESSED) {
             self.dress(flow, sequence, &mut packet);
         }
         self.status.count(Counter::TxAcks);

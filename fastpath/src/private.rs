@@ -54,8 +54,12 @@ pub(crate) mod hot_bit {
     pub(crate) const URGENT_NEWS: u32 = 1 << PRIVATE_SHIFT;
     /// The application has written urgent data that is not acknowledged.
     pub(crate) const URGENT_MODE: u32 = 2 << PRIVATE_SHIFT;
+    /// The application chose DiffServ field or time to live (`ColdFlow::service`).
+    pub(crate) const SERVICE: u32 = 4 << PRIVATE_SHIFT;
+    /// Segments get more than the usual header.
+    pub(crate) const DRESSED: u32 = URGENT_MODE | SERVICE;
     /// All of them.
-    pub(crate) const ALL: u32 = URGENT_NEWS | URGENT_MODE;
+    pub(crate) const ALL: u32 = URGENT_NEWS | DRESSED;
 }
 
 /// Largest values of the fields beside the bits.

@@ -4,6 +4,7 @@
 use crate::{
     core::Core,
     flow::Flow,
+    header,
     pacing::CREDIT_NS,
     parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
     port::{Packet, Port, Steer},
@@ -22,7 +23,7 @@ const QUANTUM: usize = 4;
 const ECT0: u8 = 2;
 
 /// Flags of a flow whose segments take more than the hot path does.
-const UNUSUAL: u32 = hot_flags::SCOREBOARD | hot_bit::ALL;
+const UNUSUAL: u32 = hot_flags::SCOREBOARD | hot_bit::DRESSED;
 
 /// What to send next for a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -365,6 +366,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn dress(&mut self, flow: Flow<'m>, position: u64, packet: &mut P::Packet) {
         if flow.has(hot_bit::URGENT_MODE) {
             self.mark_urgent(flow, position, packet.data_mut());
+        }
+        if flow.has(hot_bit::SERVICE) {
+            if let Some(cold) = self.tables.cold.get(flow.id as usize) {
+                header::set_service(packet.data_mut(), cold.service.get());
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use crate::{
     congestion::Controller,
     tcp::{keepalive::Keepalive, limits::LastAnswer, state::State},
+    wire::service::Service,
 };
 use abi::flow::NONE;
 
@@ -152,6 +153,8 @@ pub struct Connection {
     pub(crate) syn_retries: u8,
     /// TCP_MAXSEG, bytes; zero is the MTU's.
     pub(crate) max_segment: u16,
+    /// IP_TOS and IP_TTL.
+    pub(crate) service: Service,
     /// Window given with RETRANSMIT.
     pub(crate) retransmit_window: u32,
     /// errno noted by ICMP, told if the connection fails; and `snd_una` then: progress outdates it.
@@ -216,6 +219,7 @@ impl Connection {
         user_timeout_ms: 0,
         syn_retries: 0,
         max_segment: 0,
+        service: Service::DEFAULT,
         retransmit_window: 0,
         soft_error: 0,
         soft_error_una: 0,

@@ -8,7 +8,7 @@ use crate::{
     connection::{flag, pending},
     counters::Counter,
     stack::Stack,
-    wire::tcp::Outgoing,
+    wire::{service::Service, tcp::Outgoing},
 };
 use abi::{
     flow::NONE,
@@ -176,9 +176,15 @@ impl Stack<'_> {
 
     /// Queues a segment without payload.
     pub(crate) fn transmit(&mut self, core: u32, segment: &Outgoing) {
+        self.transmit_as(core, segment, Service::DEFAULT);
+    }
+
+    /// [`Self::transmit`] for a socket that chose its DiffServ field or time to live.
+    pub(crate) fn transmit_as(&mut self, core: u32, segment: &Outgoing, service: Service) {
         let mac = self.config.mac;
         let Some(id) = self.new_frame() else { return };
         let length = segment.write(&mut self.frames.at_mut(id).bytes, mac);
+        service.apply(&mut self.frames.at_mut(id).bytes);
         self.send(core, id, to_fast::TRANSMIT, NONE, length);
     }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Private state of one socket: what a descriptor stands for.
 
-use crate::tcp::keepalive::Keepalive;
+use crate::{tcp::keepalive::Keepalive, wire::service::Service};
 use abi::flow::NONE;
 
 /// What a socket is at the moment.
@@ -62,6 +62,8 @@ pub struct Socket {
     pub(crate) syn_retries: u8,
     /// TCP_MAXSEG, bytes; zero is the MTU's.
     pub(crate) max_segment: u16,
+    /// IP_TOS and IP_TTL.
+    pub(crate) service: Service,
     pub(crate) keepalive: Keepalive,
     pub(crate) rcv_buffer_bytes: u32,
     pub(crate) congestion: u32,
@@ -102,6 +104,7 @@ impl Socket {
         user_timeout_ms: 0,
         syn_retries: 0,
         max_segment: 0,
+        service: Service::DEFAULT,
         keepalive: Keepalive::DEFAULT,
         rcv_buffer_bytes: 0,
         congestion: 0,

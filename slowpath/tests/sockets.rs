@@ -289,3 +289,39 @@ fn tables_are_listed_for_tasctl() {
     let mut message = Message::new(Op::Grow, 0);
     assert_eq!(world.call(None, &mut message), Outcome::NotForStack);
 }
+
+#[test]
+fn tos_and_ttl_are_in_every_segment_of_a_connection() {
+    // DiffServ field and time to live of the frames sent; their checksums are right.
+    fn chosen(world: &mut World) -> Vec<(u8, u8)> {
+        let tcp = world.frames.iter().filter(|frame| frame[12..14] == [8, 0]);
+        let frames: Vec<_> = tcp.map(|frame| (frame[15], frame[22])).collect();
+        assert_eq!(world.sent().len(), frames.len());
+        frames
+    }
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    assert_eq!(world.set_option(listener, option::TRAFFIC_CLASS, 0xbb, 0), Ok(()));
+    assert_eq!(world.set_option(listener, option::HOP_LIMIT, 7, 0), Ok(()));
+    assert_eq!(world.set_option(listener, option::HOP_LIMIT, 256, 0), Err(22));
+    assert_eq!(world.get_option(listener, option::TRAFFIC_CLASS), Ok(0xb8), "without the ECN bits");
+    world.sent();
+    world.peer(Tcp::syn(4000, 8080, 5000));
+    let syn_ack = Tcp::parse(world.frames.last().unwrap());
+    assert_eq!(chosen(&mut world), [(0xb8, 7)], "SYN-ACK");
+    world.peer(Tcp::ack(4000, 8080, 5001, syn_ack.seq.wrapping_add(1)));
+    let info = world.accept(listener).unwrap();
+    let service = &world.cold[info.flow as usize].service;
+    assert_eq!(service.load(Relaxed), 0xb8 | 7 << 8, "inherited");
+    assert_eq!(world.set_option(info.socket, option::TRAFFIC_CLASS, 0x20, 0), Ok(()));
+    assert_eq!(service.load(Relaxed), 0x20 | 7 << 8, "followed");
+    // Only that connection's.
+    assert_eq!(world.get_option(listener, option::TRAFFIC_CLASS), Ok(0xb8));
+
+    let mut world = World::new();
+    world.sent();
+    let socket = world.socket();
+    assert_eq!(world.set_option(socket, option::TRAFFIC_CLASS, 0x48, 0), Ok(()));
+    world.connect(socket, PEER, 80);
+    assert_eq!(chosen(&mut world), [(0x48, 64)], "SYN");
+}

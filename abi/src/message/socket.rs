@@ -211,6 +211,10 @@ pub mod option {
     pub const SYN_COUNT: u32 = 13;
     /// TCP_MAXSEG: largest MSS announced and sent, bytes, before a connection begins; zero is the MTU's.
     pub const MAX_SEGMENT: u32 = 14;
+    /// IP_TOS: DiffServ field of every segment (RFC 9293 MUST-48); the two ECN bits are the stack's.
+    pub const TRAFFIC_CLASS: u32 = 20;
+    /// IP_TTL: time to live of every segment (RFC 9293 MUST-49); zero is the default.
+    pub const HOP_LIMIT: u32 = 21;
 }
 
 body! {

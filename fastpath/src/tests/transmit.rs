@@ -7,7 +7,7 @@ use crate::Config;
 use abi::{
     core_status::Counter,
     event::{event_flags, FlowEvent},
-    flow::{control_flags, mss_scale},
+    flow::{control_flags, hot_flags, mss_scale},
     kernel_ring::{to_fast, to_slow},
 };
 use std::sync::atomic::Ordering::Relaxed;
@@ -185,4 +185,38 @@ fn a_poll_is_bounded() {
         world.core.port_mut().incoming.push_back(vec![0; 20]);
     }
     assert_eq!(world.core.poll(world.now_us).received, 4);
+}
+
+#[test]
+fn chosen_tos_and_ttl_are_in_every_segment() {
+    let mut world = World::connected();
+    world.hot(1).flags.fetch_or(hot_flags::ECN, Relaxed);
+    let service = |world: &mut World| -> Vec<(u8, u8)> {
+        let frames: Vec<Vec<u8>> = world.core.port_mut().outgoing.drain(..).collect();
+        // `decode` checks the checksums.
+        frames.iter().for_each(|frame| drop(TestSegment::decode(frame)));
+        frames.iter().map(|frame| (frame[15], frame[22])).collect()
+    };
+    let poll = |world: &mut World| world.core.poll(world.now_us);
+    world.tables.cold[1].service.store(0xb8 | 9 << 8, Relaxed);
+    world.ask(to_fast::UPDATE, 1, 0);
+    let tx = world.place(1, b"data");
+    let event = FlowEvent { flow: 1, flags: event_flags::TX, generation: 5, tx, ..FlowEvent::default() };
+    assert!(world.to_core.push(event.encode()));
+    poll(&mut world);
+    assert_eq!(service(&mut world), [(0xb8 | 2, 9)], "ECT(0) stays");
+    assert!(world.to_fast.push(
+        abi::kernel_ring::KernelEntry { op: to_fast::ACKNOWLEDGE, flow: 1, ..Default::default() }.encode()
+    ));
+    poll(&mut world);
+    poll(&mut world);
+    assert_eq!(service(&mut world), [(0xb8, 9)], "a pure acknowledgement");
+    // Back to the default.
+    world.tables.cold[1].service.store(0, Relaxed);
+    world.ask(to_fast::UPDATE, 1, 0);
+    let tx = world.place(1, b"more");
+    assert!(world.to_core.push(FlowEvent { tx, ..event }.encode()));
+    poll(&mut world);
+    world.receive(&world.from_peer(1, b""));
+    assert!(service(&mut world).iter().all(|chosen| *chosen == (2, 64)));
 }

@@ -51,6 +51,11 @@ const KEEPALIVE_MAX_S: i32 = 32767;
 /// MAX_TCP_KEEPCNT, MAX_TCP_SYNCNT.
 const KEEPALIVE_COUNT_MAX: i32 = 127;
 
+/// net.ipv4.ip_default_ttl as shipped.
+const TTL_DEFAULT: i32 = 64;
+/// INET_ECN_MASK: the bits of IP_TOS that are not an application's on a stream socket.
+const ECN_MASK: i32 = 3;
+
 const INTEGERS: &[Integer] = &[
     integer(SOL_SOCKET, libc::SO_REUSEADDR, 0, Range::Flag, slow::REUSE_ADDRESS),
     integer(SOL_SOCKET, libc::SO_REUSEPORT, 0, Range::Flag, slow::REUSE_PORT),
@@ -95,8 +100,8 @@ const INTEGERS: &[Integer] = &[
     integer(IPPROTO_TCP, libc::TCP_INQ, 0, Range::Within(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_TIMESTAMP, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(IPPROTO_TCP, TCP_TX_DELAY, 0, Range::Any, 0),
-    integer(IPPROTO_IP, libc::IP_TOS, 0, Range::Within(0, 255), 0),
-    integer(IPPROTO_IP, libc::IP_TTL, 64, Range::Within(-1, 255), 0),
+    integer(IPPROTO_IP, libc::IP_TOS, 0, Range::Any, slow::TRAFFIC_CLASS),
+    integer(IPPROTO_IP, libc::IP_TTL, TTL_DEFAULT, Range::Within(-1, 255), slow::HOP_LIMIT),
     integer(IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, Range::Within(0, 5), 0),
     integer(IPPROTO_IP, libc::IP_RECVERR, 0, Range::Flag, 0),
     integer(IPPROTO_IP, libc::IP_FREEBIND, 0, Range::Flag, 0),
@@ -259,6 +264,12 @@ impl Options {
             Range::Within(low, high) | Range::Ignored(low, high) if given < low || given > high => {
                 return Err(Errno(libc::EINVAL));
             }
+            // A stream's ECN field is the stack's (__ip_sock_set_tos).
+            Range::Any if (level, name) == (IPPROTO_IP, libc::IP_TOS) => given & 0xff & !ECN_MASK,
+            Range::Within(..) if (level, name) == (IPPROTO_IP, libc::IP_TTL) && given == 0 => {
+                return Err(Errno(libc::EINVAL));
+            }
+            Range::Within(..) if (level, name) == (IPPROTO_IP, libc::IP_TTL) && given < 0 => rule.default,
             Range::Within(..) | Range::Any => given,
             Range::Ignored(..) => return Ok(Effect::None),
         };
@@ -513,6 +524,21 @@ mod tests {
         assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork));
         assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::None));
         assert_eq!(set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1), Ok(Effect::Kernel));
+    }
+
+    #[test]
+    fn tos_and_ttl_are_checked_as_linux_does() {
+        let mut options = Options::default();
+        assert_eq!(
+            set(&mut options, IPPROTO_IP, libc::IP_TOS, 0x1bb),
+            Ok(Effect::Slow(slow::TRAFFIC_CLASS, 0xb8, 0))
+        );
+        assert_eq!(get(&options, IPPROTO_IP, libc::IP_TOS), 0xb8);
+        assert_eq!(set(&mut options, IPPROTO_IP, libc::IP_TTL, 0), Err(Errno(libc::EINVAL)));
+        assert_eq!(set(&mut options, IPPROTO_IP, libc::IP_TTL, 256), Err(Errno(libc::EINVAL)));
+        assert_eq!(set(&mut options, IPPROTO_IP, libc::IP_TTL, 9), Ok(Effect::Slow(slow::HOP_LIMIT, 9, 0)));
+        set(&mut options, IPPROTO_IP, libc::IP_TTL, -1).unwrap();
+        assert_eq!(get(&options, IPPROTO_IP, libc::IP_TTL), TTL_DEFAULT);
     }
 
     #[test]

@@ -200,6 +200,7 @@ impl Stack<'_> {
         entry.user_timeout_ms = listener.user_timeout_ms;
         entry.syn_retries = listener.syn_retries;
         entry.max_segment = listener.max_segment;
+        entry.service = listener.service;
         entry.keepalive = listener.keepalive;
         entry.rcv_buffer_bytes = listener.rcv_buffer_bytes;
         entry.congestion = listener.congestion;

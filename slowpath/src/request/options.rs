@@ -7,6 +7,7 @@ use crate::{
     errno::Errno,
     socket::{flag, Socket},
     stack::Stack,
+    wire::service::Service,
 };
 use abi::{
     message::{option, Message, Option_},
@@ -77,6 +78,15 @@ impl Stack<'_> {
                 };
                 self.sockets.at_mut(id).max_segment = bytes as u16;
             }
+            option::TRAFFIC_CLASS => {
+                let service = self.sockets.at(id).service.with_class(body.value as u8);
+                self.set_service(id, service);
+            }
+            option::HOP_LIMIT => {
+                let limit = u8::try_from(body.value).map_err(|_| Errno::EINVAL)?;
+                let service = self.sockets.at(id).service.with_hop_limit(limit);
+                self.set_service(id, service);
+            }
             option::SYN_COUNT => {
                 self.sockets.at_mut(id).syn_retries = in_range(body.value, SYN_COUNT_MAX)? as u8;
             }
@@ -84,6 +94,17 @@ impl Stack<'_> {
         }
         message.set(&Option_::default());
         Ok(())
+    }
+
+    /// A connection follows its socket's IP_TOS and IP_TTL, also while it is being opened.
+    fn set_service(&mut self, id: u32, service: Service) {
+        let socket = self.sockets.at_mut(id);
+        socket.service = service;
+        let flow = socket.flow;
+        if self.connections.has(flow) {
+            self.connections.at_mut(flow).service = service;
+            self.update_flow(flow);
+        }
     }
 
     /// A connection follows its socket's keepalive.
@@ -187,6 +208,8 @@ impl Stack<'_> {
             option::RECEIVE_BUFFER => self.receive_buffer(&socket),
             option::ERROR => core::mem::replace(&mut self.sockets.at_mut(id).error, 0),
             option::USER_TIMEOUT => socket.user_timeout_ms,
+            option::TRAFFIC_CLASS => socket.service.class() as u32,
+            option::HOP_LIMIT => socket.service.hop_limit() as u32,
             option::SYN_COUNT if socket.syn_retries == 0 => self.config.handshake_retries,
             option::SYN_COUNT => socket.syn_retries as u32,
             option::MAX_SEGMENT => socket.max_segment as u32,

@@ -53,7 +53,8 @@ impl Stack<'_> {
         let value = stamp.wrapping_add(self.timestamp_offset(&tuple));
         let scaled = echo.is_some() && offered.window_shift.is_some();
         self.counters.add(Counter::CookiesSent);
-        self.transmit(
+        let service = self.sockets.at(listener).service;
+        self.transmit_as(
             core,
             &Outgoing {
                 tuple,
@@ -69,6 +70,7 @@ impl Stack<'_> {
                     sack_permitted: echo.is_some() && offered.sack_permitted,
                 },
             },
+            service,
         );
     }
 

@@ -203,6 +203,7 @@ impl Stack<'_> {
         cold.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
         cold.mss_bytes.store(connection.mss_bytes as u32, Relaxed);
         cold.control.store(self.control_word(flow), Relaxed);
+        cold.service.store(connection.service.word(), Relaxed);
         cold.state.store(slot, Relaxed);
     }
 
@@ -232,6 +233,7 @@ impl Stack<'_> {
             cold.control.store(self.control_word(flow), Relaxed);
             cold.socket.store(connection.socket, Relaxed);
             cold.rcv_buffer_bytes.store(connection.rcv_buffer_bytes, Relaxed);
+            cold.service.store(connection.service.word(), Relaxed);
         }
         if !self.is_removing(flow) {
             self.command(flow, pending::UPDATE);

@@ -2,6 +2,7 @@
 //! The SYN queue: connections between the peer's SYN and its ACK of our SYN-ACK.
 
 use super::limits::LastAnswer;
+use crate::wire::service::Service;
 use abi::flow::NONE;
 
 /// A half-open connection; its four-tuple is in the lookup table.
@@ -20,6 +21,8 @@ pub struct HalfOpen {
     pub(crate) peer_mss: u16,
     /// The listener's TCP_MAXSEG when the SYN came.
     pub(crate) max_segment: u16,
+    /// The listener's IP_TOS and IP_TTL when the SYN came.
+    pub(crate) service: Service,
     pub(crate) iss: u32,
     pub(crate) irs: u32,
     pub(crate) ts_recent: u32,
@@ -52,6 +55,7 @@ impl Default for HalfOpen {
             sent: 0,
             peer_mss: 0,
             max_segment: 0,
+            service: Service::DEFAULT,
             iss: 0,
             irs: 0,
             ts_recent: 0,

@@ -39,6 +39,7 @@ impl Stack<'_> {
         connection.user_timeout_ms = socket.user_timeout_ms;
         connection.syn_retries = socket.syn_retries;
         connection.max_segment = socket.max_segment;
+        connection.service = socket.service;
         connection.keepalive = socket.keepalive;
         connection.congestion = socket.congestion as u8;
     }

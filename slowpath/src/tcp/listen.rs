@@ -99,6 +99,7 @@ impl Stack<'_> {
             peer_shift: options.window_shift.unwrap_or(0),
             peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
             max_segment: socket.max_segment,
+            service: socket.service,
             iss,
             irs: segment.seq,
             ts_recent: options.timestamps.map_or(0, |(value, _)| value),

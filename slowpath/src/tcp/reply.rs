@@ -154,7 +154,7 @@ impl Stack<'_> {
             window: Self::syn_window(connection.rcv_buffer_bytes),
             options,
         };
-        self.transmit(connection.core, &outgoing);
+        self.transmit_as(connection.core, &outgoing, connection.service);
     }
 
     /// Sends the SYN-ACK of a half-open connection.
@@ -179,7 +179,7 @@ impl Stack<'_> {
             window: Self::syn_window(buffer),
             options,
         };
-        self.transmit(half.core, &outgoing);
+        self.transmit_as(half.core, &outgoing, half.service);
     }
 
     /// Sends RST for a connection that the fast path has forgotten; its hot entry is at rest.
@@ -202,6 +202,6 @@ impl Stack<'_> {
             window: 0,
             options: Options::default(),
         };
-        self.transmit(connection.core, &outgoing);
+        self.transmit_as(connection.core, &outgoing, connection.service);
     }
 }

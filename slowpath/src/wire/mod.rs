@@ -6,6 +6,7 @@ pub(crate) mod checksum;
 pub(crate) mod ethernet;
 pub(crate) mod ipv4;
 pub(crate) mod options;
+pub(crate) mod service;
 pub(crate) mod tcp;
 
 /// Two bytes at `offset`, network order.
