@@ -86,6 +86,8 @@ pub mod kernel_event {
     pub const FASTPATH: u16 = 5;
     /// A flow was moved to this context; ask `FLOW_INFO`.
     pub const MOVED: u16 = 6;
+    /// ICMP told something about a connection, which goes on; `error` is the errno. Only for sockets that asked.
+    pub const SOFT_ERROR: u16 = 7;
 }
 
 /// From the slow path to a context.

@@ -90,6 +90,8 @@ counters! {
     CookiesAccepted = "syn_cookies_accepted",
     /// ACKs that were taken for a cookie and were none.
     CookiesFailed = "syn_cookies_failed",
+    /// Datagrams with a source route, which are dropped (RFC 7126 §4.3, §4.4).
+    SourceRouted = "source_routed_dropped",
 }
 
 /// Number of counters.

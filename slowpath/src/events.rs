@@ -16,10 +16,11 @@ use abi::{
 };
 
 /// Kind of each event bit of a socket, in the order they are sent.
-const SOCKET_EVENTS: [(u8, u16); 4] = [
+const SOCKET_EVENTS: [(u8, u16); 5] = [
     (event::CONNECTED, kernel_event::CONNECTED),
     (event::MOVED, kernel_event::MOVED),
     (event::ACCEPTABLE, kernel_event::ACCEPTABLE),
+    (event::SOFT_ERROR, kernel_event::SOFT_ERROR),
     (event::FAILED, kernel_event::FAILED),
 ];
 
@@ -166,7 +167,11 @@ impl Stack<'_> {
                 Some((bit, kind)) if entry.context == context && entry.kind != Kind::Free => {
                     let event = KernelEvent {
                         kind,
-                        error: if bit == event::FAILED { entry.error } else { 0 },
+                        error: match bit {
+                            event::FAILED => entry.error,
+                            event::SOFT_ERROR => entry.soft_error,
+                            _ => 0,
+                        },
                         socket,
                         flow: entry.flow,
                         opaque: entry.opaque,

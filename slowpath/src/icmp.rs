@@ -2,10 +2,12 @@
 //! ICMP (RFC 792): echo is answered, errors are matched to what is under way (RFC 5927).
 
 use crate::{
+    connection::flag as fact,
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
     queues::FRAME_BYTES,
+    socket::{event, flag as option},
     stack::Stack,
     tcp::{path::believable_mtu, state::State},
     wire::{checksum, ethernet, ethernet::Ethernet, get_u16, get_u32, ipv4, ipv4::Ipv4, put},
@@ -137,6 +139,16 @@ impl Stack<'_> {
         let Some((error, _)) = error_of(kind, code) else {
             return false;
         };
+        let (socket, waiting) = {
+            let connection = self.connections.at(flow);
+            (connection.socket, connection.is(fact::IN_ACCEPT_QUEUE))
+        };
+        if !waiting && self.sockets.has(socket) && self.sockets.at(socket).is(option::RECEIVE_ERRORS) {
+            // Told at once, and only so (Linux: sk_err instead of sk_err_soft).
+            self.sockets.at_mut(socket).soft_error = error.0;
+            self.notify(socket, event::SOFT_ERROR);
+            return true;
+        }
         let connection = self.connections.at_mut(flow);
         connection.soft_error = error.0;
         connection.soft_error_una = una;

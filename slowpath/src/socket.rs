@@ -25,6 +25,7 @@ pub(crate) mod event {
     pub(crate) const FAILED: u8 = 1 << 1;
     pub(crate) const ACCEPTABLE: u8 = 1 << 2;
     pub(crate) const MOVED: u8 = 1 << 3;
+    pub(crate) const SOFT_ERROR: u8 = 1 << 4;
 }
 
 /// Options and facts, one bit each in [`Socket::flags`].
@@ -38,6 +39,8 @@ pub(crate) mod flag {
     pub(crate) const BOUND: u16 = 1 << 5;
     /// Linked in its context's list of owed events.
     pub(crate) const QUEUED: u16 = 1 << 6;
+    /// IP_RECVERR.
+    pub(crate) const RECEIVE_ERRORS: u16 = 1 << 12;
 }
 
 /// Private state of one socket.
@@ -57,6 +60,8 @@ pub struct Socket {
     pub(crate) opaque: u64,
     /// SO_ERROR.
     pub(crate) error: u32,
+    /// What [`event::SOFT_ERROR`] tells.
+    pub(crate) soft_error: u32,
     pub(crate) linger_s: u32,
     pub(crate) user_timeout_ms: u32,
     pub(crate) syn_retries: u8,
@@ -100,6 +105,7 @@ impl Socket {
         flow: NONE,
         opaque: 0,
         error: 0,
+        soft_error: 0,
         linger_s: 0,
         user_timeout_ms: 0,
         syn_retries: 0,

@@ -175,6 +175,27 @@ fn hard_and_soft_errors_are_told_only_if_timeouts_end_the_connection() {
 }
 
 #[test]
+fn soft_errors_are_told_at_once_to_who_asked() {
+    let (mut world, info) = established();
+    assert_eq!(world.set_option(info.socket, option::RECEIVE_ERRORS, 1, 0), Ok(()));
+    world.write(info.flow, 3000);
+    error(&mut world, 3, 1, 0, &quote(8080, 4000, info.tx_start as u32, 1500));
+    let events = std::mem::take(&mut world.events);
+    let told: Vec<_> = events.iter().map(|(_, event)| (event.kind, event.error, event.socket)).collect();
+    assert_eq!(told, [(kernel_event::SOFT_ERROR, 113, info.socket)]);
+    assert_eq!(world.state(info.flow), tcp_state::ESTABLISHED);
+    // It was told: it is not the reason for the end.
+    world.advance(2000 * SECOND);
+    assert_eq!(world.kinds(), [kernel_event::FAILED]);
+    assert_eq!(world.get_option(info.socket, option::ERROR), Ok(110));
+    // What is not in flight is nobody's error.
+    let (mut world, info) = established();
+    assert_eq!(world.set_option(info.socket, option::RECEIVE_ERRORS, 1, 0), Ok(()));
+    error(&mut world, 3, 1, 0, &quote(8080, 4000, info.tx_start as u32, 1500));
+    assert!(world.kinds().is_empty());
+}
+
+#[test]
 fn source_quench_and_unknown_errors_are_ignored() {
     let (mut world, info) = established();
     world.write(info.flow, 3000);

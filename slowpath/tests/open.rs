@@ -406,3 +406,23 @@ fn sequence_numbers_are_keyed_and_advance() {
     numbers.dedup();
     assert_eq!(numbers.len(), 4);
 }
+
+#[test]
+fn source_routes_are_not_followed() {
+    for (options, dropped) in [
+        (vec![131, 7, 4, 10, 0, 0, 9, 0], 1),
+        (vec![137, 7, 4, 10, 0, 0, 9, 0], 1),
+        (vec![1, 1, 1, 137, 7, 4, 10, 0, 0, 9, 0, 0], 1),
+        // Record route, and one behind the end of the list, and a malformed one.
+        (vec![7, 7, 4, 0, 0, 0, 0, 0], 0),
+        (vec![0, 131, 7, 4], 0),
+        (vec![7, 1, 131, 3], 0),
+    ] {
+        let mut world = World::new();
+        world.listener(8080, 5);
+        world.sent();
+        world.peer(Tcp { ip_options: options.clone(), ..Tcp::syn(4000, 8080, 5000) });
+        assert_eq!(world.stack.counter(Counter::SourceRouted), dropped, "{options:?}");
+        assert_eq!(world.sent().len(), 1 - dropped as usize, "{options:?}");
+    }
+}

@@ -215,6 +215,8 @@ pub mod option {
     pub const TRAFFIC_CLASS: u32 = 20;
     /// IP_TTL: time to live of every segment (RFC 9293 MUST-49); zero is the default.
     pub const HOP_LIMIT: u32 = 21;
+    /// IP_RECVERR: errors that do not end a connection are told at once, by `kernel_event::SOFT_ERROR`.
+    pub const RECEIVE_ERRORS: u32 = 22;
 }
 
 body! {

@@ -21,6 +21,9 @@ pub const URGENT: u16 = 1 << 7;
 /// The urgent byte can be received.
 pub const URGENT_BYTE: u16 = 1 << 8;
 
+/// A router told an error; the connection goes on. See [`Event::error`].
+pub const SOFT_ERROR: u16 = 1 << 9;
+
 /// Something happened to a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Event {
@@ -28,7 +31,7 @@ pub struct Event {
     pub token: u64,
     /// Some of the constants of this module.
     pub flags: u16,
-    /// errno when FAILED, else zero.
+    /// errno when FAILED or SOFT_ERROR, else zero.
     pub error: i32,
 }
 

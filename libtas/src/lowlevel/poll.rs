@@ -299,6 +299,10 @@ impl Inner {
                 None
             }
             kernel_event::MOVED => None,
+            kernel_event::SOFT_ERROR => {
+                let error = i32::try_from(entry.error).ok().filter(|errno| (1..4096).contains(errno))?;
+                Some(Event { token, flags: event::SOFT_ERROR, error })
+            }
             _ => {
                 self.refused += 1;
                 None

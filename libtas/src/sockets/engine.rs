@@ -99,6 +99,11 @@ impl Engine {
             establish(stream);
             happened |= EVERYTHING;
         }
+        if event.flags & event::SOFT_ERROR != 0 {
+            // sk_err: what is pending counts more.
+            stream.error = if stream.error == 0 { event.error } else { stream.error };
+            happened |= EVERYTHING;
+        }
         if event.flags & event::FAILED != 0 {
             stream.fail(event.error);
             happened |= EVERYTHING;

@@ -103,7 +103,7 @@ const INTEGERS: &[Integer] = &[
     integer(IPPROTO_IP, libc::IP_TOS, 0, Range::Any, slow::TRAFFIC_CLASS),
     integer(IPPROTO_IP, libc::IP_TTL, TTL_DEFAULT, Range::Within(-1, 255), slow::HOP_LIMIT),
     integer(IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, Range::Within(0, 5), 0),
-    integer(IPPROTO_IP, libc::IP_RECVERR, 0, Range::Flag, 0),
+    integer(IPPROTO_IP, libc::IP_RECVERR, 0, Range::Flag, slow::RECEIVE_ERRORS),
     integer(IPPROTO_IP, libc::IP_FREEBIND, 0, Range::Flag, 0),
     integer(IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 0, Range::Flag, 0),
     integer(IPPROTO_IP, IP_LOCAL_PORT_RANGE, 0, Range::Any, 0),

@@ -87,6 +87,7 @@ impl Stack<'_> {
                 let service = self.sockets.at(id).service.with_hop_limit(limit);
                 self.set_service(id, service);
             }
+            option::RECEIVE_ERRORS => self.sockets.at_mut(id).set(flag::RECEIVE_ERRORS, on),
             option::SYN_COUNT => {
                 self.sockets.at_mut(id).syn_retries = in_range(body.value, SYN_COUNT_MAX)? as u8;
             }
@@ -210,6 +211,7 @@ impl Stack<'_> {
             option::USER_TIMEOUT => socket.user_timeout_ms,
             option::TRAFFIC_CLASS => socket.service.class() as u32,
             option::HOP_LIMIT => socket.service.hop_limit() as u32,
+            option::RECEIVE_ERRORS => is(flag::RECEIVE_ERRORS),
             option::SYN_COUNT if socket.syn_retries == 0 => self.config.handshake_retries,
             option::SYN_COUNT => socket.syn_retries as u32,
             option::MAX_SEGMENT => socket.max_segment as u32,

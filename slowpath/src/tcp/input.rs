@@ -49,6 +49,13 @@ impl Stack<'_> {
             self.counters.add(Counter::Malformed);
             return;
         }
+        let options = frame
+            .get(ethernet::HEADER_BYTES.saturating_add(ipv4::HEADER_BYTES)..)
+            .and_then(|rest| rest.get(..ip.header_bytes.saturating_sub(ipv4::HEADER_BYTES)));
+        if ipv4::is_source_routed(options.unwrap_or_default()) {
+            self.counters.add(Counter::SourceRouted);
+            return;
+        }
         if ip.fragment {
             self.counters.add(Counter::Fragments);
             return;

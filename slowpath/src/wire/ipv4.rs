@@ -53,6 +53,29 @@ impl Ipv4 {
     }
 }
 
+/// Option kinds: loose and strict source route (RFC 791 §3.1).
+const SOURCE_ROUTES: [u8; 2] = [131, 137];
+
+/// Whether the options of a header (its bytes behind the fixed part) hold a source route. What follows a
+/// malformed one cannot be told from anything else.
+pub(crate) fn is_source_routed(mut options: &[u8]) -> bool {
+    while let [kind, rest @ ..] = options {
+        match kind {
+            0 => return false,
+            1 => options = rest,
+            kind if SOURCE_ROUTES.contains(kind) => return true,
+            _ => {
+                let length = rest.first().map_or(0, |length| *length as usize);
+                match options.get(length..) {
+                    Some(next) if length >= 2 => options = next,
+                    _ => return false,
+                }
+            }
+        }
+    }
+    false
+}
+
 /// Writes a header without options for `payload_bytes` behind an Ethernet header. Identification is
 /// zero: the datagram may not be fragmented (RFC 6864).
 pub(crate) fn write(frame: &mut [u8], source: u32, destination: u32, protocol: u8, payload_bytes: usize) {
