@@ -52,6 +52,8 @@ mod stack;
 pub mod storage;
 mod table;
 mod tcp;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod timers;
 mod usage;
 mod wire;

@@ -10,14 +10,55 @@ use abi::{
     region::kernel_rings,
 };
 use ring::SharedBytes;
-use std::ptr::NonNull;
+use std::{cell::RefCell, ptr::NonNull};
 
 /// Entries of the context's rings in a test world: few, so that full rings are easy to have.
 pub const CONTEXT_ENTRIES: u32 = 64;
 const RING_HEADER_WORDS: usize = RING_HEADER_BYTES / 8;
 
-/// Zeroed, page-aligned, never freed.
-fn leak(bytes: usize) -> NonNull<u8> {
+/// Memory given out.
+struct Leaked {
+    start: NonNull<u8>,
+    bytes: usize,
+    /// A table, which is given out again as zeroes; payload bytes have any value.
+    table: bool,
+    used: bool,
+}
+
+thread_local! {
+    static LEAKED: RefCell<Vec<Leaked>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The memory of this thread's worlds may be given out again: for those who make many. Worlds that there are still
+/// share it with those to come.
+#[allow(unsafe_code)]
+pub fn recycle() {
+    LEAKED.with_borrow_mut(|leaked| {
+        for one in leaked.iter_mut().filter(|one| one.used) {
+            if one.table {
+                // SAFETY: never freed; all references to it are to atomics, and no other thread has one.
+                unsafe { one.start.as_ptr().write_bytes(0, one.bytes) };
+            }
+            one.used = false;
+        }
+    });
+}
+
+/// Zeroed (unless it is recycled and no table), page-aligned, never freed.
+fn leak(bytes: usize, table: bool) -> NonNull<u8> {
+    LEAKED.with_borrow_mut(|leaked| {
+        let free = leaked.iter_mut().find(|one| !one.used && one.bytes == bytes && one.table == table);
+        if let Some(one) = free {
+            one.used = true;
+            return one.start;
+        }
+        let start = leak_new(bytes);
+        leaked.push(Leaked { start, bytes, table, used: true });
+        start
+    })
+}
+
+fn leak_new(bytes: usize) -> NonNull<u8> {
     const PAGE: usize = 4096;
     let memory: &'static mut [u8] = Box::leak(vec![0u8; bytes + PAGE].into_boxed_slice());
     let offset = memory.as_ptr().align_offset(PAGE);
@@ -27,7 +68,7 @@ fn leak(bytes: usize) -> NonNull<u8> {
 /// `count` elements of a table of atomics, all zero.
 #[allow(unsafe_code)]
 pub fn zeroed_table<T: Sync>(count: usize) -> &'static [T] {
-    let memory = leak(count * std::mem::size_of::<T>());
+    let memory = leak(count * std::mem::size_of::<T>(), true);
     // SAFETY: zeroed, page-aligned, never freed; `T` is a struct of atomics.
     unsafe { ring::table(memory, count) }
 }
@@ -35,7 +76,7 @@ pub fn zeroed_table<T: Sync>(count: usize) -> &'static [T] {
 /// Bytes, all zero.
 #[allow(unsafe_code)]
 pub fn zeroed_bytes(bytes: usize) -> SharedBytes<'static> {
-    let memory = leak(bytes);
+    let memory = leak(bytes, false);
     // SAFETY: never freed, and only the view knows of it.
     unsafe { SharedBytes::new(memory, bytes) }
 }

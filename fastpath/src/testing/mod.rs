@@ -3,10 +3,11 @@
 //! the application's and the peer's ends in the test's hands. Memory is leaked: worlds are few and zero pages are free.
 
 mod memory;
+pub mod parts;
 mod port;
 mod segment;
 
-pub use memory::{context_memory, core_memory, zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
+pub use memory::{context_memory, core_memory, recycle, zeroed_bytes, zeroed_table, CONTEXT_ENTRIES};
 pub use port::{MemoryPacket, MemoryPort};
 pub use segment::{TestSegment, ACK, CWR, ECE, FIN, PSH, RST, SYN, URG};
 
