@@ -92,9 +92,21 @@ pub(crate) fn set_service(frame: &mut [u8], service: u32) {
     let Some(out) = frame.first_chunk_mut::<PLAIN_BYTES>() else {
         return;
     };
-    out[15] = class & !3 | out[15] & 3;
+    let place = match (out[12], out[13]) {
+        (0x08, 0x00) => {
+            out[15] = class & !3 | out[15] & 3;
+            22
+        }
+        (0x86, 0xdd) => {
+            // Version and traffic class share the first byte, traffic class and flow label the second (RFC 8200 §3).
+            out[14] = 0x60 | class >> 4;
+            out[15] = (class & 0x0c) << 4 | out[15] & 0x3f;
+            21
+        }
+        _ => return,
+    };
     if ttl != 0 {
-        out[22] = ttl;
+        out[place] = ttl;
     }
 }
 
@@ -128,6 +140,25 @@ mod tests {
         parse::{parse, Segment, Verdict},
         port::RxChecksum,
     };
+
+    #[test]
+    fn a_chosen_class_and_hop_limit_leave_all_else_alone() {
+        // Version 6, traffic class 0x02 (ECT(0)), flow label 0x12345, hop limit 64.
+        let mut frame = vec![0xaa; 74];
+        frame[12..18].copy_from_slice(&[0x86, 0xdd, 0x60, 0x21, 0x23, 0x45]);
+        frame[21] = 64;
+        let before = frame.clone();
+        set_service(&mut frame, 0xb8 | 9 << 8);
+        assert_eq!((frame[14], frame[15], frame[21]), (0x6b, 0xa1, 9));
+        frame[14..16].copy_from_slice(&before[14..16]);
+        frame[21] = 64;
+        assert_eq!(frame, before);
+        // Neither IPv4 nor IPv6: nothing.
+        frame[13] = 0;
+        let before = frame.clone();
+        set_service(&mut frame, 0xb8 | 9 << 8);
+        assert_eq!(frame, before);
+    }
 
     #[test]
     fn what_is_written_parses() {

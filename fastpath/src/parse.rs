@@ -26,8 +26,13 @@ pub(crate) mod flag {
 }
 
 /// Offset of the TCP header of a frame that was parsed or written here.
-pub(crate) fn tcp_offset(_frame: &[u8]) -> usize {
-    TCP_OFFSET
+#[cold]
+pub(crate) fn tcp_offset(frame: &[u8]) -> usize {
+    match frame.get(12..14) {
+        // An IPv6 header is 20 bytes longer.
+        Some([0x86, 0xdd]) => TCP_OFFSET + 20,
+        _ => TCP_OFFSET,
+    }
 }
 
 /// Congestion Experienced in the IP header's ECN field (RFC 3168 §5).
