@@ -62,7 +62,7 @@ impl Instance {
             rx_buffer_bytes: config.rx_buffer_bytes,
             poll_interval_us: POLL_INTERVAL_US,
             command: request.command,
-            reserved: [0; 10],
+            ..AttachApplication::default()
         });
         Ok(id)
     }

@@ -83,7 +83,7 @@ impl DeviceFile {
             Op::AddRoute => {
                 let route: Route = message.get();
                 let mut state = instance.lock();
-                state.stack.add_route(route.destination, route.prefix, route.next_hop).map_err(from_stack)?;
+                state.stack.add_route(&route).map_err(from_stack)?;
                 instance.settle(&mut state);
                 Ok(())
             }

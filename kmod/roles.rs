@@ -167,7 +167,7 @@ fn reply_fast(message: &mut Message, request: &AttachFast, instance: &Instance, 
         epoch: state.epoch,
         resumed: u32::from(resumed),
         hash_key: instance.hash_key,
-        reserved: [0; 4],
+        reserved: [0; 3],
         ..*request
     });
 }

@@ -10,7 +10,7 @@ pub struct Adjacency {
     /// Destination MAC in the low 48 bits, first byte on the wire in bits 40..48; bit 63 set when
     /// resolved.
     pub mac: AtomicU64,
-    /// Next hop IPv4 address, host order.
+    /// Next hop IPv4 address, host order, or the fold of its IPv6 address ([`crate::flow::address_fold`]).
     pub next_hop: AtomicU32,
     /// MTU towards it, bytes.
     pub mtu_bytes: AtomicU32,

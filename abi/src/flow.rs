@@ -53,6 +53,9 @@ pub mod hot_flags {
     pub const DISORDER: u32 = 1 << 16;
     /// The flow's recovery block holds a scoreboard of what was sent (RFC 2018, RFC 8985).
     pub const SCOREBOARD: u32 = 1 << 17;
+    /// The flow is IPv6: `remote_ip` and `local_ip` hold folds ([`address_fold`](super::address_fold)) and the
+    /// addresses are in [`ColdFlow`](super::ColdFlow). Set by the slow path before INSTALL.
+    pub const IPV6: u32 = 1 << 19;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 20;
 }
@@ -65,11 +68,11 @@ pub mod hot_flags {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct HotFlow {
-    /// Peer's IPv4 address, host order; for IPv6 a keyed hash, the full address is in [`ColdFlow`].
+    /// Peer's IPv4 address, host order; for IPv6 its fold ([`address_fold`]), the full address is in [`ColdFlow`].
     pub remote_ip: AtomicU32,
     /// Local port in the high half, remote port in the low half, host order.
     pub ports: AtomicU32,
-    /// Local IPv4 address, host order.
+    /// Local IPv4 address, host order, or fold.
     pub local_ip: AtomicU32,
     /// See [`hot_flags`].
     pub flags: AtomicU32,
@@ -145,7 +148,8 @@ pub mod slot_state {
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct ColdFlow {
-    /// Local address: IPv4 in word 0 (host order), or the four words of an IPv6 address.
+    /// Local address: IPv4 in word 0 (host order), or the four words of an IPv6 address, most significant
+    /// first, each in host order.
     pub local_address: [AtomicU32; 4],
     /// Remote address, as above.
     pub remote_address: [AtomicU32; 4],
@@ -237,6 +241,14 @@ pub const fn mss_scale(mss_bytes: u16, peer_shift: u8, our_shift: u8) -> u32 {
     mss_bytes as u32 | (peer_shift as u32) << 16 | (our_shift as u32) << 24
 }
 
+/// An IPv6 address, four words in host order, most significant first, in the 32 bits where an IPv4 address has its
+/// place: addresses that differ in one word differ here too. No key: whoever looks up by it compares the address.
+#[inline]
+pub const fn address_fold(words: [u32; 4]) -> u32 {
+    let [a, b, c, d] = words;
+    a.rotate_left(5) ^ b.rotate_left(13) ^ c.rotate_left(22) ^ d
+}
+
 /// Extends a 32-bit sequence number to the position nearest to `near`.
 #[inline]
 pub const fn extend(sequence: u32, near: u64) -> u64 {
@@ -252,6 +264,21 @@ mod tests {
         assert_eq!(extend(5, 0x1_ffff_fff0), 0x2_0000_0005);
         assert_eq!(extend(0xffff_fff0, 0x2_0000_0005), 0x1_ffff_fff0);
         assert_eq!(extend(7, 0x3_0000_0007), 0x3_0000_0007);
+    }
+
+    #[test]
+    fn a_fold_sees_every_word() {
+        let base = [0x2001_0db8, 7, 0x0211_22ff, 0xfe33_4455];
+        let mut folds = std::vec![address_fold(base)];
+        for index in 0..4 {
+            let mut other = base;
+            other[index] ^= 1;
+            folds.push(address_fold(other));
+        }
+        folds.push(address_fold([base[1], base[0], base[2], base[3]]));
+        folds.sort_unstable();
+        folds.dedup();
+        assert_eq!(folds.len(), 6);
     }
 
     #[test]

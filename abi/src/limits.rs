@@ -33,5 +33,7 @@ pub const RECOVERY_PER_FLOWS: u32 = 8;
 pub const MTU_MAX: u32 = 1500;
 /// Smallest MTU served (RFC 791).
 pub const MTU_MIN: u32 = 576;
+/// Smallest MTU of a link that carries IPv6 (RFC 8200 §5).
+pub const IPV6_MTU_MIN: u32 = 1280;
 /// Bytes of an instance's name, zero-padded.
 pub const INSTANCE_NAME_BYTES: usize = 16;

@@ -13,11 +13,11 @@ use crate::{
 };
 
 /// Version of the fast path's interface: the flow layout.
-pub const FAST_VERSION: u32 = 1;
+pub const FAST_VERSION: u32 = 2;
 /// Version of the application's interface.
-pub const APPLICATION_VERSION: u32 = 1;
+pub const APPLICATION_VERSION: u32 = 2;
 /// Version of the control interface.
-pub const CONTROL_VERSION: u32 = 1;
+pub const CONTROL_VERSION: u32 = 2;
 
 const fn mix(layouts: &[u64]) -> u64 {
     let mut hash = 0u64;

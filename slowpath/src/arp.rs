@@ -11,7 +11,7 @@ use crate::{
     timers::Timer,
     wire::{arp, arp::Arp, ethernet},
 };
-use abi::{adjacency::RESOLVED, flow::NONE, kernel_ring::to_fast};
+use abi::{adjacency::RESOLVED, flow::NONE, kernel_ring::to_fast, message::Route};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What is known about a neighbour.
@@ -89,9 +89,10 @@ impl Stack<'_> {
     /// Adds a route.
     ///
     /// # Errors
-    /// EINVAL: prefix above 32, or the next hop is not another host of the local subnet. ENOBUFS:
-    /// table full.
-    pub fn add_route(&mut self, destination: u32, prefix: u32, next_hop: u32) -> Result<(), Errno> {
+    /// EAFNOSUPPORT: not an IPv4 route. EINVAL: prefix above 32, or the next hop is not another host of the local
+    /// subnet. ENOBUFS: table full.
+    pub fn add_route(&mut self, route: &Route) -> Result<(), Errno> {
+        let (destination, prefix, next_hop) = route.as_ipv4().ok_or(Errno::EAFNOSUPPORT)?;
         if !self.is_on_link(next_hop) || next_hop == self.config.ipv4 {
             return Err(Errno::EINVAL);
         }

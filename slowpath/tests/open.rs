@@ -7,7 +7,7 @@ use abi::{
     event::kernel_event,
     flow::hot_flags,
     kernel_ring::to_fast,
-    message::{option, tcp_state},
+    message::{option, tcp_state, Route},
 };
 use common::{frames::*, *};
 use slowpath::counters::Counter;
@@ -195,8 +195,8 @@ fn a_silent_neighbour_is_no_route_to_host() {
 #[test]
 fn routes_lead_through_the_gateway() {
     let mut world = World::new();
-    assert!(world.stack.add_route(0, 0, 0x0b00_0001).is_err(), "the gateway is not on the link");
-    world.stack.add_route(0, 0, PEER).unwrap();
+    assert!(world.stack.add_route(&Route::ipv4(0, 0, 0x0b00_0001)).is_err(), "the gateway is not on the link");
+    world.stack.add_route(&Route::ipv4(0, 0, PEER)).unwrap();
     let socket = world.socket();
     assert_eq!(world.connect(socket, 0x0808_0808, 80), 115);
     let syn = world.sent().pop().unwrap();

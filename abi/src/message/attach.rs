@@ -7,7 +7,7 @@ use super::{Body, BODY_BYTES};
 
 body! {
     /// ATTACH_FAST. The fast path gives what the port and the operator decide.
-    AttachFast size 168 {
+    AttachFast size 200 {
         /// Request: [`crate::version::FAST_HASH`]. Reply on EPROTO: ours.
         abi_hash: u64,
         /// [`crate::version::FAST_VERSION`].
@@ -68,8 +68,16 @@ body! {
         resumed: u32,
         /// Reply: keys of the flow hash.
         hash_key: [u64; 2],
+        /// Local IPv6 address, a global one, four words in host order, most significant first. Zero: the
+        /// instance has no IPv6. The port then has to receive the groups 33:33:xx:xx:xx:xx as well.
+        ipv6: [u32; 4],
+        /// Local IPv6 address of the link. Request: zero lets the slow path derive it from the MAC address
+        /// (RFC 4291, appendix A). Reply: the one in use.
+        ipv6_link_local: [u32; 4],
+        /// Prefix length of `ipv6`.
+        ipv6_prefix: u32,
         /// Zero.
-        reserved: [u32; 4],
+        reserved: [u32; 3],
     }
 }
 
@@ -85,7 +93,7 @@ pub mod congestion {
 
 body! {
     /// ATTACH_APPLICATION.
-    AttachApplication size 128 {
+    AttachApplication size 136 {
         /// Request: [`crate::version::APPLICATION_HASH`]. Reply on EPROTO: ours.
         abi_hash: u64,
         /// [`crate::version::APPLICATION_VERSION`].
@@ -116,8 +124,14 @@ body! {
         poll_interval_us: u32,
         /// Command name for `tasctl`, zero-padded.
         command: [u8; 16],
+        /// Reply: local IPv6 address, or zero if the instance has none.
+        ipv6: [u32; 4],
+        /// Reply: local IPv6 address of the link.
+        ipv6_link_local: [u32; 4],
+        /// Reply: prefix length of `ipv6`.
+        ipv6_prefix: u32,
         /// Zero.
-        reserved: [u32; 10],
+        reserved: [u32; 3],
     }
 }
 
@@ -156,16 +170,45 @@ body! {
 }
 
 body! {
-    /// ADD_ROUTE.
-    Route size 24 {
-        /// Destination, host order.
-        destination: u32,
+    /// ADD_ROUTE. Addresses as in [`Endpoint`](super::Endpoint).
+    Route size 48 {
+        /// Destination.
+        destination: [u32; 4],
+        /// Next hop; for IPv6 it may be a link-local address.
+        next_hop: [u32; 4],
         /// Prefix length.
         prefix: u32,
-        /// Next hop, host order.
-        next_hop: u32,
+        /// [`AF_INET`](super::AF_INET) or [`AF_INET6`](super::AF_INET6).
+        family: u32,
         /// Zero.
-        reserved: [u32; 3],
+        reserved: [u32; 2],
+    }
+}
+
+impl Route {
+    /// An IPv4 route, addresses in host order.
+    pub const fn ipv4(destination: u32, prefix: u32, next_hop: u32) -> Self {
+        let family = super::AF_INET as u32;
+        Self {
+            destination: [destination, 0, 0, 0],
+            next_hop: [next_hop, 0, 0, 0],
+            prefix,
+            family,
+            reserved: [0; 2],
+        }
+    }
+    /// An IPv6 route.
+    pub const fn ipv6(destination: [u32; 4], prefix: u32, next_hop: [u32; 4]) -> Self {
+        Self { destination, next_hop, prefix, family: super::AF_INET6 as u32, reserved: [0; 2] }
+    }
+    /// Destination, prefix length and next hop of an IPv4 route.
+    pub const fn as_ipv4(&self) -> Option<(u32, u32, u32)> {
+        let ([destination, ..], [next_hop, ..]) = (self.destination, self.next_hop);
+        if self.family == super::AF_INET as u32 {
+            Some((destination, self.prefix, next_hop))
+        } else {
+            None
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::{Body, Endpoint, BODY_BYTES};
 
 body! {
     /// STATUS reply.
-    Status size 112 {
+    Status size 120 {
         /// Instance name.
         instance: [u8; 16],
         /// 1 if a fast path is attached.
@@ -40,8 +40,14 @@ body! {
         fastpath_pid: u32,
         /// Times a fast path attached.
         epoch: u32,
+        /// Local IPv6 address, or zero if the instance has none.
+        ipv6: [u32; 4],
+        /// Local IPv6 address of the link.
+        ipv6_link_local: [u32; 4],
+        /// Prefix length of `ipv6`.
+        ipv6_prefix: u32,
         /// Zero.
-        reserved: [u32; 8],
+        reserved: u32,
     }
 }
 

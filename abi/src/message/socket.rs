@@ -5,6 +5,11 @@ use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{Body, BODY_BYTES};
 
+/// Family of an IPv4 endpoint.
+pub const AF_INET: u16 = 2;
+/// Family of an IPv6 endpoint.
+pub const AF_INET6: u16 = 10;
+
 body! {
     /// An address and a port.
     Endpoint size 24 {
@@ -12,9 +17,10 @@ body! {
         address: [u32; 4],
         /// Port, host order.
         port: u16,
-        /// AF_INET (2) or AF_INET6 (10); zero is unspecified.
+        /// [`AF_INET`] or [`AF_INET6`]; zero is unspecified. A socket of family AF_INET6 is told of IPv4 peers
+        /// and addresses in the form ::ffff:a.b.c.d (RFC 4291 §2.5.5.2), and may name them so.
         family: u16,
-        /// IPv6 scope.
+        /// IPv6 scope (an interface index): kept for link-local addresses, zero for others.
         scope: u32,
     }
 }
@@ -22,15 +28,38 @@ body! {
 impl Endpoint {
     /// An IPv4 endpoint, address in host order.
     pub const fn ipv4(address: u32, port: u16) -> Self {
-        Self { address: [address, 0, 0, 0], port, family: 2, scope: 0 }
+        Self { address: [address, 0, 0, 0], port, family: AF_INET, scope: 0 }
+    }
+    /// An IPv6 endpoint, address in four words of host order, most significant first.
+    pub const fn ipv6(address: [u32; 4], port: u16, scope: u32) -> Self {
+        Self { address, port, family: AF_INET6, scope }
+    }
+    /// An IPv4 endpoint as a socket of family AF_INET6 sees it: ::ffff:a.b.c.d.
+    pub const fn ipv4_mapped(address: u32, port: u16) -> Self {
+        Self::ipv6([0, 0, 0xffff, address], port, 0)
     }
     /// The IPv4 address in host order, if it is one.
     pub const fn as_ipv4(&self) -> Option<u32> {
         let [address, ..] = self.address;
-        if self.family == 2 {
+        if self.family == AF_INET {
             Some(address)
         } else {
             None
+        }
+    }
+    /// The IPv6 address, if it is one (an IPv4 address in mapped form is one).
+    pub const fn as_ipv6(&self) -> Option<[u32; 4]> {
+        if self.family == AF_INET6 {
+            Some(self.address)
+        } else {
+            None
+        }
+    }
+    /// The IPv4 address in an endpoint of family AF_INET6, if it is of the mapped form.
+    pub const fn as_ipv4_mapped(&self) -> Option<u32> {
+        match (self.family, self.address) {
+            (AF_INET6, [0, 0, 0xffff, address]) => Some(address),
+            _ => None,
         }
     }
 }
@@ -40,7 +69,7 @@ body! {
     Socket size 32 {
         /// The application's own value, returned in kernel events.
         opaque: u64,
-        /// AF_INET.
+        /// [`AF_INET`] or [`AF_INET6`].
         family: u32,
         /// O_CLOEXEC, O_NONBLOCK.
         file_flags: u32,
@@ -211,6 +240,8 @@ pub mod option {
     pub const SYN_COUNT: u32 = 13;
     /// TCP_MAXSEG: largest MSS announced and sent, bytes, before a connection begins; zero is the MTU's.
     pub const MAX_SEGMENT: u32 = 14;
+    /// IPV6_V6ONLY: an AF_INET6 socket takes no IPv4 connections. Before it is bound.
+    pub const V6ONLY: u32 = 15;
     /// IP_TOS: DiffServ field of every segment (RFC 9293 MUST-48); the two ECN bits are the stack's.
     pub const TRAFFIC_CLASS: u32 = 20;
     /// IP_TTL: time to live of every segment (RFC 9293 MUST-49); zero is the default.

@@ -101,7 +101,7 @@ impl Instance {
             rx_buffer_bytes: config.rx_buffer_bytes,
             poll_interval_us: self.settings.poll_interval_us,
             command: request.command,
-            reserved: [0; 10],
+            ..AttachApplication::default()
         });
         let after_notice = self.announce_segments(id);
         let give = (0..config.cores).map(Give::CoreWake).collect();

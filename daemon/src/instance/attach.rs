@@ -61,7 +61,7 @@ impl Instance {
             epoch: self.epoch,
             resumed: u32::from(resumed),
             hash_key,
-            reserved: [0; 4],
+            reserved: [0; 3],
             ..request
         });
         Ok(Reply { give: vec![Give::NoticeWake, Give::SlowpathWake], ..Reply::default() })
@@ -141,8 +141,7 @@ impl Instance {
         self.check_fast(client)?;
         let route: Route = message.get();
         let plane = self.plane.as_mut().ok_or(libc::ENODEV)?;
-        let added = plane.stack.add_route(route.destination, route.prefix, route.next_hop);
-        added.map_err(|error| error.0 as Errno)?;
+        plane.stack.add_route(&route).map_err(|error| error.0 as Errno)?;
         Ok(Reply::default())
     }
 

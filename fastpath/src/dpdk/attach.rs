@@ -123,12 +123,8 @@ fn mac_bits(mac: [u8; 6]) -> u64 {
 /// It refuses one.
 pub(super) fn add_routes(channel: &dyn ControlChannel, options: &Options) -> Result<()> {
     for route in &options.route {
-        let body = Route {
-            destination: route.destination.address_bits(),
-            prefix: route.destination.prefix,
-            next_hop: u32::from(route.next_hop),
-            ..Route::default()
-        };
+        let destination = route.destination.address_bits();
+        let body = Route::ipv4(destination, route.destination.prefix, u32::from(route.next_hop));
         let mut message = Message::with(Op::AddRoute, 0, &body);
         let what = || format!("route {}/{}", route.destination.address, route.destination.prefix);
         channel.call(Target::Instance, &mut message, None).with_context(what)?;
