@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! What an instance is configured with. A zero in [`AttachFast`] means "the default".
 
-use crate::errno::Errno;
+use crate::{errno::Errno, wire::address::Address};
 use abi::{
-    limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, MTU_MAX, MTU_MIN},
+    limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, IPV6_MTU_MIN, MTU_MAX, MTU_MIN},
     message::{congestion, AttachFast},
     pool::BUFFER_BYTES_MAX,
 };
@@ -30,6 +30,12 @@ pub struct Config {
     pub ipv4: u32,
     /// Its prefix length.
     pub prefix: u32,
+    /// Local IPv6 address, words in host order, most significant first; zero: no IPv6.
+    pub ipv6: [u32; 4],
+    /// Its prefix length.
+    pub ipv6_prefix: u32,
+    /// Local IPv6 address of the link; zero without IPv6.
+    pub ipv6_link_local: [u32; 4],
     /// Local MAC address in the low 48 bits, first byte on the wire highest.
     pub mac: u64,
     /// Default congestion control: values of [`congestion`].
@@ -83,6 +89,9 @@ impl Default for Config {
             mtu_bytes: MTU_MAX,
             ipv4: 0,
             prefix: 24,
+            ipv6: [0; 4],
+            ipv6_prefix: 64,
+            ipv6_link_local: [0; 4],
             mac: 0,
             congestion: congestion::DCTCP_RATE,
             handshake_timeout_us: 1_000_000,
@@ -123,14 +132,26 @@ const fn or_us(value: u32, default: u64) -> u64 {
     }
 }
 
+/// Link-local address with the interface identifier made of a MAC address (RFC 4291 §2.5.6, appendix A).
+const fn link_local_of(mac: u64) -> [u32; 4] {
+    let (high, low) = ((mac >> 24) as u32 & 0x00ff_ffff, mac as u32 & 0x00ff_ffff);
+    // The universal/local bit is turned around.
+    [0xfe80_0000, 0, (high ^ 0x0002_0000) << 8 | 0xff, 0xfe00_0000 | low]
+}
+
 impl Config {
     /// From the fast path's ATTACH call and the instance's keys.
     ///
     /// # Errors
     /// EINVAL: a value is outside its limits (cores, flows, MTU, prefix, buffers, congestion
-    /// control), or the local address is not a unicast address.
+    /// control), or a local address is not a unicast address of its kind. With IPv6 the MTU is 1280 at least.
     pub fn from_attach(body: &AttachFast, secret: [u64; 4]) -> Result<Self, Errno> {
         let default = Self::default();
+        let ipv6_link_local = match (body.ipv6, body.ipv6_link_local) {
+            ([0, 0, 0, 0], _) => [0; 4],
+            (_, [0, 0, 0, 0]) => link_local_of(body.mac & 0xffff_ffff_ffff),
+            (_, given) => given,
+        };
         let config = Self {
             instance: if body.instance == [0; 16] { default.instance } else { body.instance },
             cores: body.cores,
@@ -138,6 +159,9 @@ impl Config {
             mtu_bytes: or(body.mtu_bytes, default.mtu_bytes),
             ipv4: body.ipv4,
             prefix: body.prefix,
+            ipv6: body.ipv6,
+            ipv6_prefix: body.ipv6_prefix,
+            ipv6_link_local,
             mac: body.mac & 0xffff_ffff_ffff,
             congestion: or(body.congestion, default.congestion),
             handshake_timeout_us: or_us(body.handshake_timeout_us, default.handshake_timeout_us),
@@ -163,9 +187,51 @@ impl Config {
         Ok(config)
     }
 
-    /// Whether an address (host order) can belong to another single host: a unicast address, neither ours
-    /// nor our subnet's own or broadcast address (RFC 9293 MUST-46, MUST-63).
-    pub(crate) const fn is_host(&self, address: u32) -> bool {
+    /// The local IPv6 address that is valid beyond the link, if there is IPv6.
+    pub(crate) const fn global_v6(&self) -> Option<Address> {
+        match self.ipv6 {
+            [0, 0, 0, 0] => None,
+            words => Some(Address::v6(words)),
+        }
+    }
+
+    /// The local IPv6 address of the link, if there is IPv6.
+    pub(crate) const fn link_local_v6(&self) -> Option<Address> {
+        match self.ipv6 {
+            [0, 0, 0, 0] => None,
+            _ => Some(Address::v6(self.ipv6_link_local)),
+        }
+    }
+
+    /// Whether an address is ours.
+    pub(crate) fn is_local(&self, address: &Address) -> bool {
+        match address.as_v4() {
+            Some(address) => address == self.ipv4,
+            None => self.global_v6() == Some(*address) || self.link_local_v6() == Some(*address),
+        }
+    }
+
+    /// The local address to talk with `peer` from: the link's for peers of the link only (RFC 6724 rule 2).
+    pub(crate) const fn local_for(&self, peer: &Address) -> Option<Address> {
+        if peer.is_v4() {
+            Some(Address::v4(self.ipv4))
+        } else if peer.is_link_local() {
+            self.link_local_v6()
+        } else {
+            self.global_v6()
+        }
+    }
+
+    /// Whether an address can belong to another single host: a unicast address, neither ours nor our subnet's
+    /// own or broadcast address (RFC 9293 MUST-46, MUST-63).
+    pub(crate) fn is_host(&self, address: &Address) -> bool {
+        match address.as_v4() {
+            Some(address) => self.is_host_v4(address),
+            None => address.is_unicast_v6() && !self.is_local(address),
+        }
+    }
+
+    const fn is_host_v4(&self, address: u32) -> bool {
         if !is_unicast(address) || address == self.ipv4 {
             return false;
         }
@@ -176,6 +242,17 @@ impl Config {
         let hosts = u32::MAX.wrapping_shr(self.prefix);
         let local = address & !hosts == self.ipv4 & !hosts;
         !local || (address & hosts != 0 && address & hosts != hosts)
+    }
+
+    fn is_ipv6_valid(&self) -> bool {
+        let (Some(global), Some(link_local)) = (self.global_v6(), self.link_local_v6()) else {
+            return true;
+        };
+        global.is_unicast_v6()
+            && !global.is_link_local()
+            && link_local.is_link_local()
+            && self.ipv6_prefix <= 128
+            && self.mtu_bytes >= IPV6_MTU_MIN
     }
 
     fn validate(&self) -> Result<(), Errno> {
@@ -190,7 +267,8 @@ impl Config {
             && self.handshake_retries <= 15
             && self.dctcp_weight <= 65_536
             && crate::congestion::is_known(self.congestion)
-            && is_unicast(self.ipv4);
+            && is_unicast(self.ipv4)
+            && self.is_ipv6_valid();
         if fits {
             Ok(())
         } else {

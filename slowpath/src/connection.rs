@@ -3,6 +3,7 @@
 
 use crate::{
     congestion::Controller,
+    lookup::Tuple,
     tcp::{keepalive::Keepalive, limits::LastAnswer, state::State},
     wire::service::Service,
 };
@@ -120,10 +121,7 @@ pub struct Connection {
     /// Effective MSS, bytes; and what it is without the path's limit.
     pub(crate) mss_bytes: u16,
     pub(crate) mss_limit: u16,
-    pub(crate) local_ip: u32,
-    pub(crate) remote_ip: u32,
-    /// Local port in the high half, remote port in the low half.
-    pub(crate) ports: u32,
+    pub(crate) tuple: Tuple,
     pub(crate) core: u32,
     pub(crate) application: u32,
     pub(crate) context: u32,
@@ -195,9 +193,7 @@ impl Connection {
         congestion: 0,
         mss_bytes: 0,
         mss_limit: 0,
-        local_ip: 0,
-        remote_ip: 0,
-        ports: 0,
+        tuple: Tuple::EMPTY,
         core: 0,
         application: NONE,
         context: NONE,
@@ -266,12 +262,12 @@ impl Connection {
     /// Local port.
     #[inline]
     pub(crate) fn local_port(&self) -> u16 {
-        (self.ports >> 16) as u16
+        self.tuple.local_port()
     }
     /// Remote port.
     #[inline]
     pub(crate) fn remote_port(&self) -> u16 {
-        self.ports as u16
+        self.tuple.remote_port()
     }
 }
 

@@ -59,7 +59,7 @@ counters! {
     /// ARP requests and replies sent.
     ArpSent = "arp_sent",
     /// Neighbours that did not answer.
-    ArpFailed = "arp_failed",
+    NeighborsAbsent = "neighbors_absent",
     /// ICMP echo requests answered.
     Echoes = "icmp_echoes",
     /// ICMP errors that matched a connection.
@@ -92,6 +92,10 @@ counters! {
     CookiesFailed = "syn_cookies_failed",
     /// Datagrams with a source route, which are dropped (RFC 7126 §4.3, §4.4).
     SourceRouted = "source_routed_dropped",
+    /// Neighbor solicitations and advertisements sent.
+    DiscoverySent = "discovery_sent",
+    /// Times another host had, or wanted, an IPv6 address of ours.
+    DuplicateAddresses = "duplicate_addresses",
 }
 
 /// Number of counters.

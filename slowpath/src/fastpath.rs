@@ -17,17 +17,18 @@ use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
     /// A fast path attached, with the configuration it brought: the same number of flows and local
-    /// address as at `new`, everything else may differ. `pid` is its process. The fast path itself
+    /// addresses as at `new`, everything else may differ. `pid` is its process. The fast path itself
     /// picks up the flows that are INSTALLED in the cold table; timers run again. True: there are
     /// flows to pick up.
     ///
     /// # Errors
-    /// EBUSY: one is attached. EINVAL: number of flows or local address differ.
+    /// EBUSY: one is attached. EINVAL: number of flows or a local address differ.
     pub fn fast_path_attached(&mut self, now_us: u64, config: &Config, pid: u32) -> Result<bool, Errno> {
         if self.attached {
             return Err(Errno::EBUSY);
         }
-        let same = config.flows == self.config.flows && config.ipv4 == self.config.ipv4;
+        let identity = |config: &Config| (config.flows, config.ipv4, config.ipv6, config.ipv6_link_local);
+        let same = identity(config) == identity(&self.config);
         if !same || config.cores == 0 || config.cores > self.queues.len() {
             return Err(Errno::EINVAL);
         }
@@ -47,6 +48,7 @@ impl Stack<'_> {
                 self.resume_flow(flow);
             }
         }
+        self.detect_duplicates(!resumed);
         self.notify_contexts(context_event::FASTPATH_BACK, context_event::FASTPATH_GONE);
         Ok(resumed)
     }

@@ -10,7 +10,9 @@ use crate::{
     socket::{event, flag as option},
     stack::Stack,
     tcp::{path::believable_mtu, state::State},
-    wire::{checksum, ethernet, ethernet::Ethernet, get_u16, get_u32, ipv4, ipv4::Ipv4, put},
+    wire::{
+        address::Address, checksum, ethernet, ethernet::Ethernet, get_u16, get_u32, ipv4, ipv4::Ipv4, put,
+    },
 };
 use abi::{flow::NONE, kernel_ring::to_fast};
 
@@ -52,7 +54,15 @@ impl Stack<'_> {
         }
         match kind {
             ECHO => self.answer_echo(core, header, ip, message),
-            UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => self.icmp_error(kind, code, message),
+            UNREACHABLE | TIME_EXCEEDED | PARAMETER_PROBLEM => {
+                let too_big = (kind, code) == (UNREACHABLE, FRAGMENTATION_NEEDED);
+                let told = Told {
+                    failure: error_of(kind, code),
+                    mtu_bytes: get_u16(message, 6).map(u32::from).filter(|_| too_big),
+                };
+                let quote = message.get(ERROR_BYTES..).and_then(Quote::parse);
+                self.icmp_error(&told, quote.as_ref());
+            }
             _ => {}
         }
     }
@@ -83,24 +93,24 @@ impl Stack<'_> {
 
     /// An error about a datagram of ours. It counts only if the datagram it quotes is under way (RFC
     /// 5927 §4): a SYN or SYN-ACK, or something in flight.
-    fn icmp_error(&mut self, kind: u8, code: u8, message: &[u8]) {
-        let Some(quote) = message.get(ERROR_BYTES..).and_then(Quote::parse) else {
+    pub(crate) fn icmp_error(&mut self, told: &Told, quote: Option<&Quote>) {
+        let Some(quote) = quote else {
             self.counters.add(Counter::IcmpIgnored);
             return;
         };
         let applied = match self.lookup.find(&quote.tuple) {
             Found::Connection(flow) if self.connections.at(flow).state == State::SynSent => {
-                self.error_about_syn(flow, kind, code, &quote)
+                self.error_about_syn(flow, told, quote)
             }
-            Found::Connection(flow) => self.error_about_flow(flow, kind, code, &quote, message),
-            Found::HalfOpen(id) => self.error_about_half_open(id, kind, code, &quote),
+            Found::Connection(flow) => self.error_about_flow(flow, told, quote),
+            Found::HalfOpen(id) => self.error_about_half_open(id, told, quote),
             _ => false,
         };
         self.counters.add(if applied { Counter::IcmpErrors } else { Counter::IcmpIgnored });
     }
 
-    fn error_about_syn(&mut self, flow: u32, kind: u8, code: u8, quote: &Quote) -> bool {
-        let Some((error, hard)) = error_of(kind, code) else {
+    fn error_about_syn(&mut self, flow: u32, told: &Told, quote: &Quote) -> bool {
+        let Some((error, hard)) = told.failure else {
             return false;
         };
         if quote.sequence != self.connections.at(flow).iss {
@@ -117,7 +127,7 @@ impl Stack<'_> {
 
     /// A connection beyond its handshake takes no error for its end (RFC 5927 §5.2, RFC 5461): a hard
     /// one too is only the reason told if timeouts end it.
-    fn error_about_flow(&mut self, flow: u32, kind: u8, code: u8, quote: &Quote, message: &[u8]) -> bool {
+    fn error_about_flow(&mut self, flow: u32, told: &Told, quote: &Quote) -> bool {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return false;
         }
@@ -127,16 +137,15 @@ impl Stack<'_> {
         if quote.sequence.wrapping_sub(una) >= in_flight || self.connections.at(flow).state == State::Closed {
             return false;
         }
-        if (kind, code) == (UNREACHABLE, FRAGMENTATION_NEEDED) {
-            let told = get_u16(message, 6).unwrap_or(0) as u32;
-            let lowered = believable_mtu(told, quote.total_bytes as u32)
+        if let Some(told_bytes) = told.mtu_bytes {
+            let lowered = believable_mtu(&quote.tuple.remote, told_bytes, quote.total_bytes as u32)
                 .is_some_and(|mtu_bytes| self.lower_path_mtu(flow, mtu_bytes));
             if lowered {
                 self.counters.add(Counter::PathMtuLowered);
             }
             return lowered;
         }
-        let Some((error, _)) = error_of(kind, code) else {
+        let Some((error, _)) = told.failure else {
             return false;
         };
         let (socket, waiting) = {
@@ -156,8 +165,8 @@ impl Stack<'_> {
     }
 
     /// A half-open connection is forgotten if its peer says there is nobody.
-    fn error_about_half_open(&mut self, id: u32, kind: u8, code: u8, quote: &Quote) -> bool {
-        let hard = error_of(kind, code).is_some_and(|(_, hard)| hard);
+    fn error_about_half_open(&mut self, id: u32, told: &Told, quote: &Quote) -> bool {
+        let hard = told.failure.is_some_and(|(_, hard)| hard);
         let ours = quote.sequence == self.half_open.at(id).iss;
         if hard && ours {
             self.counters.add(Counter::HandshakesFailed);
@@ -167,13 +176,21 @@ impl Stack<'_> {
     }
 }
 
+/// What an error says, of either family.
+pub(crate) struct Told {
+    /// What Linux makes of it, and whether it is hard; `None`: no error for TCP.
+    pub(crate) failure: Option<(Errno, bool)>,
+    /// The datagram was too big for a link of this MTU (zero: of one the router does not tell).
+    pub(crate) mtu_bytes: Option<u32>,
+}
+
 /// What an error quotes of a TCP segment of ours, of which only the first eight bytes need to be there.
-struct Quote {
+pub(crate) struct Quote {
     /// Ours first.
-    tuple: Tuple,
-    sequence: u32,
+    pub(crate) tuple: Tuple,
+    pub(crate) sequence: u32,
     /// Length of the datagram it was in, bytes.
-    total_bytes: u16,
+    pub(crate) total_bytes: u16,
 }
 
 impl Quote {
@@ -185,6 +202,7 @@ impl Quote {
         }
         let (source, destination) = (get_u32(datagram, 12)?, get_u32(datagram, 16)?);
         let segment = datagram.get(header_bytes..)?;
+        let (source, destination) = (Address::v4(source), Address::v4(destination));
         let tuple = Tuple::new(source, get_u16(segment, 0)?, destination, get_u16(segment, 2)?);
         Some(Self { tuple, sequence: get_u32(segment, 4)?, total_bytes: get_u16(datagram, 2)? })
     }

@@ -27,7 +27,8 @@
 //!    gets, and [`Stack::keep_action`] when a ring was full.
 //!
 //! Where things are: `tcp/` the protocol, `wire/` frames, `request/` control calls, `congestion/`,
-//! `timers/`, and one file each for ARP, ICMP, ports, routes, applications.
+//! `timers/`, and one file each for neighbours, ARP and
+//! Neighbor Discovery, ICMP of both families, ports, routes, applications.
 
 mod action;
 mod applications;
@@ -36,11 +37,14 @@ mod config;
 mod congestion;
 mod connection;
 pub mod counters;
+mod discovery;
 mod errno;
 mod events;
 mod fastpath;
 mod icmp;
+mod icmpv6;
 mod lookup;
+mod neighbors;
 mod ports;
 mod queues;
 mod random;

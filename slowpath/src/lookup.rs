@@ -2,21 +2,23 @@
 //! One hash table for everything that has a four-tuple: connections, half-open connections and
 //! connections in TIME-WAIT. Chained, keyed, with the links beside the tuples.
 
-use crate::{random::SipKey, table::Table};
+use crate::{random::SipKey, table::Table, wire::address::Address};
 use abi::flow::NONE;
 
 /// A four-tuple, host order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tuple {
-    pub(crate) local_ip: u32,
-    pub(crate) remote_ip: u32,
+    pub(crate) local: Address,
+    pub(crate) remote: Address,
     /// Local port in the high half, remote port in the low half.
     pub(crate) ports: u32,
 }
 
 impl Tuple {
-    pub(crate) const fn new(local_ip: u32, local_port: u16, remote_ip: u32, remote_port: u16) -> Self {
-        Self { local_ip, remote_ip, ports: (local_port as u32) << 16 | remote_port as u32 }
+    pub(crate) const EMPTY: Self =
+        Self { local: Address::UNSPECIFIED, remote: Address::UNSPECIFIED, ports: 0 };
+    pub(crate) const fn new(local: Address, local_port: u16, remote: Address, remote_port: u16) -> Self {
+        Self { local, remote, ports: (local_port as u32) << 16 | remote_port as u32 }
     }
     pub(crate) const fn local_port(&self) -> u16 {
         (self.ports >> 16) as u16
@@ -26,7 +28,18 @@ impl Tuple {
     }
     /// Keyed hash.
     pub(crate) fn hash(&self, key: &SipKey) -> u64 {
-        key.hash([(self.local_ip as u64) << 32 | self.remote_ip as u64, self.ports as u64])
+        self.hash_with(key, 0)
+    }
+    /// Keyed hash of the tuple and another value.
+    pub(crate) fn hash_with(&self, key: &SipKey, extra: u32) -> u64 {
+        let last = (extra as u64) << 32 | self.ports as u64;
+        match (self.local.as_v4(), self.remote.as_v4()) {
+            (Some(local), Some(remote)) => key.hash([(local as u64) << 32 | remote as u64, last]),
+            _ => {
+                let ([a, b], [c, d]) = (self.local.halves(), self.remote.halves());
+                key.hash([a, b, c, d, last])
+            }
+        }
     }
 }
 
@@ -41,7 +54,7 @@ pub struct Node {
 
 impl Default for Node {
     fn default() -> Self {
-        Self { tuple: Tuple { local_ip: 0, remote_ip: 0, ports: 0 }, next: NONE, wait_next: NONE }
+        Self { tuple: Tuple::EMPTY, next: NONE, wait_next: NONE }
     }
 }
 

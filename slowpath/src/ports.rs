@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Local ports: who may bind what, and which ephemeral port a connection gets.
 //!
-//! An instance has one local address, so that two binds of one port always overlap; the rules
-//! below are Linux's `inet_csk_bind_conflict` for that case.
+//! Each family has its ports; a socket that takes both families is in both. An instance has one local IPv4
+//! address, so that two binds of one port always overlap there; the rules below are Linux's
+//! `inet_csk_bind_conflict` for that case. The two IPv6 addresses are treated alike: a port bound at one is
+//! taken at the other.
 
-use crate::{errno::Errno, table::Table};
+use crate::{
+    errno::Errno,
+    table::Table,
+    wire::address::{Address, Family},
+};
 use abi::flow::NONE;
 
 /// First ephemeral port, as Linux's `ip_local_port_range`.
@@ -20,7 +26,45 @@ pub(crate) const LISTENERS_PER_PORT: u32 = 128;
 /// User id of connections in TIME-WAIT, which hold a port for nobody in particular.
 pub(crate) const NO_USER: u32 = u32::MAX;
 
-/// Use of one port.
+/// Ports of one family.
+const PORTS_PER_FAMILY: u32 = 65_536;
+
+/// Families a socket serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Families {
+    v4: bool,
+    v6: bool,
+}
+
+impl Families {
+    /// IPv4 only.
+    pub(crate) const V4: Self = Self { v4: true, v6: false };
+    /// IPv6 only.
+    pub(crate) const V6: Self = Self { v4: false, v6: true };
+    /// Both.
+    pub(crate) const BOTH: Self = Self { v4: true, v6: true };
+
+    /// The family of an address.
+    pub(crate) const fn of(address: &Address) -> Self {
+        match address.family() {
+            Family::V4 => Self::V4,
+            Family::V6 => Self::V6,
+        }
+    }
+    /// Whether `family` is one of them.
+    pub(crate) const fn has(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+    /// One after the other.
+    pub(crate) fn iter(self) -> impl Iterator<Item = Family> {
+        [Family::V4, Family::V6].into_iter().filter(move |family| self.has(*family))
+    }
+}
+
+/// Use of one port by one family.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
     /// Sockets bound to it, connections and TIME-WAIT entries.
@@ -30,11 +74,12 @@ pub struct Port {
     /// Those without SO_REUSEPORT.
     unshared: u32,
     /// Users whose port was chosen for a connect() and may serve other peers too.
-    pub(crate) ephemeral: u32,
+    ephemeral: u32,
     /// User id of the SO_REUSEPORT group.
     uid: u32,
-    /// First listening socket, and how many.
-    pub(crate) listeners: u32,
+    /// First listening socket of either family (in the entry of IPv4).
+    listeners: u32,
+    /// How many listen.
     pub(crate) listener_count: u32,
 }
 
@@ -48,6 +93,33 @@ impl Port {
     /// Whether somebody is bound to it, or connected from it.
     pub(crate) fn is_used(&self) -> bool {
         self.users != 0 || self.listener_count != 0
+    }
+    fn add(&mut self, how: Use, uid: u32) {
+        if self.users == 0 || self.uid == NO_USER {
+            self.uid = uid;
+        }
+        self.users = self.users.saturating_add(1);
+        if !how.reuse_address {
+            self.exclusive = self.exclusive.saturating_add(1);
+        }
+        if !how.reuse_port {
+            self.unshared = self.unshared.saturating_add(1);
+        }
+        if how.ephemeral {
+            self.ephemeral = self.ephemeral.saturating_add(1);
+        }
+    }
+    fn remove(&mut self, how: Use) {
+        self.users = self.users.saturating_sub(1);
+        if !how.reuse_address {
+            self.exclusive = self.exclusive.saturating_sub(1);
+        }
+        if !how.reuse_port {
+            self.unshared = self.unshared.saturating_sub(1);
+        }
+        if how.ephemeral {
+            self.ephemeral = self.ephemeral.saturating_sub(1);
+        }
     }
 }
 
@@ -71,85 +143,98 @@ impl<'m> Ports<'m> {
     pub(crate) fn new(table: &'m mut [Port]) -> Option<Self> {
         Some(Self { table: Table::new(table)? })
     }
-    pub(crate) fn at(&self, port: u16) -> &Port {
-        self.table.at(port as u32)
+    const fn index(family: Family, port: u16) -> u32 {
+        match family {
+            Family::V4 => port as u32,
+            Family::V6 => PORTS_PER_FAMILY.wrapping_add(port as u32),
+        }
     }
-    pub(crate) fn at_mut(&mut self, port: u16) -> &mut Port {
-        self.table.at_mut(port as u32)
+    /// A port as one family sees it.
+    pub(crate) fn at(&self, family: Family, port: u16) -> &Port {
+        self.table.at(Self::index(family, port))
+    }
+    fn at_mut(&mut self, family: Family, port: u16) -> &mut Port {
+        self.table.at_mut(Self::index(family, port))
     }
 
     /// Whether a socket of user `uid` may bind `port`.
     ///
     /// # Errors
     /// EADDRINUSE.
-    pub(crate) fn may_bind(&self, port: u16, how: Use, uid: u32) -> Result<(), Errno> {
-        let entry = self.at(port);
-        let free = entry.users == 0;
-        let reusable = how.reuse_address && entry.exclusive == 0 && entry.listener_count == 0;
-        let same_user = entry.uid == uid || entry.uid == NO_USER;
-        let shared = how.reuse_port && entry.unshared == 0 && same_user;
-        if free || reusable || shared {
-            Ok(())
-        } else {
-            Err(Errno::EADDRINUSE)
+    pub(crate) fn may_bind(&self, port: u16, families: Families, how: Use, uid: u32) -> Result<(), Errno> {
+        for family in families.iter() {
+            let entry = self.at(family, port);
+            let free = entry.users == 0;
+            let reusable = how.reuse_address && entry.exclusive == 0 && entry.listener_count == 0;
+            let same_user = entry.uid == uid || entry.uid == NO_USER;
+            let shared = how.reuse_port && entry.unshared == 0 && same_user;
+            if !(free || reusable || shared) {
+                return Err(Errno::EADDRINUSE);
+            }
         }
+        Ok(())
     }
 
     /// Whether a socket bound to `port` may begin to listen.
     ///
     /// # Errors
     /// EADDRINUSE: another listens. ENOBUFS: the SO_REUSEPORT group is full.
-    pub(crate) fn may_listen(&self, port: u16, how: Use) -> Result<(), Errno> {
-        let entry = self.at(port);
-        if entry.listener_count == 0 {
-            return Ok(());
+    pub(crate) fn may_listen(&self, port: u16, families: Families, how: Use) -> Result<(), Errno> {
+        for family in families.iter() {
+            let entry = self.at(family, port);
+            if entry.listener_count != 0 && !(how.reuse_port && entry.unshared == 0) {
+                return Err(Errno::EADDRINUSE);
+            }
+            if entry.listener_count >= LISTENERS_PER_PORT {
+                return Err(Errno::ENOBUFS);
+            }
         }
-        if !(how.reuse_port && entry.unshared == 0) {
-            return Err(Errno::EADDRINUSE);
+        Ok(())
+    }
+
+    /// First listener of `port`, of whatever family.
+    pub(crate) fn first_listener(&self, port: u16) -> u32 {
+        self.at(Family::V4, port).listeners
+    }
+
+    /// Puts `socket` in front of the listeners of `port`; the first until now.
+    pub(crate) fn set_first_listener(&mut self, port: u16, socket: u32) -> u32 {
+        core::mem::replace(&mut self.at_mut(Family::V4, port).listeners, socket)
+    }
+
+    /// Counts a listener.
+    pub(crate) fn add_listener(&mut self, port: u16, families: Families) {
+        for family in families.iter() {
+            let entry = self.at_mut(family, port);
+            entry.listener_count = entry.listener_count.saturating_add(1);
         }
-        if entry.listener_count >= LISTENERS_PER_PORT {
-            Err(Errno::ENOBUFS)
-        } else {
-            Ok(())
+    }
+
+    /// Forgets a listener that was counted.
+    pub(crate) fn remove_listener(&mut self, port: u16, families: Families) {
+        for family in families.iter() {
+            let entry = self.at_mut(family, port);
+            entry.listener_count = entry.listener_count.saturating_sub(1);
         }
     }
 
     /// Whether nobody but other ephemeral users has `port`.
-    pub(crate) fn may_connect_from(&self, port: u16) -> bool {
-        let entry = self.at(port);
+    pub(crate) fn may_connect_from(&self, port: u16, family: Family) -> bool {
+        let entry = self.at(family, port);
         entry.users == entry.ephemeral
     }
 
     /// Counts a user.
-    pub(crate) fn add(&mut self, port: u16, how: Use, uid: u32) {
-        let entry = self.at_mut(port);
-        if entry.users == 0 || entry.uid == NO_USER {
-            entry.uid = uid;
-        }
-        entry.users = entry.users.saturating_add(1);
-        if !how.reuse_address {
-            entry.exclusive = entry.exclusive.saturating_add(1);
-        }
-        if !how.reuse_port {
-            entry.unshared = entry.unshared.saturating_add(1);
-        }
-        if how.ephemeral {
-            entry.ephemeral = entry.ephemeral.saturating_add(1);
+    pub(crate) fn add(&mut self, port: u16, families: Families, how: Use, uid: u32) {
+        for family in families.iter() {
+            self.at_mut(family, port).add(how, uid);
         }
     }
 
     /// Forgets a user that was counted with the same `how`.
-    pub(crate) fn remove(&mut self, port: u16, how: Use) {
-        let entry = self.at_mut(port);
-        entry.users = entry.users.saturating_sub(1);
-        if !how.reuse_address {
-            entry.exclusive = entry.exclusive.saturating_sub(1);
-        }
-        if !how.reuse_port {
-            entry.unshared = entry.unshared.saturating_sub(1);
-        }
-        if how.ephemeral {
-            entry.ephemeral = entry.ephemeral.saturating_sub(1);
+    pub(crate) fn remove(&mut self, port: u16, families: Families, how: Use) {
+        for family in families.iter() {
+            self.at_mut(family, port).remove(how);
         }
     }
 
@@ -163,8 +248,9 @@ impl<'m> Ports<'m> {
     }
 
     /// A port that nobody uses, searched from `start` (below `EPHEMERAL_COUNT`).
-    pub(crate) fn unused(&self, start: u32) -> Option<u16> {
-        (0..EPHEMERAL_COUNT).map(|step| Self::ephemeral(start, step)).find(|&port| self.at(port).users == 0)
+    pub(crate) fn unused(&self, start: u32, families: Families) -> Option<u16> {
+        let unused = |port: &u16| families.iter().all(|family| self.at(family, *port).users == 0);
+        (0..EPHEMERAL_COUNT).map(|step| Self::ephemeral(start, step)).find(unused)
     }
 }
 
@@ -172,6 +258,7 @@ impl<'m> Ports<'m> {
 mod tests {
     use super::*;
 
+    const V4: Families = Families::V4;
     const PLAIN: Use = Use { reuse_address: false, reuse_port: false, ephemeral: false };
     const ADDRESS: Use = Use { reuse_address: true, reuse_port: false, ephemeral: false };
     const PORT: Use = Use { reuse_address: false, reuse_port: true, ephemeral: false };
@@ -179,47 +266,68 @@ mod tests {
 
     #[test]
     fn bind_rules_are_linuxs() {
-        let mut table = std::vec![Port::default(); 65_537];
+        let mut table = std::vec![Port::default(); 131_073];
         let mut ports = Ports::new(&mut table).unwrap();
         for how in [PLAIN, ADDRESS, PORT] {
-            assert_eq!(ports.may_bind(80, how, 1), Ok(()));
+            assert_eq!(ports.may_bind(80, V4, how, 1), Ok(()));
         }
-        ports.add(80, ADDRESS, 1);
-        assert_eq!(ports.may_bind(80, PLAIN, 1), Err(Errno::EADDRINUSE));
-        assert_eq!(ports.may_bind(80, PORT, 1), Err(Errno::EADDRINUSE));
-        assert_eq!(ports.may_bind(80, ADDRESS, 2), Ok(()), "reuse with nobody listening");
-        ports.at_mut(80).listener_count = 1;
-        assert_eq!(ports.may_bind(80, ADDRESS, 1), Err(Errno::EADDRINUSE), "a listener is there");
-        ports.at_mut(80).listener_count = 0;
-        ports.remove(80, ADDRESS);
-        ports.add(80, PORT, 7);
-        assert_eq!(ports.may_bind(80, PORT, 7), Ok(()));
-        assert_eq!(ports.may_bind(80, PORT, 8), Err(Errno::EADDRINUSE), "another user's group");
-        assert!(!ports.may_connect_from(80));
-        ports.remove(80, PORT);
-        ports.add(80, AUTO, 0);
-        assert!(ports.may_connect_from(80), "one ephemeral port serves many peers");
-        assert_eq!(ports.may_bind(80, ADDRESS, 0), Err(Errno::EADDRINUSE));
+        ports.add(80, V4, ADDRESS, 1);
+        assert_eq!(ports.may_bind(80, V4, PLAIN, 1), Err(Errno::EADDRINUSE));
+        assert_eq!(ports.may_bind(80, V4, PORT, 1), Err(Errno::EADDRINUSE));
+        assert_eq!(ports.may_bind(80, V4, ADDRESS, 2), Ok(()), "reuse with nobody listening");
+        ports.add_listener(80, V4);
+        assert_eq!(ports.may_bind(80, V4, ADDRESS, 1), Err(Errno::EADDRINUSE), "a listener is there");
+        ports.remove_listener(80, V4);
+        ports.remove(80, V4, ADDRESS);
+        ports.add(80, V4, PORT, 7);
+        assert_eq!(ports.may_bind(80, V4, PORT, 7), Ok(()));
+        assert_eq!(ports.may_bind(80, V4, PORT, 8), Err(Errno::EADDRINUSE), "another user's group");
+        assert!(!ports.may_connect_from(80, Family::V4));
+        ports.remove(80, V4, PORT);
+        ports.add(80, V4, AUTO, 0);
+        assert!(ports.may_connect_from(80, Family::V4), "one ephemeral port serves many peers");
+        assert_eq!(ports.may_bind(80, V4, ADDRESS, 0), Err(Errno::EADDRINUSE));
+    }
+
+    #[test]
+    fn families_conflict_where_they_meet() {
+        let all = [Families::V4, Families::V6, Families::BOTH];
+        for (index, first) in all.into_iter().enumerate() {
+            let mut table = std::vec![Port::default(); 131_073];
+            let mut ports = Ports::new(&mut table).unwrap();
+            ports.add(80, first, PLAIN, 1);
+            ports.add_listener(80, first);
+            for (other, second) in all.into_iter().enumerate() {
+                let apart = (index, other) == (0, 1) || (index, other) == (1, 0);
+                assert_eq!(ports.may_bind(80, second, PLAIN, 1).is_ok(), apart, "{first:?} {second:?}");
+                assert_eq!(ports.may_listen(80, second, PLAIN).is_ok(), apart, "{first:?} {second:?}");
+            }
+            ports.remove_listener(80, first);
+            ports.remove(80, first, PLAIN);
+            for second in all {
+                assert_eq!(ports.may_bind(80, second, PLAIN, 1), Ok(()));
+            }
+        }
     }
 
     #[test]
     fn ephemeral_search_covers_the_range_and_ends() {
-        let mut table = std::vec![Port::default(); 65_537];
+        let mut table = std::vec![Port::default(); 131_073];
         let mut ports = Ports::new(&mut table).unwrap();
         let mut seen = std::collections::HashSet::new();
-        while let Some(port) = ports.unused(28_000) {
+        while let Some(port) = ports.unused(28_000, V4) {
             assert!((EPHEMERAL_FIRST..=EPHEMERAL_LAST).contains(&port));
             assert!(seen.insert(port));
-            ports.add(port, PLAIN, 0);
+            ports.add(port, V4, PLAIN, 0);
             if seen.len() == 300 {
                 break;
             }
         }
         for port in EPHEMERAL_FIRST..=EPHEMERAL_LAST {
             if !seen.contains(&port) {
-                ports.add(port, PLAIN, 0);
+                ports.add(port, V4, PLAIN, 0);
             }
         }
-        assert_eq!(ports.unused(5), None);
+        assert_eq!(ports.unused(5, V4), None);
     }
 }

@@ -26,24 +26,28 @@ impl Sip {
         self.v3 = self.v3.rotate_left(21) ^ self.v0;
         self.v2 = self.v2.rotate_left(32);
     }
+    fn take(&mut self, word: u64) {
+        self.v3 ^= word;
+        self.round();
+        self.round();
+        self.v0 ^= word;
+    }
 }
 
 impl SipKey {
-    /// SipHash-2-4 of two 64-bit words (16 bytes, little-endian).
-    pub(crate) fn hash(&self, words: [u64; 2]) -> u64 {
+    /// SipHash-2-4 of 64-bit words (little-endian), at most 31 of them.
+    #[inline]
+    pub(crate) fn hash<const WORDS: usize>(&self, words: [u64; WORDS]) -> u64 {
         let mut sip = Sip {
             v0: self.0 ^ 0x736f_6d65_7073_6575,
             v1: self.1 ^ 0x646f_7261_6e64_6f6d,
             v2: self.0 ^ 0x6c79_6765_6e65_7261,
             v3: self.1 ^ 0x7465_6462_7974_6573,
         };
-        let [first, second] = words;
-        for word in [first, second, 16u64 << 56] {
-            sip.v3 ^= word;
-            sip.round();
-            sip.round();
-            sip.v0 ^= word;
+        for word in words {
+            sip.take(word);
         }
+        sip.take((WORDS as u64).wrapping_shl(59));
         sip.v2 ^= 0xff;
         for _ in 0..4 {
             sip.round();

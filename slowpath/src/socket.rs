@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Private state of one socket: what a descriptor stands for.
 
-use crate::{tcp::keepalive::Keepalive, wire::service::Service};
-use abi::flow::NONE;
+use crate::{
+    ports::Families,
+    tcp::keepalive::Keepalive,
+    wire::{address::Address, service::Service},
+};
+use abi::{flow::NONE, message::Endpoint};
 
 /// What a socket is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,10 @@ pub(crate) mod flag {
     pub(crate) const QUEUED: u16 = 1 << 6;
     /// IP_RECVERR.
     pub(crate) const RECEIVE_ERRORS: u16 = 1 << 12;
+    /// Of family AF_INET6.
+    pub(crate) const V6: u16 = 1 << 14;
+    /// IPV6_V6ONLY.
+    pub(crate) const V6ONLY: u16 = 1 << 15;
 }
 
 /// Private state of one socket.
@@ -52,8 +60,8 @@ pub struct Socket {
     pub(crate) port: u16,
     pub(crate) application: u32,
     pub(crate) context: u32,
-    /// Bound address, zero for any.
-    pub(crate) local_ip: u32,
+    /// Bound address, unspecified for any.
+    pub(crate) local: Address,
     /// Connection, or [`NONE`].
     pub(crate) flow: u32,
     /// The application's value.
@@ -64,6 +72,8 @@ pub struct Socket {
     pub(crate) soft_error: u32,
     pub(crate) linger_s: u32,
     pub(crate) user_timeout_ms: u32,
+    /// Scope of a link-local address, as the application gave it.
+    pub(crate) scope: u32,
     pub(crate) syn_retries: u8,
     /// TCP_MAXSEG, bytes; zero is the MTU's.
     pub(crate) max_segment: u16,
@@ -101,13 +111,14 @@ impl Socket {
         port: 0,
         application: NONE,
         context: NONE,
-        local_ip: 0,
+        local: Address::UNSPECIFIED,
         flow: NONE,
         opaque: 0,
         error: 0,
         soft_error: 0,
         linger_s: 0,
         user_timeout_ms: 0,
+        scope: 0,
         syn_retries: 0,
         max_segment: 0,
         service: Service::DEFAULT,
@@ -130,6 +141,35 @@ impl Socket {
     #[inline]
     pub(crate) fn is(&self, flags: u16) -> bool {
         self.flags & flags != 0
+    }
+    /// Families it takes packets of.
+    pub(crate) fn families(&self) -> Families {
+        if !self.is(flag::V6) || self.local.is_v4() {
+            Families::V4
+        } else if self.local.is_unspecified() && !self.is(flag::V6ONLY) {
+            Families::BOTH
+        } else {
+            Families::V6
+        }
+    }
+    /// Whether, listening, it takes connections to a local address.
+    pub(crate) fn accepts(&self, local: &Address) -> bool {
+        if self.local.is_unspecified() {
+            self.families().has(local.family())
+        } else {
+            self.local == *local
+        }
+    }
+    /// A name as the application is to see it: to an AF_INET6 socket IPv4 addresses are mapped.
+    pub(crate) fn endpoint(&self, address: &Address, port: u16) -> Endpoint {
+        match (self.is(flag::V6), address.as_v4()) {
+            (false, address) => Endpoint::ipv4(address.unwrap_or(0), port),
+            (true, Some(address)) => Endpoint::ipv4_mapped(address, port),
+            (true, None) => {
+                let scope = if address.is_link_local() { self.scope } else { 0 };
+                Endpoint::ipv6(address.words(), port, scope)
+            }
+        }
     }
     #[inline]
     pub(crate) fn set(&mut self, flags: u16, on: bool) {

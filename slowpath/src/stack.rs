@@ -3,12 +3,13 @@
 
 use crate::{
     applications::{Application, Context},
-    arp::Neighbor,
     config::Config,
     connection::Connection,
     counters::{Counter, Counters},
+    discovery::Duplicates,
     errno::Errno,
     lookup::Lookup,
+    neighbors::Neighbor,
     ports::Ports,
     queues::{CoreQueue, Frame, Last},
     random::{Random, SipKey},
@@ -96,6 +97,7 @@ pub struct Stack<'m> {
     pub(crate) sequence_key: SipKey,
     pub(crate) answers: Limiter,
     pub(crate) challenge_limit: Limiter,
+    pub(crate) duplicates: Duplicates,
 }
 
 /// Threads a free list through a whole table; its head.
@@ -203,6 +205,7 @@ impl<'m> Stack<'m> {
             sequence_key: SipKey(key0 ^ key2, key1 ^ key3),
             answers: Limiter::answers(),
             challenge_limit: Limiter::challenges(),
+            duplicates: Duplicates::default(),
         })
     }
 

@@ -25,10 +25,10 @@
 
 use crate::{
     applications::{Application, Context},
-    arp::Neighbor,
     config::Config,
     connection::Connection,
     lookup::Node,
+    neighbors::Neighbor,
     ports::Port,
     queues::{CoreQueue, Frame},
     records::RecordSegment,
@@ -74,9 +74,9 @@ macro_rules! private_tables {
 pub mod types {
     pub use crate::{
         applications::{Application, Context},
-        arp::Neighbor,
         connection::Connection,
         lookup::Node,
+        neighbors::Neighbor,
         ports::Port,
         queues::{CoreQueue, Frame},
         records::RecordSegment,
@@ -125,8 +125,8 @@ const TIME_WAIT_MAX: u32 = 65_536;
 const FRAMES: u32 = 512;
 /// Destinations whose path MTU is remembered: small MTUs are rare, and forgotten in minutes.
 const PATHS: u32 = 1024;
-/// Ports.
-const PORTS: u32 = 65_536;
+/// Ports of both families.
+const PORTS: u32 = 2 * 65_536;
 
 /// Every table has one element more than it can hold: see `table`.
 const fn with_spare(elements: u32) -> usize {

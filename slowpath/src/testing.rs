@@ -3,7 +3,7 @@
 
 use crate::{
     lookup::Tuple,
-    wire::{ethernet, ethernet::Ethernet, ipv4, ipv4::Ipv4, options, tcp},
+    wire::{address::Address, ethernet, ethernet::Ethernet, ipv4, ipv4::Ipv4, options, tcp},
 };
 
 /// TCP options.
@@ -61,7 +61,7 @@ pub fn write(segment: &Parsed, addresses: (u32, u32), frame: &mut [u8]) -> usize
     let Options { mss, window_shift, timestamps, sack_permitted } = segment.options;
     let (local, remote) = segment.ports;
     let outgoing = tcp::Outgoing {
-        tuple: Tuple::new(addresses.0, local, addresses.1, remote),
+        tuple: Tuple::new(Address::v4(addresses.0), local, Address::v4(addresses.1), remote),
         destination_mac: ethernet::BROADCAST,
         seq: segment.seq,
         ack: segment.ack,
@@ -84,7 +84,8 @@ pub fn parse(frame: &[u8]) -> Option<Parsed> {
         return None;
     }
     let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
-    let segment = tcp::Segment::parse(packet, ip.destination, ip.source, header.source)?;
+    let (to, from) = (Address::v4(ip.destination), Address::v4(ip.source));
+    let segment = tcp::Segment::parse(packet, to, from, header.source)?;
     let options::Options { mss, window_shift, timestamps, sack_permitted } = segment.options;
     Some(Parsed {
         ports: (segment.tuple.local_port(), segment.tuple.remote_port()),

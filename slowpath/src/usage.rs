@@ -5,8 +5,9 @@
 use crate::{
     lookup::{Found, Tuple},
     stack::Stack,
+    wire::address::{Address, Family},
 };
-use abi::{flow::NONE, message::tcp_state};
+use abi::message::{tcp_state, Endpoint};
 
 /// Elements in use of every table that a connection takes something from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,21 +65,25 @@ impl Stack<'_> {
         }
         usage.frames = self.frames.len().saturating_sub(free);
         for port in 0..=u16::MAX {
-            let entry = self.ports.at(port);
-            usage.ports = usage.ports.saturating_add(u32::from(entry.is_used()));
+            let used =
+                [Family::V4, Family::V6].into_iter().any(|family| self.ports.at(family, port).is_used());
+            usage.ports = usage.ports.saturating_add(u32::from(used));
         }
         usage
     }
 
-    /// The TCP state (numbered as in [`tcp_state`]) of a four-tuple, host order: LISTEN if it is that of
-    /// no connection but of a listener, CLOSED if of neither.
-    pub fn state_of(&self, local: (u32, u16), remote: (u32, u16)) -> u32 {
-        let tuple = Tuple::new(local.0, local.1, remote.0, remote.1);
+    /// The TCP state (numbered as in [`tcp_state`]) of a four-tuple: LISTEN if it is that of no connection but of
+    /// a listener, CLOSED if of neither.
+    pub fn state_of(&self, local: &Endpoint, remote: &Endpoint) -> u32 {
+        let (Some(from), Some(to)) = (Address::of(local), Address::of(remote)) else {
+            return tcp_state::CLOSED;
+        };
+        let tuple = Tuple::new(from, local.port, to, remote.port);
         match self.lookup.find(&tuple) {
             Found::Connection(flow) => self.connections.at(flow).state.number(),
             Found::HalfOpen(_) => tcp_state::SYN_RECEIVED,
             Found::TimeWait(_) => tcp_state::TIME_WAIT,
-            Found::Nothing if self.ports.at(local.1).listeners != NONE => tcp_state::LISTEN,
+            Found::Nothing if self.find_listener(&tuple).is_some() => tcp_state::LISTEN,
             Found::Nothing => tcp_state::CLOSED,
         }
     }

@@ -6,7 +6,7 @@ mod common;
 use abi::{
     flow::hot_flags,
     kernel_ring::KernelEntry,
-    message::{Message, Op, BODY_BYTES},
+    message::{Message, Op, AF_INET, AF_INET6, BODY_BYTES},
 };
 use common::{frames::*, *};
 use slowpath::{Caller, Outcome};
@@ -117,7 +117,7 @@ fn frames_of_every_length_and_damage() {
             let length = random.below(1600) as usize;
             let mut noise = random.bytes(length);
             if noise.len() > 14 {
-                noise[12..14].copy_from_slice(&[8, 0]);
+                noise[12..14].copy_from_slice(if is_v6() { &[0x86, 0xdd] } else { &[8, 0] });
             }
             world.receive(noise);
             world.pump();
@@ -145,16 +145,20 @@ fn requests_with_random_bodies() {
             if random.below(2) == 0 {
                 // Plausible: an IPv4 endpoint, the context, small numbers.
                 message.body = [0; BODY_BYTES];
-                message.body[..4].copy_from_slice(&(PEER + random.below(3) as u32).to_le_bytes());
+                for (bytes, word) in
+                    message.body.chunks_exact_mut(4).zip(words(PEER + random.below(3) as u32))
+                {
+                    bytes.copy_from_slice(&word.to_le_bytes());
+                }
                 message.body[16] = 80;
                 message.body[17] = random.below(40) as u8;
-                message.body[18] = 2;
+                message.body[18] = if is_v6() { AF_INET6 } else { AF_INET } as u8;
                 message.body[24] = CONTEXT as u8;
                 if op == Op::Bind as u32 {
-                    message.body[..4].fill(0);
+                    message.body[..16].fill(0);
                 }
                 if op == Op::Socket as u32 {
-                    message.body[8] = 2;
+                    message.body[8] = if is_v6() { AF_INET6 } else { AF_INET } as u8;
                 }
                 if op == Op::Accept as u32 || op == Op::Socket as u32 {
                     message.body[12] = CONTEXT as u8;

@@ -24,11 +24,18 @@ fn established() -> (World, FlowInfo) {
 
 /// What a router quotes of a datagram of ours: header and eight bytes.
 fn quote(from: u16, to: u16, seq: u32, total_bytes: u16) -> Vec<u8> {
-    let mut quoted = vec![0x45, 0];
-    quoted.extend(total_bytes.to_be_bytes());
-    quoted.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
-    quoted.extend(LOCAL.to_be_bytes());
-    quoted.extend(PEER.to_be_bytes());
+    let mut quoted = vec![];
+    if is_v6() {
+        quoted.extend([0x60, 0, 0, 0]);
+        quoted.extend((total_bytes - 40).to_be_bytes());
+        quoted.extend([6, 63]);
+    } else {
+        quoted.extend([0x45, 0]);
+        quoted.extend(total_bytes.to_be_bytes());
+        quoted.extend([0, 1, 0x40, 0, 64, 6, 0, 0]);
+    }
+    quoted.extend(address(LOCAL));
+    quoted.extend(address(PEER));
     quoted.extend(from.to_be_bytes());
     quoted.extend(to.to_be_bytes());
     quoted.extend(seq.to_be_bytes());
@@ -41,8 +48,9 @@ fn error(world: &mut World, kind: u8, code: u8, mtu: u16, quoted: &[u8]) {
     world.pump();
 }
 
+/// The flow's MSS, with what IPv6's header takes more.
 fn mss(world: &World, flow: u32) -> u32 {
-    world.cold[flow as usize].mss_bytes.load(Relaxed)
+    world.cold[flow as usize].mss_bytes.load(Relaxed) + extra()
 }
 
 #[test]
@@ -55,7 +63,7 @@ fn fragmentation_needed_lowers_the_mss_of_what_is_in_flight() {
     error(&mut world, 3, 4, 1400, &quote(8080, 4000, second, 1500));
     assert_eq!(mss(&world, info.flow), 1400 - 52);
     assert_eq!(world.ops(), [to_fast::UPDATE], "the core cuts what is in flight anew");
-    assert_eq!(world.info(info.socket).unwrap().mss_bytes, 1348);
+    assert_eq!(world.info(info.socket).unwrap().mss_bytes, 1348 - extra());
     assert_eq!(world.stack.counter(Counter::PathMtuLowered), 1);
     // Again, larger, or of a smaller datagram than it says it takes: nothing.
     for (mtu, dropped) in [(1400, 1500), (1450, 1500), (1300, 1300), (1300, 1200)] {
@@ -72,9 +80,9 @@ fn fragmentation_needed_lowers_the_mss_of_what_is_in_flight() {
     world.receive(arp(2, PEER_MAC, PEER + 5, LOCAL_MAC, LOCAL));
     world.pump();
     let syn_ack = world.sent().pop().unwrap();
-    assert_eq!(syn_ack.option(2), Some(vec![5, 0xb4]));
+    assert_eq!(syn_ack.option(2), full_mss());
     world.peer(Tcp { from: PEER + 5, ..Tcp::ack(4002, 9090, 5001, syn_ack.seq.wrapping_add(1)) });
-    assert_eq!(world.accept(listener).unwrap().mss_bytes, 1448, "another destination");
+    assert_eq!(world.accept(listener).unwrap().mss_bytes, 1448 - extra(), "another destination");
 }
 
 /// Simulated worlds 151 and 285: once one flow knew of a lower path MTU, others that were there before never followed it.
@@ -86,41 +94,44 @@ fn every_flow_of_a_path_follows_what_one_has_learned() {
     for flow in [info.flow, told.flow] {
         world.write(flow, 3000);
     }
-    error(&mut world, 3, 4, 1064, &quote(8080, 4000, info.tx_start as u32, 1500));
-    assert_eq!([info.flow, told.flow].map(|flow| mss(&world, flow)), [1012, 1448]);
-    error(&mut world, 3, 4, 1064, &quote(9090, 4001, told.tx_start as u32, 1500));
-    assert_eq!(mss(&world, told.flow), 1012);
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, info.tx_start as u32, 1500));
+    assert_eq!([info.flow, told.flow].map(|flow| mss(&world, flow)), [1248, 1448]);
+    error(&mut world, 3, 4, 1300, &quote(9090, 4001, told.tx_start as u32, 1500));
+    assert_eq!(mss(&world, told.flow), 1248);
     // One that nobody tells of it finds out by its timeouts, if only one segment in flight is larger.
-    world.write(silent.flow, 1200);
+    world.write(silent.flow, 1300);
     while world.stack.counter(Counter::Timeouts) < 12 {
         world.advance(SECOND / 10);
     }
-    assert!(mss(&world, silent.flow) <= 1012);
+    assert!(mss(&world, silent.flow) <= 1248);
 }
 
 #[test]
 fn errors_count_only_for_what_is_in_flight() {
     let (mut world, info) = established();
     let start = info.tx_start as u32;
-    error(&mut world, 3, 4, 600, &quote(8080, 4000, start, 1500));
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, start, 1500));
     assert_eq!(mss(&world, info.flow), 1448, "nothing was sent");
     world.write(info.flow, 3000);
     for seq in [start.wrapping_sub(1), start.wrapping_add(3000), start.wrapping_add(1 << 31)] {
-        error(&mut world, 3, 4, 600, &quote(8080, 4000, seq, 1500));
+        error(&mut world, 3, 4, 1300, &quote(8080, 4000, seq, 1500));
         error(&mut world, 3, 3, 0, &quote(8080, 4000, seq, 1500));
     }
-    error(&mut world, 3, 4, 600, &quote(8080, 4001, start, 1500));
-    error(&mut world, 3, 4, 600, &[0x45; 7]);
+    error(&mut world, 3, 4, 1300, &quote(8080, 4001, start, 1500));
+    error(&mut world, 3, 4, 1300, &[0x45; 7]);
     assert_eq!(mss(&world, info.flow), 1448);
     assert_eq!(world.stack.counter(Counter::IcmpErrors), 0);
     assert_eq!(world.stack.counter(Counter::IcmpIgnored), 9);
-    error(&mut world, 3, 4, 1000, &quote(8080, 4000, start.wrapping_add(2999), 1500));
-    assert_eq!(mss(&world, info.flow), 948, "the last byte is in flight");
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, start.wrapping_add(2999), 1500));
+    assert_eq!(mss(&world, info.flow), 1248, "the last byte is in flight");
 }
 
 #[test]
 fn the_path_mtu_is_bounded_and_guessed_where_a_router_does_not_tell_it() {
-    for (told, dropped, expected) in [(68, 1500, 500), (0, 1500, 1440), (0, 1492, 954), (1, 1500, 500)] {
+    // IPv6 links carry 1280 bytes, and every router tells.
+    let v6 = [(68, 1500, 1448), (0, 1500, 1448), (1279, 1500, 1448), (1280, 1500, 1228)];
+    let v4 = [(68, 1500, 500), (0, 1500, 1440), (0, 1492, 954), (1, 1500, 500)];
+    for (told, dropped, expected) in if is_v6() { v6 } else { v4 } {
         let (mut world, info) = established();
         world.write(info.flow, 3000);
         error(&mut world, 3, 4, told, &quote(8080, 4000, info.tx_start as u32, dropped));
@@ -132,12 +143,12 @@ fn the_path_mtu_is_bounded_and_guessed_where_a_router_does_not_tell_it() {
 fn a_lower_path_mtu_is_forgotten_after_ten_minutes() {
     let (mut world, info) = established();
     world.write(info.flow, 3000);
-    error(&mut world, 3, 4, 1000, &quote(8080, 4000, info.tx_start as u32, 1500));
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, info.tx_start as u32, 1500));
     world.acknowledged(info.flow);
     world.advance(599 * SECOND);
     world.write(info.flow, 3000);
     world.advance(SECOND / 100);
-    assert_eq!(mss(&world, info.flow), 948);
+    assert_eq!(mss(&world, info.flow), 1248);
     world.acknowledged(info.flow);
     world.advance(2 * SECOND);
     world.ops();
@@ -151,7 +162,9 @@ fn a_lower_path_mtu_is_forgotten_after_ten_minutes() {
 /// RFC 5927 §5.2: no error ends a connection that is beyond its handshake.
 #[test]
 fn hard_and_soft_errors_are_told_only_if_timeouts_end_the_connection() {
-    for (kind, code, errno) in [(3, 3, 111), (3, 2, 92), (3, 1, 113), (3, 0, 101), (11, 0, 113), (12, 0, 71)]
+    let unknown_protocol = if is_v6() { 13 } else { 92 };
+    for (kind, code, errno) in
+        [(3, 3, 111), (3, 2, unknown_protocol), (3, 1, 113), (3, 0, 101), (11, 0, 113), (12, 0, 71)]
     {
         let (mut world, info) = established();
         world.write(info.flow, 3000);
@@ -233,7 +246,7 @@ fn a_black_hole_is_found_and_the_next_hop_suspected() {
         world.advance(SECOND / 10);
         let timeouts = world.stack.counter(Counter::Timeouts);
         let request =
-            world.frames.iter().any(|f| f[12..14] == [8, 6] && f[..6] == PEER_MAC.to_be_bytes()[2..]);
+            world.frames.iter().any(|f| asks_for(f) == Some(PEER) && f[..6] == PEER_MAC.to_be_bytes()[2..]);
         if request && asked.is_none() {
             asked = Some(timeouts);
         }
@@ -242,9 +255,11 @@ fn a_black_hole_is_found_and_the_next_hop_suspected() {
             seen.push(now);
         }
     }
-    assert_eq!(seen, [(0, 1448), (3, 1012), (6, 500)]);
+    let v6 = &[(0, 1448), (3, 1228)][..];
+    let expected = if is_v6() { v6 } else { &[(0, 1448), (3, 1012), (6, 500)] };
+    assert_eq!(seen, expected);
     assert_eq!(asked, Some(3));
-    assert_eq!(world.stack.counter(Counter::BlackHoles), 2);
+    assert_eq!(world.stack.counter(Counter::BlackHoles), expected.len() as u64 - 1);
     // Small segments that get lost say nothing about large ones.
     let (mut world, info) = established();
     world.write(info.flow, 100);

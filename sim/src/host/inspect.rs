@@ -4,7 +4,7 @@
 use super::Host;
 use abi::{
     flow::{ColdFlow, HotFlow},
-    message::{Message, Op, Status},
+    message::{Endpoint, Message, Op, Status},
     region::{Region, RegionKind},
 };
 use fastpath::Port;
@@ -70,7 +70,8 @@ impl<P: Port> Host<P> {
 
     /// The TCP state of a connection of this host ([`abi::message::tcp_state`]).
     pub fn state_of(&self, local_port: u16, remote: (u32, u16)) -> u32 {
-        let local = (self.config.ipv4, local_port);
-        self.instance().stack().map_or(0, |stack| stack.state_of(local, remote))
+        let local = Endpoint::ipv4(self.config.ipv4, local_port);
+        let remote = Endpoint::ipv4(remote.0, remote.1);
+        self.instance().stack().map_or(0, |stack| stack.state_of(&local, &remote))
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     socket::{flag, Kind},
     stack::Stack,
 };
-use abi::message::{tcp_state, Endpoint, FlowInfo, Message, Names};
+use abi::message::{tcp_state, FlowInfo, Message, Names};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
@@ -28,8 +28,8 @@ impl Stack<'_> {
         let flow = socket.flow;
         let connection = self.connections.at(flow);
         let mut body = FlowInfo {
-            local: Endpoint::ipv4(connection.local_ip, connection.local_port()),
-            remote: Endpoint::ipv4(connection.remote_ip, connection.remote_port()),
+            local: socket.endpoint(&connection.tuple.local, connection.local_port()),
+            remote: socket.endpoint(&connection.tuple.remote, connection.remote_port()),
             flow,
             generation: connection.generation,
             core: connection.core,
@@ -60,15 +60,15 @@ impl Stack<'_> {
         let flow = socket.flow;
         if self.connections.has(flow) && self.connections.at(flow).is(fact::USED) {
             let connection = self.connections.at(flow);
-            body.local = Endpoint::ipv4(connection.local_ip, connection.local_port());
+            body.local = socket.endpoint(&connection.tuple.local, connection.local_port());
             // Linux's getpeername: ENOTCONN while connecting.
             if socket.kind == Kind::Connected {
-                body.remote = Endpoint::ipv4(connection.remote_ip, connection.remote_port());
+                body.remote = socket.endpoint(&connection.tuple.remote, connection.remote_port());
             }
             body.tcp_state = connection.state.number();
         } else {
             let port = if socket.is(flag::BOUND) { socket.port } else { 0 };
-            body.local = Endpoint::ipv4(socket.local_ip, port);
+            body.local = socket.endpoint(&socket.local, port);
             body.tcp_state = match socket.kind {
                 Kind::Listening => tcp_state::LISTEN,
                 Kind::Connected => tcp_state::CLOSED,

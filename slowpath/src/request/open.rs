@@ -8,20 +8,24 @@ use crate::{
     socket::{event, flag, Kind, Socket},
     stack::Stack,
     tcp::state::State,
+    wire::address::Address,
 };
 use abi::{
     flow::NONE,
-    message::{Accept, Connect, Endpoint, Message, Name, Socket as SocketBody},
+    message::{Accept, Connect, Endpoint, Message, Name, Socket as SocketBody, AF_INET, AF_INET6},
 };
 
-/// AF_INET.
-const AF_INET: u16 = 2;
 /// Longest accept queue, as Linux's somaxconn.
 const BACKLOG_MAX: u32 = 4096;
 
-/// The IPv4 address of an endpoint.
-fn ipv4(endpoint: &Endpoint) -> Result<u32, Errno> {
-    endpoint.as_ipv4().ok_or(Errno::EAFNOSUPPORT)
+/// The address in an endpoint, which must be of the socket's family.
+fn address_for(socket: &Socket, endpoint: &Endpoint) -> Result<Address, Errno> {
+    let family = if socket.is(flag::V6) { AF_INET6 } else { AF_INET };
+    if endpoint.family == family {
+        Address::of(endpoint).ok_or(Errno::EAFNOSUPPORT)
+    } else {
+        Err(Errno::EAFNOSUPPORT)
+    }
 }
 
 impl Stack<'_> {
@@ -57,11 +61,14 @@ impl Stack<'_> {
         if !self.is_application(application) || self.applications.at(application).dead {
             return Err(Errno::EPERM);
         }
-        if body.family != AF_INET as u32 {
-            return Err(Errno::EAFNOSUPPORT);
-        }
+        let v6 = match u16::try_from(body.family) {
+            Ok(AF_INET) => false,
+            Ok(AF_INET6) => true,
+            _ => return Err(Errno::EAFNOSUPPORT),
+        };
         let context = self.context_of(application, body.context)?;
         let socket = self.new_socket(application, context, body.opaque)?;
+        self.sockets.at_mut(socket).set(flag::V6, v6);
         body.socket = socket;
         body.descriptor = 0;
         body.reserved = 0;
@@ -86,43 +93,48 @@ impl Stack<'_> {
         message: &mut Message,
     ) -> Result<(), Errno> {
         let mut body: Name = message.get();
-        let address = ipv4(&body.endpoint)?;
+        let socket = *self.sockets.at(id);
+        let address = address_for(&socket, &body.endpoint)?;
         let port = body.endpoint.port;
-        if address != 0 && address != self.config.ipv4 {
+        if socket.is(flag::V6ONLY) && address.is_v4() {
+            return Err(Errno::EINVAL);
+        }
+        if !address.is_unspecified() && !self.config.is_local(&address) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         if port != 0 && port < UNPRIVILEGED_FIRST && !caller.net_bind_service {
             return Err(Errno::EACCES);
         }
-        let socket = *self.sockets.at(id);
         if socket.kind != Kind::Idle || socket.is(flag::BOUND) {
             return Err(Errno::EINVAL);
         }
-        let port = self.bind(id, port)?;
-        self.sockets.at_mut(id).local_ip = address;
+        let port = self.bind(id, address, port)?;
+        self.sockets.at_mut(id).scope = body.endpoint.scope;
         body = Name::default();
-        body.endpoint = Endpoint::ipv4(address, port);
+        body.endpoint = self.sockets.at(id).endpoint(&address, port);
         message.set(&body);
         Ok(())
     }
 
-    /// Binds a socket to a port, or to any free one for zero.
-    fn bind(&mut self, id: u32, port: u16) -> Result<u16, Errno> {
-        let socket = *self.sockets.at(id);
+    /// Binds a socket to an address and a port, or to any free one for zero.
+    fn bind(&mut self, id: u32, local: Address, port: u16) -> Result<u16, Errno> {
+        let socket = Socket { local, ..*self.sockets.at(id) };
+        let families = socket.families();
         let how = Self::socket_use(&socket);
         let uid = self.applications.at(socket.application).uid;
         let port = match port {
             0 => {
                 let start = self.random.below(EPHEMERAL_COUNT);
-                self.ports.unused(start).ok_or(Errno::EADDRINUSE)?
+                self.ports.unused(start, families).ok_or(Errno::EADDRINUSE)?
             }
             port => {
-                self.ports.may_bind(port, how, uid)?;
+                self.ports.may_bind(port, families, how, uid)?;
                 port
             }
         };
-        self.ports.add(port, how, uid);
+        self.ports.add(port, families, how, uid);
         let socket = self.sockets.at_mut(id);
+        socket.local = local;
         socket.port = port;
         socket.set(flag::BOUND, true);
         Ok(port)
@@ -136,11 +148,12 @@ impl Stack<'_> {
         match socket.kind {
             Kind::Listening => {}
             Kind::Idle => {
-                let port = if socket.is(flag::BOUND) { socket.port } else { self.bind(id, 0)? };
-                self.ports.may_listen(port, Self::socket_use(&socket))?;
-                let entry = self.ports.at_mut(port);
-                entry.listener_count = entry.listener_count.saturating_add(1);
-                let next = core::mem::replace(&mut entry.listeners, id);
+                let any = socket.local;
+                let port = if socket.is(flag::BOUND) { socket.port } else { self.bind(id, any, 0)? };
+                let families = socket.families();
+                self.ports.may_listen(port, families, Self::socket_use(&socket))?;
+                self.ports.add_listener(port, families);
+                let next = self.ports.set_first_listener(port, id);
                 let socket = self.sockets.at_mut(id);
                 socket.listener_next = next;
                 socket.kind = Kind::Listening;
@@ -156,15 +169,19 @@ impl Stack<'_> {
     /// CONNECT.
     pub(super) fn request_connect(&mut self, id: u32, message: &mut Message) -> Result<Outcome, Errno> {
         let body: Connect = message.get();
-        let address = ipv4(&body.remote)?;
         let socket = *self.sockets.at(id);
+        let address = address_for(&socket, &body.remote)?;
         match socket.kind {
             Kind::Idle => {}
             Kind::Connecting => return Err(Errno::EALREADY),
             _ => return Err(Errno::EISCONN),
         }
         let context = self.context_of(socket.application, body.context)?;
-        self.sockets.at_mut(id).context = context;
+        let entry = self.sockets.at_mut(id);
+        entry.context = context;
+        if body.remote.scope != 0 {
+            entry.scope = body.remote.scope;
+        }
         self.begin_connect(id, address, body.remote.port)?;
         Err(Errno::EINPROGRESS)
     }
@@ -189,13 +206,14 @@ impl Stack<'_> {
         connection.socket = socket;
         connection.context = context;
         let (error, state) = (connection.soft_error, connection.state);
-        let (port, local_ip) = (connection.local_port(), connection.local_ip);
+        let (port, local) = (connection.local_port(), connection.tuple.local);
         let entry = self.sockets.at_mut(socket);
         entry.kind = Kind::Connected;
         entry.flow = flow;
         entry.flags = listener.flags & !(flag::BOUND | flag::QUEUED);
         entry.port = port;
-        entry.local_ip = local_ip;
+        entry.local = local;
+        entry.scope = listener.scope;
         entry.linger_s = listener.linger_s;
         entry.user_timeout_ms = listener.user_timeout_ms;
         entry.syn_retries = listener.syn_retries;

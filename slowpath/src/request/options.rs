@@ -5,7 +5,7 @@ use crate::{
     config::BUFFER_BYTES_MIN,
     connection::flag as fact,
     errno::Errno,
-    socket::{flag, Socket},
+    socket::{flag, Kind, Socket},
     stack::Stack,
     wire::service::Service,
 };
@@ -66,6 +66,7 @@ impl Stack<'_> {
                 self.sockets.at_mut(id).keepalive.count = count;
                 self.set_keepalive(id);
             }
+            option::V6ONLY => self.set_v6only(id, on)?,
             option::NODELAY => self.set_flag(id, flag::NODELAY, fact::NODELAY, on),
             option::RECEIVE_BUFFER => self.set_receive_buffer(id, body.value),
             option::USER_TIMEOUT => self.set_user_timeout(id, body.value)?,
@@ -124,9 +125,22 @@ impl Stack<'_> {
         let after = *self.sockets.at(id);
         if before.is(flag::BOUND) {
             let uid = self.applications.at(after.application).uid;
-            self.ports.remove(after.port, Self::socket_use(&before));
-            self.ports.add(after.port, Self::socket_use(&after), uid);
+            self.ports.remove(after.port, before.families(), Self::socket_use(&before));
+            self.ports.add(after.port, after.families(), Self::socket_use(&after), uid);
         }
+    }
+
+    /// As Linux: of AF_INET6 sockets only, and not once they have a port.
+    fn set_v6only(&mut self, id: u32, on: bool) -> Result<(), Errno> {
+        let socket = self.sockets.at_mut(id);
+        if !socket.is(flag::V6) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        if socket.is(flag::BOUND) || socket.kind != Kind::Idle {
+            return Err(Errno::EINVAL);
+        }
+        socket.set(flag::V6ONLY, on);
+        Ok(())
     }
 
     fn set_flag(&mut self, id: u32, bit: u16, fact: u32, on: bool) {
@@ -205,6 +219,7 @@ impl Stack<'_> {
             option::KEEPALIVE_IDLE => socket.keepalive.idle_s as u32,
             option::KEEPALIVE_INTERVAL => socket.keepalive.interval_s as u32,
             option::KEEPALIVE_COUNT => socket.keepalive.count as u32,
+            option::V6ONLY => is(flag::V6ONLY),
             option::NODELAY => is(flag::NODELAY),
             option::RECEIVE_BUFFER => self.receive_buffer(&socket),
             option::ERROR => core::mem::replace(&mut self.sockets.at_mut(id).error, 0),

@@ -37,7 +37,7 @@ impl Stack<'_> {
             Kind::Connected => {}
         }
         if socket.is(flag::BOUND) {
-            self.ports.remove(socket.port, Self::socket_use(&socket));
+            self.ports.remove(socket.port, socket.families(), Self::socket_use(&socket));
         }
         self.unlink_socket(id);
         let queued = socket.is(flag::QUEUED);
@@ -64,11 +64,10 @@ impl Stack<'_> {
             self.abort(flow);
         }
         let Socket { port, listener_next, .. } = *self.sockets.at(id);
-        let entry = self.ports.at_mut(port);
-        entry.listener_count = entry.listener_count.saturating_sub(1);
-        let mut at = entry.listeners;
+        self.ports.remove_listener(port, self.sockets.at(id).families());
+        let mut at = self.ports.first_listener(port);
         if at == id {
-            entry.listeners = listener_next;
+            self.ports.set_first_listener(port, listener_next);
         }
         while self.sockets.has(at) {
             let socket = self.sockets.at_mut(at);

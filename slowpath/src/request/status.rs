@@ -8,7 +8,7 @@ use crate::{
     socket::Kind,
     stack::Stack,
 };
-use abi::message::{tcp_state, ApplicationEntry, Endpoint, FlowEntry, Message, SlowCounters, Status};
+use abi::message::{tcp_state, ApplicationEntry, FlowEntry, Message, SlowCounters, Status};
 use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
@@ -31,6 +31,9 @@ impl Stack<'_> {
             mac: self.config.mac,
             fastpath_pid: self.pid,
             epoch: self.epoch,
+            ipv6: self.config.ipv6,
+            ipv6_link_local: self.config.ipv6_link_local,
+            ipv6_prefix: self.config.ipv6_prefix,
             ..Status::default()
         });
         Ok(Outcome::Done)
@@ -49,8 +52,8 @@ impl Stack<'_> {
         let connection = self.connections.at(flow);
         let application = self.applications.at(connection.application);
         let mut entry = FlowEntry {
-            local: Endpoint::ipv4(connection.local_ip, connection.local_port()),
-            remote: Endpoint::ipv4(connection.remote_ip, connection.remote_port()),
+            local: connection.tuple.local.endpoint(connection.local_port()),
+            remote: connection.tuple.remote.endpoint(connection.remote_port()),
             id: flow,
             tcp_state: connection.state.number(),
             pid: if connection.is(fact::ORPHAN) { 0 } else { application.pid },
@@ -103,7 +106,7 @@ impl Stack<'_> {
         let socket = self.sockets.at(id);
         let application = self.applications.at(socket.application);
         message.set(&FlowEntry {
-            local: Endpoint::ipv4(socket.local_ip, socket.port),
+            local: socket.endpoint(&socket.local, socket.port),
             id,
             tcp_state: tcp_state::LISTEN,
             pid: application.pid,

@@ -7,16 +7,19 @@ use crate::{
     errno::Errno,
     lookup::{Found, Tuple},
     ports::{Ports, Use, EPHEMERAL_COUNT},
-    socket::{event, flag as option, Kind},
+    socket::{event, flag as option, Kind, Socket},
     stack::Stack,
     tcp::{
         install::Opening,
-        listen::{MSS_DEFAULT, MSS_MIN},
+        listen::{default_mss, MSS_MIN},
         rtt::RTO_MAX_US,
         state::State,
     },
     timers::Timer,
-    wire::tcp::{flag, Segment},
+    wire::{
+        address::Address,
+        tcp::{flag, Segment},
+    },
 };
 use abi::flow::NONE;
 
@@ -36,17 +39,18 @@ impl Stack<'_> {
     ///
     /// # Errors
     /// ENETDOWN: no fast path. ENETUNREACH: no route, or the address is our own. EADDRNOTAVAIL: no
-    /// local port for this peer. ENOBUFS: no flow, record or neighbour entry is free.
-    pub(crate) fn begin_connect(&mut self, id: u32, address: u32, port: u16) -> Result<(), Errno> {
+    /// local port or address for this peer. ENOBUFS: no flow, record or neighbour entry is free.
+    pub(crate) fn begin_connect(&mut self, id: u32, address: Address, port: u16) -> Result<(), Errno> {
         if !self.attached {
             return Err(Errno::ENETDOWN);
         }
         let socket = *self.sockets.at(id);
-        let local = self.config.ipv4;
-        if !self.config.is_host(address) {
+        let only_v6 = socket.is(option::V6ONLY) && address.is_v4();
+        if only_v6 || !self.config.is_host(&address) {
             return Err(Errno::ENETUNREACH);
         }
-        let hop = self.next_hop(address)?;
+        let hop = self.next_hop(&address)?;
+        let local = self.local_of(&socket, &address)?;
         let tuple = if socket.is(option::BOUND) {
             let tuple = Tuple::new(local, socket.port, address, port);
             if self.lookup.find(&tuple) != Found::Nothing {
@@ -54,9 +58,9 @@ impl Stack<'_> {
             }
             tuple
         } else {
-            self.ephemeral_tuple(address, port)?
+            self.ephemeral_tuple(local, address, port)?
         };
-        let neighbor = self.resolve(hop).ok_or(Errno::ENOBUFS)?;
+        let neighbor = self.resolve(&hop).ok_or(Errno::ENOBUFS)?;
         let flow = self.new_connection(socket.application, tuple)?;
         self.count_port(
             flow,
@@ -91,6 +95,18 @@ impl Stack<'_> {
         Ok(())
     }
 
+    /// The local address of a connection: the one the socket is bound to, or the one that suits the peer.
+    fn local_of(&self, socket: &Socket, peer: &Address) -> Result<Address, Errno> {
+        let local = if !socket.local.is_unspecified() {
+            Some(socket.local).filter(|local| local.family() == peer.family())
+        } else if !socket.is(option::BOUND) || socket.families().has(peer.family()) {
+            self.config.local_for(peer)
+        } else {
+            None
+        };
+        local.filter(|local| self.owns(local)).ok_or(Errno::EADDRNOTAVAIL)
+    }
+
     fn start_handshake(&mut self, flow: u32, neighbor: u32) {
         if self.is_resolved(neighbor) {
             self.first_syn(flow);
@@ -115,14 +131,14 @@ impl Stack<'_> {
 
     /// A local port for a connection to this peer: a random start, then one after the other. A port
     /// may serve many peers; only the four-tuple must be new (RFC 6056 §3.3.1).
-    fn ephemeral_tuple(&mut self, address: u32, port: u16) -> Result<Tuple, Errno> {
+    fn ephemeral_tuple(&mut self, own: Address, address: Address, port: u16) -> Result<Tuple, Errno> {
         let start = self.random.below(EPHEMERAL_COUNT);
         for step in 0..EPHEMERAL_COUNT {
             let local = Ports::ephemeral(start, step);
-            if !self.ports.may_connect_from(local) {
+            if !self.ports.may_connect_from(local, own.family()) {
                 continue;
             }
-            let tuple = Tuple::new(self.config.ipv4, local, address, port);
+            let tuple = Tuple::new(own, local, address, port);
             if self.lookup.find(&tuple) == Found::Nothing {
                 return Ok(tuple);
             }
@@ -220,7 +236,7 @@ impl Stack<'_> {
         connection.set(fact::SACK, options.sack_permitted);
         connection.ts_recent = options.timestamps.map_or(0, |(value, _)| value);
         connection.peer_shift = options.window_shift.unwrap_or(0);
-        connection.mss_bytes = options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
+        connection.mss_bytes = options.mss.unwrap_or(default_mss(&segment.tuple.remote)).max(MSS_MIN);
     }
 
     /// A segment in SYN-RECEIVED after a simultaneous open (RFC 9293 §3.10.7.4).

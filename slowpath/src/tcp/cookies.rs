@@ -44,8 +44,7 @@ fn blinds(secret: &SipKey, tuple: &Tuple, irs: u32, tick: u32) -> (u32, u32) {
     let period = u64::from(tick >> KEY_SHIFT);
     let key =
         SipKey(secret.hash([period, 0x7461_735f_636f_6f30]), secret.hash([period, 0x7461_735f_636f_6f31]));
-    let addresses = (tuple.local_ip as u64) << 32 | tuple.remote_ip as u64;
-    let hash = key.hash([addresses, (tick as u64) << 32 | tuple.ports as u64]);
+    let hash = tuple.hash_with(&key, tick);
     let hash = key.hash([hash, irs as u64]);
     (hash as u32, (hash >> 32) as u32)
 }
@@ -98,7 +97,17 @@ pub(crate) fn unstamp(value: u32) -> Stamped {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use crate::{random::Random, wire::address::Address};
+
+    /// An address of either family, by turns.
+    fn address(random: &mut Random, seed: u64) -> Address {
+        let words = [(); 4].map(|()| random.next() as u32);
+        if seed % 2 == 0 {
+            Address::v4(words[0])
+        } else {
+            Address::v6(words)
+        }
+    }
 
     const SECRET: SipKey = SipKey(11, 12);
 
@@ -107,7 +116,8 @@ mod tests {
         for seed in 0..200u64 {
             std::println!("seed {seed}");
             let mut random = Random::new(SipKey(seed, 1));
-            let tuple = Tuple::new(random.next() as u32, 80, random.next() as u32, random.next() as u16);
+            let tuple =
+                Tuple::new(address(&mut random, seed), 80, address(&mut random, seed), random.next() as u16);
             let (irs, tick) = (random.next() as u32, random.next() as u32);
             let mss = 48 + random.below(2000) as u16;
             let cookie = make(&SECRET, &tuple, irs, mss, tick);
@@ -122,12 +132,21 @@ mod tests {
             assert_eq!(check(&SipKey(11, 13), &tuple, irs, cookie, tick), None);
             let other = Tuple { ports: tuple.ports ^ 1, ..tuple };
             assert_eq!(check(&SECRET, &other, irs, cookie, tick), None);
+            if let ([first, rest @ ..], false) = (tuple.remote.words(), tuple.remote.is_v4()) {
+                let [a, b, c] = rest;
+                let other = Tuple { remote: Address::v6([first ^ 1, a, b, c]), ..tuple };
+                assert_eq!(
+                    check(&SECRET, &other, irs, cookie, tick),
+                    None,
+                    "every bit of the address counts"
+                );
+            }
         }
     }
 
     #[test]
     fn guesses_fail() {
-        let tuple = Tuple::new(1, 2, 3, 4);
+        let tuple = Tuple::new(Address::v4(1), 2, Address::v4(3), 4);
         let mut random = Random::new(SipKey(9, 9));
         let hits = (0..200_000).filter(|_| check(&SECRET, &tuple, 77, random.next() as u32, 1000).is_some());
         assert!(hits.count() <= 1, "one in 2^28 is expected");
@@ -135,7 +154,7 @@ mod tests {
 
     #[test]
     fn keys_change() {
-        let tuple = Tuple::new(1, 2, 3, 4);
+        let tuple = Tuple::new(Address::v4(1), 2, Address::v4(3), 4);
         let (first, second) = (1u32 << KEY_SHIFT, 2u32 << KEY_SHIFT);
         let difference = make(&SECRET, &tuple, 0, 1460, second) ^ make(&SECRET, &tuple, 0, 1460, first);
         assert_ne!(difference & DATA_MASK, 0);

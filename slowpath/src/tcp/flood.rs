@@ -7,7 +7,7 @@ use crate::{
     tcp::{
         cookies::{self, Stamped},
         half_open::HalfOpen,
-        listen::{HALF_OPEN_MIN, MSS_DEFAULT, MSS_MIN},
+        listen::{default_mss, HALF_OPEN_MIN, MSS_MIN},
     },
     wire::{
         options::Options,
@@ -37,7 +37,7 @@ impl Stack<'_> {
         let until_us = self.now_us.saturating_add(cookies::LIFE_US);
         self.sockets.at_mut(listener).cookies_until_us = until_us;
         let (tuple, offered) = (segment.tuple, segment.options);
-        let mss = offered.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN);
+        let mss = offered.mss.unwrap_or(default_mss(&tuple.remote)).max(MSS_MIN);
         let tick = cookies::ticks(self.clock_us);
         let seq = cookies::make(&self.sequence_key, &tuple, segment.seq, mss, tick);
         let buffer = self.listener_buffer(listener);
@@ -64,7 +64,7 @@ impl Stack<'_> {
                 flags: flag::SYN | flag::ACK | if stamped.ecn { flag::ECE } else { 0 },
                 window: Self::syn_window(buffer),
                 options: Options {
-                    mss: Some(self.announced_mss(self.sockets.at(listener).max_segment)),
+                    mss: Some(self.announced_mss(&tuple.remote, self.sockets.at(listener).max_segment)),
                     window_shift: scaled.then(|| Self::shift_for(buffer)),
                     timestamps: echo.map(|echo| (value, echo)),
                     sack_permitted: echo.is_some() && offered.sack_permitted,
@@ -103,7 +103,7 @@ impl Stack<'_> {
             }
             return;
         };
-        let neighbor = self.next_hop(tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
+        let neighbor = self.next_hop(&tuple.remote).ok().and_then(|hop| self.resolve(&hop));
         let Some(neighbor) = neighbor else {
             self.counters.add(Counter::Exhausted);
             return self.overflowed(listener);

@@ -6,7 +6,7 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
-    ports::Use,
+    ports::{Families, Use},
     stack::Stack,
     tcp::state::State,
     timers::Timer,
@@ -92,9 +92,7 @@ impl Stack<'_> {
         connection.generation = generation.wrapping_add(1);
         connection.application = application;
         connection.record = record;
-        connection.local_ip = tuple.local_ip;
-        connection.remote_ip = tuple.remote_ip;
-        connection.ports = tuple.ports;
+        connection.tuple = tuple;
         self.connections_used = self.connections_used.saturating_add(1);
         let owner = self.applications.at_mut(application);
         owner.flows = owner.flows.saturating_add(1);
@@ -110,9 +108,9 @@ impl Stack<'_> {
         connection.set(flag::PORT_EXCLUSIVE, !how.reuse_address);
         connection.set(flag::PORT_UNSHARED, !how.reuse_port);
         connection.set(flag::PORT_EPHEMERAL, how.ephemeral);
-        let port = connection.local_port();
+        let (port, families) = (connection.local_port(), Families::of(&connection.tuple.local));
         let uid = self.applications.at(connection.application).uid;
-        self.ports.add(port, how, uid);
+        self.ports.add(port, families, how, uid);
     }
 
     /// How the connection counts at its port.
@@ -139,7 +137,7 @@ impl Stack<'_> {
         let how = self.port_use(flow);
         let connection = *self.connections.at(flow);
         if connection.is(flag::PORT_COUNTED) {
-            self.ports.remove(connection.local_port(), how);
+            self.ports.remove(connection.local_port(), Families::of(&connection.tuple.local), how);
         }
         if connection.is(flag::ORPHAN) {
             self.orphans = self.orphans.saturating_sub(1);
@@ -184,12 +182,15 @@ impl Stack<'_> {
     pub(crate) fn describe(&self, flow: u32, slot: u32) {
         let Some(cold) = self.cold(flow) else { return };
         let connection = self.connections.at(flow);
-        let [local, ..] = &cold.local_address;
-        local.store(connection.local_ip, Relaxed);
-        let [remote, ..] = &cold.remote_address;
-        remote.store(connection.remote_ip, Relaxed);
-        cold.ports.store(connection.ports, Relaxed);
-        cold.ip_version.store(4, Relaxed);
+        let Tuple { local, remote, ports } = connection.tuple;
+        for (shared, word) in cold.local_address.iter().zip(local.as_cold()) {
+            shared.store(word, Relaxed);
+        }
+        for (shared, word) in cold.remote_address.iter().zip(remote.as_cold()) {
+            shared.store(word, Relaxed);
+        }
+        cold.ports.store(ports, Relaxed);
+        cold.ip_version.store(if local.is_v4() { 4 } else { 6 }, Relaxed);
         cold.core.store(connection.core, Relaxed);
         cold.owner.store(self.owner_word(flow), Relaxed);
         cold.adjacency.store(connection.neighbor, Relaxed);

@@ -7,10 +7,13 @@ use crate::{
     stack::Stack,
     tcp::state::State,
     wire::{
+        address::Address,
         ethernet,
         ethernet::Ethernet,
         ipv4,
         ipv4::Ipv4,
+        ipv6,
+        ipv6::Ipv6,
         tcp::{flag, Segment},
     },
 };
@@ -18,6 +21,27 @@ use crate::{
 /// Frames handed back to a core within one [`INJECT_WINDOW_US`]; more would be a loop.
 const INJECTS_MAX: u8 = 32;
 const INJECT_WINDOW_US: u64 = 10_000;
+
+/// What the headers of both families say of a packet for TCP.
+struct Packet {
+    source: Address,
+    destination: Address,
+    /// Bytes of the header with all that stands before TCP's.
+    header_bytes: usize,
+}
+
+impl From<&Ipv4> for Packet {
+    fn from(ip: &Ipv4) -> Self {
+        let (source, destination) = (Address::v4(ip.source), Address::v4(ip.destination));
+        Self { source, destination, header_bytes: ip.header_bytes }
+    }
+}
+
+impl From<&Ipv6> for Packet {
+    fn from(ip: &Ipv6) -> Self {
+        Self { source: ip.source, destination: ip.destination, header_bytes: ip.header_bytes }
+    }
+}
 
 impl Stack<'_> {
     /// A frame from fast-path core `core`, for one of the reasons in `abi::kernel_ring::reason`;
@@ -33,6 +57,7 @@ impl Stack<'_> {
         match header.ethertype {
             ethernet::ARP => self.arp_input(core, frame),
             ethernet::IPV4 => self.ipv4_input(core, &header, frame),
+            ethernet::IPV6 => self.ipv6_input(core, &header, frame),
             _ => self.counters.add(Counter::Malformed),
         }
     }
@@ -45,7 +70,10 @@ impl Stack<'_> {
         };
         let for_us = ip.destination == self.config.ipv4;
         // Nothing sent to a group is answered, whatever its IP address says (MUST-57).
-        if !for_us || !self.config.is_host(ip.source) || header.destination & ethernet::GROUP != 0 {
+        if !for_us
+            || !self.config.is_host(&Address::v4(ip.source))
+            || header.destination & ethernet::GROUP != 0
+        {
             self.counters.add(Counter::Malformed);
             return;
         }
@@ -65,13 +93,33 @@ impl Stack<'_> {
             return;
         };
         match ip.protocol {
-            ipv4::TCP => self.tcp_input(core, header, &ip, frame),
+            ipv4::TCP => self.tcp_input(core, header, &Packet::from(&ip), frame),
             ipv4::ICMP => self.icmp_input(core, header, &ip, frame),
             _ => self.counters.add(Counter::Malformed),
         }
     }
 
-    fn tcp_input(&mut self, core: u32, header: &Ethernet, ip: &Ipv4, frame: &mut [u8]) {
+    fn ipv6_input(&mut self, core: u32, header: &Ethernet, frame: &mut [u8]) {
+        let Some(ip) = frame.get(ethernet::HEADER_BYTES..).and_then(Ipv6::parse) else {
+            self.counters.add(Counter::Malformed);
+            return;
+        };
+        let end = ethernet::HEADER_BYTES.saturating_add(ip.total_bytes);
+        let Some(frame) = frame.get_mut(..end) else {
+            return;
+        };
+        // As with IPv4: nothing sent to a group is answered, but for solicitations.
+        let for_us = self.owns(&ip.destination) && header.destination & ethernet::GROUP == 0;
+        let from_host = self.config.is_host(&ip.source);
+        match ip.protocol {
+            _ if ip.fragment => self.counters.add(Counter::Fragments),
+            ipv4::TCP if for_us && from_host => self.tcp_input(core, header, &Packet::from(&ip), frame),
+            ipv6::ICMP => self.icmpv6_input(core, header, &ip, for_us && from_host, frame),
+            _ => self.counters.add(Counter::Malformed),
+        }
+    }
+
+    fn tcp_input(&mut self, core: u32, header: &Ethernet, ip: &Packet, frame: &mut [u8]) {
         let start = ethernet::HEADER_BYTES.saturating_add(ip.header_bytes);
         let segment = frame
             .get(start..)
@@ -107,7 +155,7 @@ impl Stack<'_> {
         }
     }
 
-    fn connection_input(&mut self, core: u32, flow: u32, ip: &Ipv4, segment: &Segment, frame: &mut [u8]) {
+    fn connection_input(&mut self, core: u32, flow: u32, ip: &Packet, segment: &Segment, frame: &mut [u8]) {
         match self.connections.at(flow).state {
             State::SynSent => self.syn_sent_input(core, flow, segment, frame),
             State::SynReceived => self.syn_received_input(core, flow, segment, frame),
@@ -118,7 +166,7 @@ impl Stack<'_> {
 
     /// Hands a frame to the core that owns the flow: it came to the wrong core or before the core
     /// knew the flow, or carries what the fast path leaves alone.
-    fn hand_back(&mut self, core: u32, flow: u32, ip: &Ipv4, frame: &mut [u8]) {
+    fn hand_back(&mut self, core: u32, flow: u32, ip: &Packet, frame: &mut [u8]) {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
@@ -145,17 +193,21 @@ impl Stack<'_> {
     }
 }
 
-/// Makes a TCP frame one that the fast path takes: without IP options. The frame's new length.
-fn simplify(ip: &Ipv4, frame: &mut [u8]) -> usize {
-    let extra = ip.header_bytes.saturating_sub(ipv4::HEADER_BYTES);
-    let start = ethernet::HEADER_BYTES.saturating_add(ipv4::HEADER_BYTES);
+/// Makes a TCP frame one that the fast path takes: without IP options or extension headers. The frame's new length.
+fn simplify(ip: &Packet, frame: &mut [u8]) -> usize {
+    let extra = ip.header_bytes.saturating_sub(ip.source.header_bytes());
+    let start = ethernet::HEADER_BYTES.saturating_add(ip.source.header_bytes());
     let mut end = frame.len();
-    // The second condition always holds; with it the compiler can see that nothing here panics.
-    if extra > 0 && start.saturating_add(extra) <= end {
-        frame.copy_within(start.saturating_add(extra)..end, start);
+    let from = start.saturating_add(extra);
+    // The other conditions always hold; with them the compiler can see that nothing here panics.
+    if extra > 0 && start <= from && from <= end {
+        frame.copy_within(from..end, start);
         end = end.saturating_sub(extra);
         let payload = end.saturating_sub(start);
-        ipv4::write(frame, ip.source, ip.destination, ipv4::TCP, payload);
+        match (ip.source.as_v4(), ip.destination.as_v4()) {
+            (Some(source), Some(destination)) => ipv4::write(frame, source, destination, ipv4::TCP, payload),
+            _ => ipv6::write(frame, &ip.source, &ip.destination, ipv4::TCP, ipv6::HOP_LIMIT, payload),
+        }
     }
     end
 }

@@ -52,8 +52,9 @@ impl Stack<'_> {
     /// The handshake is complete: fills hot and cold entry and gives the flow to its core.
     pub(crate) fn install(&mut self, flow: u32, opening: &Opening) {
         self.stop_timers(flow);
-        let announced = self.announced_mss(self.connections.at(flow).max_segment);
-        let path_mtu = self.path_mtu(self.connections.at(flow).remote_ip);
+        let remote = self.connections.at(flow).tuple.remote;
+        let announced = self.announced_mss(&remote, self.connections.at(flow).max_segment);
+        let path_mtu = self.path_mtu(&remote);
         let (tuple_offset, now_us) = {
             let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
             (self.timestamp_offset(&tuple), self.now_us)
@@ -104,6 +105,9 @@ impl Stack<'_> {
         let send = start_position(connection.iss.wrapping_add(1));
         let receive = start_position(connection.irs.wrapping_add(1));
         let mut flags = hot_flags::INSTALLED;
+        if !connection.tuple.local.is_v4() {
+            flags |= hot_flags::IPV6;
+        }
         for (fact, bit) in [
             (flag::TIMESTAMPS, hot_flags::TIMESTAMPS),
             (flag::ECN, hot_flags::ECN),
@@ -113,9 +117,9 @@ impl Stack<'_> {
                 flags |= bit;
             }
         }
-        hot.remote_ip.store(connection.remote_ip, Relaxed);
-        hot.ports.store(connection.ports, Relaxed);
-        hot.local_ip.store(connection.local_ip, Relaxed);
+        hot.remote_ip.store(connection.tuple.remote.as_hot(), Relaxed);
+        hot.ports.store(connection.tuple.ports, Relaxed);
+        hot.local_ip.store(connection.tuple.local.as_hot(), Relaxed);
         hot.flags.store(flags, Relaxed);
         hot.rcv_nxt.store(receive, Relaxed);
         hot.rcv_read.store(receive, Relaxed);

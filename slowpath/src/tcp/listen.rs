@@ -10,37 +10,57 @@ use crate::{
     stack::Stack,
     tcp::{half_open::HalfOpen, install::Opening, limits::ANSWER_INTERVAL_US},
     timers::Timer,
-    wire::tcp::{before, flag, Segment},
+    wire::{
+        address::Address,
+        tcp::{before, flag, Segment},
+    },
 };
 use abi::flow::NONE;
 
 /// Half-open connections a listener may have whatever its backlog.
 pub(crate) const HALF_OPEN_MIN: u32 = 16;
-/// MSS of a peer that announces none (RFC 9293 §3.7.1).
-pub(crate) const MSS_DEFAULT: u16 = 536;
+/// MSS of an IPv4 and of an IPv6 peer that announces none (RFC 9293 §3.7.1, MUST-15).
+const MSS_DEFAULT: u16 = 536;
+const MSS_DEFAULT_V6: u16 = 1220;
 /// Smallest MSS a peer may announce, as Linux's `tcp_min_snd_mss`.
 pub(crate) const MSS_MIN: u16 = 48;
+
+/// MSS of a peer that announces none.
+pub(crate) const fn default_mss(peer: &Address) -> u16 {
+    if peer.is_v4() {
+        MSS_DEFAULT
+    } else {
+        MSS_DEFAULT_V6
+    }
+}
 
 impl Stack<'_> {
     /// The listener for a four-tuple: among those that share the port, always the same one.
     pub(crate) fn find_listener(&self, tuple: &Tuple) -> Option<u32> {
-        let port = self.ports.at(tuple.local_port());
-        let mut socket = port.listeners;
-        let mut skip = if port.listener_count > 1 {
-            let hash = tuple.hash(&self.sequence_key) & 0xffff;
-            (hash.wrapping_mul(port.listener_count as u64) >> 16) as u32
-        } else {
-            0
-        };
-        while self.sockets.has(socket) {
-            let next = self.sockets.at(socket).listener_next;
-            if skip == 0 || !self.sockets.has(next) {
-                return Some(socket);
+        let port = tuple.local_port();
+        let count = self.ports.at(tuple.local.family(), port).listener_count;
+        let mut skip = match count {
+            0 => return None,
+            1 => 0,
+            _ => {
+                let hash = tuple.hash(&self.sequence_key) & 0xffff;
+                (hash.wrapping_mul(count as u64) >> 16) as u32
             }
-            skip = skip.saturating_sub(1);
-            socket = next;
+        };
+        let mut found = None;
+        let mut id = self.ports.first_listener(port);
+        while self.sockets.has(id) {
+            let socket = self.sockets.at(id);
+            if socket.accepts(&tuple.local) {
+                found = Some(id);
+                if skip == 0 {
+                    break;
+                }
+                skip = skip.saturating_sub(1);
+            }
+            id = socket.listener_next;
         }
-        None
+        found
     }
 
     /// Receive buffer of the connections of a listener.
@@ -77,7 +97,7 @@ impl Stack<'_> {
             self.send_cookie(core, listener, segment, least_iss);
             return;
         }
-        let neighbor = self.next_hop(segment.tuple.remote_ip).ok().and_then(|hop| self.resolve(hop));
+        let neighbor = self.next_hop(&segment.tuple.remote).ok().and_then(|hop| self.resolve(&hop));
         let Some(neighbor) = neighbor else {
             self.counters.add(Counter::SynsDropped);
             return;
@@ -97,7 +117,7 @@ impl Stack<'_> {
             sack: options.sack_permitted,
             ecn: self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR,
             peer_shift: options.window_shift.unwrap_or(0),
-            peer_mss: options.mss.unwrap_or(MSS_DEFAULT).max(MSS_MIN),
+            peer_mss: options.mss.unwrap_or(default_mss(&segment.tuple.remote)).max(MSS_MIN),
             max_segment: socket.max_segment,
             service: socket.service,
             iss,

@@ -8,21 +8,25 @@ use crate::{
     stack::Stack,
     tcp::half_open::HalfOpen,
     wire::{
+        address::Address,
         options::Options,
-        tcp::{flag, Outgoing, Segment},
+        tcp::{flag, Outgoing, Segment, HEADER_BYTES},
     },
 };
 use abi::clock::timestamp_value;
 
 /// TCP header bytes taken by timestamps and their padding.
 pub(crate) const TIMESTAMP_BYTES: u16 = 12;
-/// IPv4 and TCP header bytes without options.
-const HEADERS_BYTES: u32 = 40;
+
+/// IP and TCP header bytes without options towards a peer.
+pub(crate) const fn headers_bytes(peer: &Address) -> u32 {
+    peer.header_bytes().wrapping_add(HEADER_BYTES) as u32
+}
 
 impl Stack<'_> {
-    /// MSS we announce (RFC 6691: without options); `limit` is TCP_MAXSEG, or zero.
-    pub(crate) fn announced_mss(&self, limit: u16) -> u16 {
-        let mss = self.config.mtu_bytes.saturating_sub(HEADERS_BYTES) as u16;
+    /// MSS we announce to a peer (RFC 6691: without options); `limit` is TCP_MAXSEG, or zero.
+    pub(crate) fn announced_mss(&self, peer: &Address, limit: u16) -> u16 {
+        let mss = self.config.mtu_bytes.saturating_sub(headers_bytes(peer)) as u16;
         match limit {
             0 => mss,
             limit => mss.min(limit),
@@ -140,7 +144,7 @@ impl Stack<'_> {
         let shift = Self::shift_for(connection.rcv_buffer_bytes);
         let echo = if answer { connection.ts_recent } else { 0 };
         let options = Options {
-            mss: Some(self.announced_mss(connection.max_segment)),
+            mss: Some(self.announced_mss(&tuple.remote, connection.max_segment)),
             window_shift: offers(fact::WINDOW_SCALE).then_some(shift),
             timestamps: offers(fact::TIMESTAMPS).then_some((self.timestamp(&tuple), echo)),
             sack_permitted: offers(fact::SACK),
@@ -165,7 +169,7 @@ impl Stack<'_> {
         // Also when it is repeated: the peer may have seen none of the earlier ones (RFC 3168 §6.1.1).
         let ecn = if half.ecn { flag::ECE } else { 0 };
         let options = Options {
-            mss: Some(self.announced_mss(half.max_segment)),
+            mss: Some(self.announced_mss(&tuple.remote, half.max_segment)),
             window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
             timestamps: half.timestamps.then_some((self.timestamp(&tuple), half.ts_recent)),
             sack_permitted: half.sack,

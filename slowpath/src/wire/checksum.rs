@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The internet checksum (RFC 1071).
 
+use super::address::Address;
+
 /// Adds `bytes` to a running sum of 16-bit words.
 pub(crate) fn add(sum: u32, bytes: &[u8]) -> u32 {
     let mut sum = sum as u64;
@@ -23,17 +25,17 @@ pub(crate) fn finish(sum: u32) -> u16 {
     !(twice as u16)
 }
 
-/// Sum of the pseudo header of TCP over IPv4.
-pub(crate) fn pseudo_header(source: u32, destination: u32, protocol: u8, length: u16) -> u32 {
-    let parts = [
-        source >> 16,
-        source & 0xffff,
-        destination >> 16,
-        destination & 0xffff,
-        protocol as u32,
-        length as u32,
-    ];
-    parts.iter().fold(0u32, |sum, part| sum.wrapping_add(*part))
+/// Sum of the pseudo header of TCP over IPv4 (RFC 9293 §3.1) or IPv6 (RFC 8200 §8.1).
+pub(crate) fn pseudo_header(source: &Address, destination: &Address, protocol: u8, length: u16) -> u32 {
+    let sum = (protocol as u32).wrapping_add(length as u32);
+    let words = |address: &Address, sum: u32| {
+        // Of an IPv4 address the words in front do not count.
+        address
+            .as_cold()
+            .iter()
+            .fold(sum, |sum, word| sum.wrapping_add(word >> 16).wrapping_add(word & 0xffff))
+    };
+    words(source, words(destination, sum))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Ethernet II headers.
 
-use super::{get_mac, get_u16, put, put_mac};
+use super::{address::Address, get_mac, get_u16, put, put_mac};
 
 /// Bytes of the header.
 pub(crate) const HEADER_BYTES: usize = 14;
 /// EtherType of IPv4.
 pub(crate) const IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub(crate) const IPV6: u16 = 0x86dd;
 /// EtherType of ARP.
 pub(crate) const ARP: u16 = 0x0806;
 /// Smallest frame without its check sequence.
@@ -15,6 +17,15 @@ pub(crate) const FRAME_MIN_BYTES: usize = 60;
 pub(crate) const GROUP: u64 = 1 << 40;
 /// The broadcast address.
 pub(crate) const BROADCAST: u64 = 0xffff_ffff_ffff;
+
+/// EtherType of the packets that carry an address.
+pub(crate) const fn of(address: &Address) -> u16 {
+    if address.is_v4() {
+        IPV4
+    } else {
+        IPV6
+    }
+}
 
 /// A header.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Frames: parsing what came, building what goes. Parsing never trusts a length.
 
+pub(crate) mod address;
 pub(crate) mod arp;
 pub(crate) mod checksum;
+pub(crate) mod discovery;
 pub(crate) mod ethernet;
 pub(crate) mod ipv4;
+pub(crate) mod ipv6;
 pub(crate) mod options;
 pub(crate) mod service;
 pub(crate) mod tcp;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! TCP segments (RFC 9293 §3.1).
 
-use super::{checksum, ethernet, get_u16, get_u32, ipv4, options::Options, put};
+use super::{address::Address, checksum, ethernet, get_u16, get_u32, ipv4, ipv6, options::Options, put};
 use crate::lookup::Tuple;
 
 /// Bytes of a header without options.
@@ -34,14 +34,14 @@ pub(crate) struct Segment {
 
 impl Segment {
     /// Parses the TCP segment `packet`, which ends where IP says.
-    pub(crate) fn parse(packet: &[u8], local_ip: u32, remote_ip: u32, source_mac: u64) -> Option<Self> {
+    pub(crate) fn parse(packet: &[u8], local: Address, remote: Address, source_mac: u64) -> Option<Self> {
         let header_bytes = ((*packet.get(12)? >> 4) as usize).wrapping_mul(4);
         if header_bytes < HEADER_BYTES {
             return None;
         }
         let options = packet.get(HEADER_BYTES..header_bytes)?;
         Some(Self {
-            tuple: Tuple::new(local_ip, get_u16(packet, 2)?, remote_ip, get_u16(packet, 0)?),
+            tuple: Tuple::new(local, get_u16(packet, 2)?, remote, get_u16(packet, 0)?),
             source_mac,
             seq: get_u32(packet, 4)?,
             ack: get_u32(packet, 8)?,
@@ -85,13 +85,14 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Writes the whole frame; its length.
     pub(crate) fn write(&self, frame: &mut [u8], source_mac: u64) -> usize {
+        let (source, destination) = (self.tuple.local, self.tuple.remote);
         let ethernet = ethernet::Ethernet {
             destination: self.destination_mac,
             source: source_mac,
-            ethertype: ethernet::IPV4,
+            ethertype: ethernet::of(&source),
         };
         ethernet.write(frame);
-        let start = ethernet::HEADER_BYTES.wrapping_add(ipv4::HEADER_BYTES);
+        let start = ethernet::HEADER_BYTES.wrapping_add(source.header_bytes());
         let Some(segment) = frame.get_mut(start..) else {
             return 0;
         };
@@ -104,11 +105,13 @@ impl Outgoing {
         put(segment, 12, &[((length / 4) as u8).wrapping_shl(4), self.flags]);
         put(segment, 14, &self.window.to_be_bytes());
         put(segment, 16, &[0, 0, 0, 0]);
-        let (source, destination) = (self.tuple.local_ip, self.tuple.remote_ip);
-        let sum = checksum::pseudo_header(source, destination, ipv4::TCP, length as u16);
+        let sum = checksum::pseudo_header(&source, &destination, ipv4::TCP, length as u16);
         let sum = checksum::finish(checksum::add(sum, segment.get(..length).unwrap_or_default()));
         put(segment, 16, &sum.to_be_bytes());
-        ipv4::write(frame, source, destination, ipv4::TCP, length);
+        match (source.as_v4(), destination.as_v4()) {
+            (Some(source), Some(destination)) => ipv4::write(frame, source, destination, ipv4::TCP, length),
+            _ => ipv6::write(frame, &source, &destination, ipv4::TCP, ipv6::HOP_LIMIT, length),
+        }
         pad(frame, start.wrapping_add(length))
     }
 }

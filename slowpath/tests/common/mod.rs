@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! A world around one `Stack`: memory, a clock, a stand-in for the fast path that does only what it
 //! is told, and a peer that builds frames by hand.
+//!
+//! The family of addresses is a parameter of all of it: `ipv6.rs` runs the same tests over IPv6. Tests write
+//! addresses as 32-bit numbers; in IPv6 they end addresses of 2001:db8::/96.
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
 pub mod frames;
@@ -24,6 +27,83 @@ pub const LOCAL_MAC: u64 = 0x0200_0000_0001;
 pub const PEER_MAC: u64 = 0x0200_0000_0002;
 pub const APP: u32 = 3;
 pub const CONTEXT: u32 = 7;
+
+/// Whether the tests are run over IPv6: those that `ipv6.rs` includes are.
+pub fn is_v6() -> bool {
+    module_path!().starts_with("ipv6::")
+}
+
+/// The address of number `number`, as it is on the wire.
+pub fn address(number: u32) -> Vec<u8> {
+    if !is_v6() {
+        return number.to_be_bytes().to_vec();
+    }
+    words(number).iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// The number of an address.
+pub fn number(address: &[u8]) -> u32 {
+    u32::from_be_bytes(address[address.len() - 4..].try_into().unwrap())
+}
+
+/// An address as messages have it.
+pub fn words(number: u32) -> [u32; 4] {
+    match (is_v6(), number) {
+        (true, 0) => [0; 4],
+        (true, _) => [0x2001_0db8, 0, 0, number],
+        (false, _) => [number, 0, 0, 0],
+    }
+}
+
+/// A name as messages have it.
+pub fn endpoint(number: u32, port: u16) -> Endpoint {
+    if is_v6() {
+        Endpoint::ipv6(words(number), port, 0)
+    } else {
+        Endpoint::ipv4(number, port)
+    }
+}
+
+/// An address as a hot flow and an adjacency have it.
+pub fn hot_address(number: u32) -> u32 {
+    if is_v6() {
+        abi::flow::address_fold(words(number))
+    } else {
+        number
+    }
+}
+
+/// Bytes that the IP header is longer than IPv4's.
+pub fn extra() -> u32 {
+    if is_v6() {
+        20
+    } else {
+        0
+    }
+}
+
+/// What marks a hot flow of the family.
+pub fn family_flag() -> u32 {
+    if is_v6() {
+        hot_flags::IPV6
+    } else {
+        0
+    }
+}
+
+/// A route to everywhere.
+pub fn default_route(next_hop: u32) -> Route {
+    if is_v6() {
+        Route::ipv6([0; 4], 0, words(next_hop))
+    } else {
+        Route::ipv4(0, 0, next_hop)
+    }
+}
+
+/// Our MSS option towards a peer: what is left of 1500 bytes.
+pub fn full_mss() -> Option<Vec<u8>> {
+    Some((1460 - extra() as u16).to_be_bytes().to_vec())
+}
 
 macro_rules! owned {
     ($($field:ident: $type:ty,)+) => {
@@ -74,7 +154,7 @@ pub struct World {
 }
 
 pub fn config() -> Config {
-    Config {
+    let ipv4 = Config {
         cores: 1,
         flows: 64,
         ipv4: LOCAL,
@@ -82,6 +162,11 @@ pub fn config() -> Config {
         mac: LOCAL_MAC,
         secret: [1, 2, 3, 4],
         ..Config::default()
+    };
+    if is_v6() {
+        Config { ipv6: words(LOCAL), ipv6_prefix: 120, ipv6_link_local: [0xfe80_0000, 0, 0, 1], ..ipv4 }
+    } else {
+        ipv4
     }
 }
 
@@ -124,6 +209,8 @@ impl World {
         };
         world.pump();
         world.events.clear();
+        // The detection of duplicate addresses.
+        world.frames.clear();
         world
     }
 
@@ -149,11 +236,9 @@ impl World {
         let bytes = frame[..(entry.value as usize).min(2048)].to_vec();
         match entry.op {
             to_fast::TRANSMIT => {
-                let request = bytes[12..14] == [8, 6] && bytes[20..22] == [0, 1];
                 self.frames.push(bytes.clone());
-                if request && self.answers_arp {
-                    let target = u32::from_be_bytes(bytes[38..42].try_into().unwrap());
-                    self.receive(frames::arp(2, PEER_MAC, target, LOCAL_MAC, LOCAL));
+                if let (Some(answer), true) = (frames::neighbor_answer(&bytes), self.answers_arp) {
+                    self.receive(answer);
                 }
             }
             to_fast::INJECT => {
@@ -228,7 +313,8 @@ impl World {
     }
 
     pub fn socket(&mut self) -> u32 {
-        let body = Socket { opaque: 99, family: 2, context: CONTEXT, ..Socket::default() };
+        let family = if is_v6() { AF_INET6 } else { AF_INET }.into();
+        let body = Socket { opaque: 99, family, context: CONTEXT, ..Socket::default() };
         let mut message = Message::with(Op::Socket, 0, &body);
         match self.call(None, &mut message) {
             Outcome::NewSocket { socket } => socket,
@@ -237,7 +323,7 @@ impl World {
     }
 
     pub fn bind(&mut self, socket: u32, address: u32, port: u16) -> Result<u16, u32> {
-        let body = Name { endpoint: Endpoint::ipv4(address, port), reserved: 0 };
+        let body = Name { endpoint: endpoint(address, port), reserved: 0 };
         let mut message = Message::with(Op::Bind, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message).map(|()| message.get::<Name>().endpoint.port)
@@ -258,7 +344,7 @@ impl World {
     }
 
     pub fn connect(&mut self, socket: u32, address: u32, port: u16) -> u32 {
-        let body = Connect { remote: Endpoint::ipv4(address, port), context: CONTEXT, ..Connect::default() };
+        let body = Connect { remote: endpoint(address, port), context: CONTEXT, ..Connect::default() };
         let mut message = Message::with(Op::Connect, socket, &body);
         self.call(Some(socket), &mut message);
         message.error
@@ -320,7 +406,10 @@ impl World {
         let frames = std::mem::take(&mut self.frames);
         frames
             .iter()
-            .filter(|frame| frame[12..14] == [8, 0] && frame[23] == 6)
+            .filter(|frame| match is_v6() {
+                true => frame[12..14] == [0x86, 0xdd] && frame[20] == 6,
+                false => frame[12..14] == [8, 0] && frame[23] == 6,
+            })
             .map(|frame| Tcp::parse(frame))
             .collect()
     }
