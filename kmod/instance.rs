@@ -20,6 +20,8 @@ pub(crate) struct Instance {
     pub(crate) name: [u8; 16],
     /// Local address, host order.
     pub(crate) ipv4: u32,
+    /// Local IPv6 address, or zero.
+    pub(crate) ipv6: [u32; 4],
     pub(crate) clock: Clock,
     /// What keeps the instance: its fast path's file and its applications' files. Changed under the
     /// registry's lock.
@@ -63,6 +65,7 @@ impl Instance {
             try_pin_init!(Self {
                 name: config.instance,
                 ipv4: config.ipv4,
+                ipv6: config.ipv6,
                 clock,
                 users: AtomicU64::new(0),
                 dead: AtomicBool::new(false),

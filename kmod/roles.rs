@@ -139,7 +139,8 @@ pub(crate) fn attach_fast(message: &mut Message, pollers: Arc<WaitQueue>) -> Res
         reply_fast(message, &request, &instance, true);
         return Ok(Role::Fast(instance));
     }
-    if instances.iter().any(|other| other.ipv4 == config.ipv4) {
+    let same_v6 = |other: &[u32; 4]| *other != [0; 4] && *other == config.ipv6;
+    if instances.iter().any(|other| other.ipv4 == config.ipv4 || same_v6(&other.ipv6)) {
         return Err(EADDRINUSE);
     }
     let instance = Instance::new(&config, [random(), random()])?;
@@ -164,6 +165,7 @@ fn reply_fast(message: &mut Message, request: &AttachFast, instance: &Instance, 
         cores: config.cores,
         flows: config.flows,
         mtu_bytes: config.mtu_bytes,
+        ipv6_link_local: config.ipv6_link_local,
         epoch: state.epoch,
         resumed: u32::from(resumed),
         hash_key: instance.hash_key,
@@ -174,7 +176,8 @@ fn reply_fast(message: &mut Message, request: &AttachFast, instance: &Instance, 
 
 /// What must be equal for the flows in the tables to be picked up.
 fn same_layout(old: &Config, new: &Config) -> bool {
-    let of = |c: &Config| (c.cores, c.flows, c.ipv4, c.prefix, c.rx_buffer_bytes, c.tx_buffer_bytes);
+    let v6 = |c: &Config| (c.ipv6, c.ipv6_prefix, c.ipv6_link_local);
+    let of = |c: &Config| (c.cores, c.flows, c.ipv4, c.prefix, v6(c), c.rx_buffer_bytes, c.tx_buffer_bytes);
     of(old) == of(new)
 }
 

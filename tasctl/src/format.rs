@@ -7,6 +7,12 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+/// An IPv6 address of four words.
+pub(crate) fn ipv6(words: &[u32; 4]) -> Ipv6Addr {
+    let [a, b, c, d] = words.map(u128::from);
+    Ipv6Addr::from(a << 96 | b << 64 | c << 32 | d)
+}
+
 /// An address and a port as ss writes them.
 pub(crate) struct Name<'a>(pub &'a Endpoint);
 
@@ -19,10 +25,7 @@ impl fmt::Display for Name<'_> {
         match self.0.as_ipv4() {
             Some(address) => write!(f, "{}", Ipv4Addr::from(address))?,
             None if self.0.family == 0 => write!(f, "*")?,
-            None => {
-                let [a, b, c, d] = self.0.address.map(u128::from);
-                write!(f, "[{}]", Ipv6Addr::from(a << 96 | b << 64 | c << 32 | d))?;
-            }
+            None => write!(f, "[{}]", ipv6(&self.0.address))?,
         }
         port(f)
     }
@@ -117,6 +120,8 @@ mod tests {
     fn names_are_written_as_ss_does() {
         assert_eq!(Name(&Endpoint::ipv4(0x0a00_0001, 80)).to_string(), "10.0.0.1:80");
         assert_eq!(Name(&Endpoint::ipv4(0, 0)).to_string(), "0.0.0.0:*");
+        assert_eq!(Name(&Endpoint::ipv6([0x2001_0db8, 0, 0, 1], 80, 0)).to_string(), "[2001:db8::1]:80");
+        assert_eq!(Name(&Endpoint::ipv6([0; 4], 0, 0)).to_string(), "[::]:*");
         assert_eq!(Name(&Endpoint::default()).to_string(), "*:*");
         let six = Endpoint { address: [0x2001_0db8, 0, 0, 1], port: 443, family: 10, scope: 0 };
         assert_eq!(Name(&six).to_string(), "[2001:db8::1]:443");

@@ -46,6 +46,10 @@ fn to_text(backend: &str, status: &Status, applications: &[ApplicationEntry]) ->
             status.time_wait,
             status.listeners,
         );
+        if status.ipv6 != [0; 4] {
+            let (global, link_local) = (format::ipv6(&status.ipv6), format::ipv6(&status.ipv6_link_local));
+            out += &format!("ipv6         {global}/{} {link_local}\n", status.ipv6_prefix);
+        }
     }
     out += &format!("applications {}, {} contexts\n", status.applications, status.contexts);
     if applications.is_empty() {
@@ -81,6 +85,9 @@ fn to_json(backend: &str, status: &Status, applications: &[ApplicationEntry]) ->
         "cores": status.cores,
         "address": Ipv4Addr::from(status.ipv4).to_string(),
         "prefix": status.prefix,
+        "ipv6": (status.ipv6 != [0; 4]).then(|| format::ipv6(&status.ipv6).to_string()),
+        "ipv6_prefix": (status.ipv6 != [0; 4]).then_some(status.ipv6_prefix),
+        "ipv6_link_local": (status.ipv6 != [0; 4]).then(|| format::ipv6(&status.ipv6_link_local).to_string()),
         "mtu_bytes": status.mtu_bytes,
         "mac": format::mac(status.mac),
         "flows": status.flows,

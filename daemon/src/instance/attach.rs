@@ -58,6 +58,7 @@ impl Instance {
             cores: config.cores,
             flows: config.flows,
             mtu_bytes: config.mtu_bytes,
+            ipv6_link_local: config.ipv6_link_local,
             epoch: self.epoch,
             resumed: u32::from(resumed),
             hash_key,
