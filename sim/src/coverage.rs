@@ -84,6 +84,12 @@ names! {
         QueueLoss = "queue overflow",
         /// A frame lost while the link was down.
         Outage = "link outage",
+        /// Frames of others in the switch's queue.
+        Crossing = "cross traffic",
+        /// A datagram too large for a router that said so.
+        TooBig = "path MTU, told",
+        /// A datagram too large for a router that did not.
+        BlackHole = "path MTU, black hole",
         /// A frame doubled.
         Duplicate = "duplicate",
         /// A frame held back.
@@ -98,6 +104,8 @@ names! {
         CoreStall = "core stall",
         /// The slow path's worker ran late.
         SlowStall = "slow path late",
+        /// A host whose slow path always runs late.
+        SlowKernel = "slow kernel",
         /// The fast path killed.
         Kill = "fast path killed",
         /// An application stopped reading.

@@ -52,6 +52,8 @@ pub struct WireStats {
     pub corrupted: u64,
     /// Frames marked CE.
     pub marked: u64,
+    /// Times that frames of others entered the queue.
+    pub crossed: u64,
 }
 
 /// One direction of a link.
@@ -72,6 +74,8 @@ pub struct Link {
     pub mark_bytes: u64,
     /// Nothing passes before this time.
     pub down_until_us: u64,
+    /// Before this time others send so many bytes through the same queue for each one that enters it here.
+    pub crossing: (u64, u64),
     busy_until_ns: u64,
     last_arrival_us: u64,
     in_burst: bool,
@@ -103,6 +107,7 @@ impl Link {
             queue_bytes: u64::MAX,
             mark_bytes: u64::MAX,
             down_until_us: 0,
+            crossing: (0, 0),
             busy_until_ns: 0,
             last_arrival_us: 0,
             in_burst: false,
@@ -140,6 +145,8 @@ impl Link {
         if self.loses(now_us, random) {
             return;
         }
+        let others = if now_us < self.crossing.0 { self.crossing.1 * frame.data().len() as u64 } else { 0 };
+        self.occupy(now_us, others);
         let waiting = self.waiting_bytes(now_us);
         if waiting.saturating_add(frame.data().len() as u64) > self.queue_bytes {
             self.stats.queue_lost += 1;
@@ -173,6 +180,15 @@ impl Link {
         let lost = random.chance(self.impairment.loss);
         self.stats.lost += u64::from(lost);
         lost
+    }
+
+    /// Frames of others enter the queue, as far as there is room.
+    fn occupy(&mut self, now_us: u64, bytes: u64) {
+        let taken = bytes.min(self.queue_bytes.saturating_sub(self.waiting_bytes(now_us)));
+        if taken > 0 {
+            self.busy_until_ns = self.busy_until_ns.max(now_us * 1000) + ((taken * self.byte_time) >> 10);
+            self.stats.crossed += 1;
+        }
     }
 
     fn waiting_bytes(&self, now_us: u64) -> u64 {

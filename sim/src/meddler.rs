@@ -5,7 +5,7 @@ use crate::{
     observer::{Flow, Key},
     plan::{Forge, Strip},
     random::Random,
-    segment::{flag, write_tcp_checksum, Forged, TCP_OFFSET},
+    segment::{checksum, flag, write_ipv4_checksum, write_tcp_checksum, Forged, ETHERNET_BYTES, TCP_OFFSET},
 };
 
 /// Overwrites options of a SYN with NOPs. True: something was there.
@@ -45,6 +45,31 @@ pub(crate) fn strip(frame: &mut [u8], what: &Strip) -> bool {
     changed
 }
 
+/// Address of the router on the way.
+const ROUTER: u32 = 0x0a00_00fe;
+
+/// What a router says of a frame that it cannot pass on: ICMP "fragmentation needed" (RFC 792, RFC 1191 §4) with the IP
+/// header and the first eight bytes behind it.
+pub(crate) fn too_big(frame: &[u8], mtu_bytes: u16) -> Vec<u8> {
+    let quoted = &frame[ETHERNET_BYTES..TCP_OFFSET + 8];
+    let mut icmp = vec![3, 4, 0, 0, 0, 0];
+    icmp.extend(mtu_bytes.to_be_bytes());
+    icmp.extend(quoted);
+    let checksum = checksum(&icmp);
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    // Back to whoever sent it; the peer's MAC address stands for the router's.
+    let mut answer = [&frame[6..12], &frame[..6], &[8, 0][..]].concat();
+    let bytes = (20 + icmp.len()) as u16;
+    answer.extend([0x45, 0]);
+    answer.extend(bytes.to_be_bytes());
+    answer.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
+    answer.extend(ROUTER.to_be_bytes());
+    answer.extend(&quoted[12..16]);
+    write_ipv4_checksum(&mut answer[ETHERNET_BYTES..]);
+    answer.extend(icmp);
+    answer
+}
+
 /// Far outside of every window.
 const FAR: i64 = 0x3000_0000;
 
@@ -68,7 +93,8 @@ pub(crate) fn forge(
         Forge::ResetExact => (flag::RST, next, ours.end, 0),
         Forge::Syn => (flag::SYN, random.next() as u32 as i64, 0, 0),
         Forge::SynAck => (flag::SYN | flag::ACK, random.next() as u32 as i64, random.next() as u32 as i64, 0),
-        Forge::AckAhead => (flag::ACK, next, ours.end + 5000, 0),
+        // Beyond any window, so that it cannot have been sent when this arrives.
+        Forge::AckAhead => (flag::ACK, next, ours.end.max(ours.edge_known) + 5000, 0),
         Forge::AckOld => (flag::ACK, next, ours.acked - 1 - random.below(1000) as i64, 0),
         Forge::DataOutside => (flag::ACK | flag::PSH, next + FAR, ours.prefix, 100),
         Forge::FinOutside => (flag::ACK | flag::FIN, next + FAR, ours.prefix, 0),

@@ -18,6 +18,8 @@ pub(crate) type Key = (u16, u16);
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     pub(crate) halves: [Half; 2],
+    /// The stream of a host as its SYN-ACK before the last began it: a SYN cookie, perhaps, that is still on its way.
+    earlier: Option<(usize, Half)>,
     /// An RST passed: nothing is checked any more but form.
     pub(crate) over: bool,
     /// One of its applications lies.
@@ -27,6 +29,15 @@ pub(crate) struct Flow {
 impl Flow {
     fn both(&self, has: impl Fn(&Half) -> bool) -> bool {
         has(&self.halves[0]) && has(&self.halves[1])
+    }
+    /// Host `h` sends a segment behind its SYN-ACKs: which of them counts.
+    fn settle(&mut self, h: usize, seq: u32) {
+        let Some((_, earlier)) = self.earlier.as_mut().filter(|(of, _)| *of == h) else {
+            return;
+        };
+        if earlier.begins_near(seq) && !self.halves[h].begins_near(seq) {
+            std::mem::swap(earlier, &mut self.halves[h]);
+        }
     }
     /// The shift of windows that host `h` advertises.
     fn shift(&self, h: usize) -> u32 {
@@ -128,8 +139,11 @@ impl Observer {
         };
         if segment.has(flag::RST) || flow.over || flow.untrusted || !flow.both(|half| half.open) {
             flow.over |= segment.has(flag::RST);
+            // Who forges goes by what was sent even so.
+            flow.halves[h].follow(&segment);
             return Ok(seen);
         }
+        flow.settle(h, segment.seq);
         seen.zero_window = segment.window == 0;
         options_agree(flow, h, &segment)?;
         acknowledges(flow, h, &segment)?;
@@ -146,7 +160,8 @@ impl Observer {
     /// A SYN begins a connection, or the answer of its other half. True: it was sent before.
     fn syn_sent(&mut self, h: usize, segment: &Segment) -> bool {
         let flow = self.flows.entry(Self::key(h, segment)).or_default();
-        if flow.halves[h].open && flow.halves[h].iss == segment.seq {
+        let earlier = flow.earlier.as_ref().is_some_and(|(of, half)| *of == h && half.iss == segment.seq);
+        if earlier || (flow.halves[h].open && flow.halves[h].iss == segment.seq) {
             return true;
         }
         if !segment.has(flag::ACK) {
@@ -155,6 +170,9 @@ impl Observer {
         if flow.over {
             // Answers to a forged SYN.
             return false;
+        }
+        if segment.has(flag::ACK) && flow.halves[h].open && flow.halves[h].end == 0 {
+            flow.earlier = Some((h, std::mem::take(&mut flow.halves[h])));
         }
         flow.halves[h].begin(segment);
         let other = &mut flow.halves[1 - h];
@@ -178,11 +196,9 @@ impl Observer {
         }
         let shift = if segment.has(flag::SYN) { 0 } else { flow.shift(from) };
         if segment.has(flag::ACK) && flow.halves[to].open {
-            let half = &mut flow.halves[to];
-            let ack = half.relative(segment.ack);
-            if (0..=half.end + 1).contains(&ack) {
-                half.acked = half.acked.max(ack);
-                half.edge_known = half.edge_known.max(ack + (i64::from(segment.window) << shift));
+            let earlier = flow.earlier.as_mut().filter(|(of, _)| *of == to).map(|(_, half)| half);
+            for half in earlier.into_iter().chain([&mut flow.halves[to]]) {
+                half.acknowledged(segment.ack, i64::from(segment.window) << shift);
             }
         }
         let half = &mut flow.halves[from];

@@ -134,7 +134,15 @@ pub enum Trouble {
     Kill(usize, u64),
     /// Somebody forges a segment to this host.
     Forge(usize, Forge),
+    /// From now on a router on the way from this host takes datagrams up to so many bytes; true: it tells of those that
+    /// it drops (RFC 1191), else it is a black hole (RFC 4821).
+    Narrow(usize, u32, bool),
+    /// Others send [`CROSSING`] frames for each one from this host through the same switch, for so many microseconds.
+    Crossing(usize, u64),
 }
+
+/// Frames of others for each one of ours while they cross ([`Trouble::Crossing`]).
+pub const CROSSING: u64 = 3;
 
 /// What is forged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +180,8 @@ pub struct Plan {
     pub hosts: [HostConfig; 2],
     /// Whether each host's core never sleeps.
     pub never_sleeps: [bool; 2],
+    /// How long after its wake-up each host's slow path runs, microseconds.
+    pub slow_path_lag_us: [u64; 2],
     /// What the box in the middle takes out of SYNs.
     pub strip: Strip,
     /// The processes.

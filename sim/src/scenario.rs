@@ -65,6 +65,8 @@ struct Scenario<'a> {
     trouble: usize,
     /// Fast paths to come back: when, where.
     returns: Vec<(u64, usize)>,
+    /// Largest datagram that passes a router on the way from each host, and whether it tells.
+    narrow: [Option<(u32, bool)>; 2],
     digest: u64,
     trace: bool,
 }
@@ -130,10 +132,11 @@ impl<'a> Scenario<'a> {
         for (link, of) in world.links.iter_mut().zip(&plan.links) {
             configure(link, of);
         }
-        for (host, never) in world.hosts.iter_mut().zip(plan.never_sleeps) {
-            if never {
+        for (h, host) in world.hosts.iter_mut().enumerate() {
+            if plan.never_sleeps[h] {
                 host.never_sleep();
             }
+            host.lag_slow_path(plan.slow_path_lag_us[h]);
         }
         let actors = (0..plan.processes.len()).map(|number| Actor::new(&mut world, number, plan));
         let actors = actors.collect::<io::Result<_>>()?;
@@ -165,6 +168,7 @@ impl<'a> Scenario<'a> {
             board,
             trouble: 0,
             returns: Vec::new(),
+            narrow: [None; 2],
             digest: plan.seed,
             trace: std::env::var_os("SIM_TRACE").is_some(),
         })
@@ -271,7 +275,9 @@ impl<'a> Scenario<'a> {
             }
             self.board.coverage.fault(Fault::ZeroWindow, u64::from(seen.zero_window));
             self.board.coverage.fault(Fault::Strip, u64::from(seen.stripped));
-            self.world.links[h].launch(now, frame, &mut self.world.random);
+            if !self.is_too_big(h, now, frame.data()) {
+                self.world.links[h].launch(now, frame, &mut self.world.random);
+            }
         }
         Ok(())
     }

@@ -106,6 +106,11 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
+/// The Internet checksum (RFC 1071) of `bytes`, in which it counts as zero.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    !fold(sum(bytes, 0))
+}
+
 /// Writes the checksum of an IPv4 header of twenty bytes.
 pub fn write_ipv4_checksum(header: &mut [u8]) {
     header[10..12].fill(0);

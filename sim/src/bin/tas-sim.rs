@@ -138,7 +138,7 @@ fn main() -> ExitCode {
         println!("{}", coverage.table());
     }
     let missing = coverage.never_reached();
-    if !one {
+    if worlds > 1 {
         println!(
             "never reached: {}",
             if missing.is_empty() { "nothing".to_owned() } else { missing.join(", ") }

@@ -32,6 +32,9 @@ pub(super) struct Drive {
     slow_woken: bool,
     slow_deadline_us: Option<u64>,
     slow_stalled_until_us: u64,
+    slow_lag_us: u64,
+    /// When what woke the slow path is looked at.
+    slow_due_us: Option<u64>,
     notices: bool,
     contexts: Vec<u32>,
 }
@@ -77,6 +80,11 @@ impl Host<WirePort> {
             Stall::SlowPath => &mut self.drive.slow_stalled_until_us,
         };
         *entry = (*entry).max(until_us);
+    }
+
+    /// From now on the slow path's worker runs so many microseconds after what woke it: a kernel that is slow.
+    pub fn lag_slow_path(&mut self, us: u64) {
+        self.drive.slow_lag_us = us;
     }
 
     /// Takes the contexts that were woken since the last call.
@@ -154,6 +162,11 @@ impl Host<WirePort> {
         if now < self.drive.slow_stalled_until_us || !(due || self.drive.slow_woken) {
             return false;
         }
+        let lag_us = self.drive.slow_lag_us;
+        if now < *self.drive.slow_due_us.get_or_insert(now + lag_us) {
+            return false;
+        }
+        self.drive.slow_due_us = None;
         self.drive.slow_woken = false;
         let instance = self.instance.clone();
         let mut instance = instance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -174,7 +187,8 @@ impl Host<WirePort> {
     pub fn next_run_us(&self) -> u64 {
         let drive = &self.drive;
         let slow = if drive.slow_woken { Some(0) } else { drive.slow_deadline_us };
-        let slow = slow.map(|at| at.max(drive.slow_stalled_until_us));
+        let earliest = drive.slow_stalled_until_us.max(drive.slow_due_us.unwrap_or(0));
+        let slow = slow.map(|at| at.max(earliest));
         let core = if drive.core_woken && self.core.is_some() {
             Some(drive.core_stalled_until_us)
         } else {

@@ -37,6 +37,9 @@ pub(crate) struct Half {
 /// Pacing credit that a late sender may use up at once, microseconds.
 const CREDIT_US: u64 = 50;
 
+/// A stream that is not checked is followed over gaps of so many bytes: more than any window.
+const FOLLOW_BYTES: i64 = 1 << 20;
+
 impl Half {
     /// Its SYN was sent.
     pub(crate) fn begin(&mut self, syn: &Segment) {
@@ -57,9 +60,31 @@ impl Half {
         self.end + i64::from(seq.wrapping_sub(near) as i32)
     }
 
+    /// Whether a number is of a stream that has just begun here.
+    pub(crate) fn begins_near(&self, seq: u32) -> bool {
+        (0..FOLLOW_BYTES).contains(&self.relative(seq))
+    }
+
+    /// The sender heard an acknowledgement with a window, if it is of what was sent.
+    pub(crate) fn acknowledged(&mut self, ack: u32, window_bytes: i64) {
+        let ack = self.relative(ack);
+        if (0..=self.end + 1).contains(&ack) {
+            self.acked = self.acked.max(ack);
+            self.edge_known = self.edge_known.max(ack + window_bytes);
+        }
+    }
+
     /// Sequence number of a position.
     pub(crate) fn sequence(&self, position: i64) -> u32 {
         self.iss.wrapping_add(1).wrapping_add(position as u32)
+    }
+
+    /// A segment that is not checked was sent: where the stream ends now.
+    pub(crate) fn follow(&mut self, segment: &Segment) {
+        let end = self.relative(segment.seq) + segment.payload_bytes as i64;
+        if self.open && (self.end..self.end + FOLLOW_BYTES).contains(&end) {
+            self.end = end;
+        }
     }
 
     /// `start..end` reached the other host.

@@ -64,6 +64,7 @@ pub(super) fn draw(seed: u64) -> Plan {
         links,
         hosts: [host(dice, 1, seed), host(dice, 2, seed)],
         never_sleeps: [dice.chance(80), dice.chance(80)],
+        slow_path_lag_us: [0; 2],
         strip: strip(dice),
         processes,
         connections,
@@ -71,6 +72,7 @@ pub(super) fn draw(seed: u64) -> Plan {
         limit_us: 0,
     };
     plan.troubles = troubles(dice, &plan);
+    plan.slow_path_lag_us = [0, 1].map(|_| dice.maybe(60, |dice| dice.scale(20, 5_000)));
     be_patient(&mut plan);
     plan.limit_us = limit(&plan);
     plan
@@ -268,6 +270,17 @@ fn troubles(dice: &mut Dice, plan: &Plan) -> Vec<(u64, Trouble)> {
             troubles.push((at(dice), trouble));
         }
     }
+    if dice.chance(60) {
+        // Every host takes 576 bytes (RFC 791 §3.1): no path has less.
+        let trouble = Trouble::Narrow(host(dice), dice.range(576, 1400) as u32, dice.chance(600));
+        troubles.push((at(dice), trouble));
+    }
+    if dice.chance(80) {
+        for _ in 0..dice.range(1, 3) {
+            let trouble = Trouble::Crossing(host(dice), dice.scale(MILLISECOND, SECOND));
+            troubles.push((at(dice), trouble));
+        }
+    }
     troubles.sort_by_key(|(at, _)| *at);
     troubles
 }
@@ -282,10 +295,11 @@ fn be_patient(plan: &mut Plan) {
             Trouble::StallCore(_, us)
             | Trouble::StallSlowPath(_, us)
             | Trouble::Outage(_, us)
+            | Trouble::Crossing(_, us)
             | Trouble::Kill(_, us) => {
                 *us = (*us).min(patience);
             }
-            Trouble::Forge(..) => {}
+            Trouble::Forge(..) | Trouble::Narrow(..) => {}
         }
     }
     for connection in &mut plan.connections {
@@ -317,8 +331,11 @@ fn limit(plan: &Plan) -> u64 {
             Trouble::StallCore(_, us)
             | Trouble::StallSlowPath(_, us)
             | Trouble::Outage(_, us)
-            | Trouble::Kill(_, us) => *us,
-            Trouble::Forge(..) => 0,
+            | Trouble::Kill(_, us)
+            | Trouble::Crossing(_, us) => *us,
+            // Six timeouts in a row find a black hole, each twice as long as the one before.
+            Trouble::Narrow(_, _, false) => 30 * SECOND,
+            Trouble::Narrow(..) | Trouble::Forge(..) => 0,
         };
     }
     let slowest = plan.links.iter().map(|link| link.kbps).chain(rates(plan)).min().unwrap_or(1);

@@ -54,10 +54,14 @@ impl fmt::Display for Plan {
             writeln!(f)?;
         }
         for (number, host) in self.hosts.iter().enumerate() {
+            let lags = match self.slow_path_lag_us[number] {
+                0 => String::new(),
+                us => format!(", slow path {us} µs late"),
+            };
             let sleeps = if self.never_sleeps[number] { ", never sleeps" } else { "" };
             writeln!(
                 f,
-                "  host {number}: MTU {}, buffers {}/{}, congestion {} at {} kbit/s, ECN {}, RTO {} µs, SYN {} µs, TIME-WAIT {} µs, {} flows, {} pool segments{sleeps}",
+                "  host {number}: MTU {}, buffers {}/{}, congestion {} at {} kbit/s, ECN {}, RTO {} µs, SYN {} µs, TIME-WAIT {} µs, {} flows, {} pool segments{sleeps}{lags}",
                 host.mtu_bytes, host.rx_buffer_bytes, host.tx_buffer_bytes, host.congestion, host.const_rate_kbps,
                 host.ecn, host.rto_min_us, host.handshake_timeout_us, host.time_wait_us, host.flows, host.pool_segments_max,
             )?;

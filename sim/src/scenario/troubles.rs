@@ -5,10 +5,10 @@ use super::Scenario;
 use crate::{
     coverage::{Event, Fault, STATES},
     host::Stall,
-    meddler::forge,
+    meddler::{forge, too_big},
     observer::Key,
-    plan::{Forge, Trouble},
-    segment::{parse, Parsed},
+    plan::{Forge, Trouble, CROSSING},
+    segment::{parse, Parsed, ETHERNET_BYTES},
     wire::Frame,
 };
 use abi::{
@@ -63,8 +63,28 @@ impl Scenario<'_> {
                 self.returns.push((now + us, h));
             }
             Trouble::Kill(..) => {}
+            Trouble::Narrow(from, mtu_bytes, tells) => self.narrow[from] = Some((mtu_bytes, tells)),
+            Trouble::Crossing(direction, us) => self.world.links[direction].crossing = (now + us, CROSSING),
             Trouble::Forge(to, what) => self.forge(to, what),
         }
+    }
+
+    /// Whether the router on the way from host `h` drops a frame as too large. What it says of it goes back over the link.
+    pub(super) fn is_too_big(&mut self, h: usize, now: u64, frame: &[u8]) -> bool {
+        let Some((mtu_bytes, tells)) = self.narrow[h] else {
+            return false;
+        };
+        if frame.len() <= mtu_bytes as usize + ETHERNET_BYTES {
+            return false;
+        }
+        // It speaks IPv4 only.
+        let tells = tells && frame[12..14] == [8, 0];
+        self.board.coverage.fault(if tells { Fault::TooBig } else { Fault::BlackHole }, 1);
+        if tells {
+            let answer = Frame::from_bytes(&too_big(frame, mtu_bytes as u16));
+            self.world.links[1 - h].launch(now, answer, &mut self.world.random);
+        }
+        true
     }
 
     /// Which states a killed fast path leaves behind.
