@@ -61,7 +61,7 @@ pub struct Config {
     pub dctcp_weight: u32,
     /// DCTCP's first rate, kilobits per second.
     pub dctcp_init_kbps: u32,
-    /// DCTCP's additive step, kilobits per second.
+    /// DCTCP's additive step per control interval, kilobits per second; zero: a segment per RTT for each RTT.
     pub dctcp_step_kbps: u32,
     /// DCTCP's floor, kilobits per second.
     pub dctcp_min_kbps: u32,
@@ -104,7 +104,7 @@ impl Default for Config {
             control_interval_rtts: 2,
             dctcp_weight: 65_536 / 16,
             dctcp_init_kbps: 10_000,
-            dctcp_step_kbps: 10_000,
+            dctcp_step_kbps: 0,
             dctcp_min_kbps: 1_000,
             const_rate_kbps: abi::flow::RATE_UNLIMITED,
             arp_timeout_us: 500_000,

@@ -48,7 +48,7 @@ body! {
         dctcp_weight: u32,
         /// DCTCP's first rate, kilobits per second.
         dctcp_init_kbps: u32,
-        /// DCTCP's additive step, kilobits per second.
+        /// DCTCP's additive step per control interval, kilobits per second; zero: a segment per RTT for each RTT.
         dctcp_step_kbps: u32,
         /// DCTCP's floor, kilobits per second.
         dctcp_min_kbps: u32,

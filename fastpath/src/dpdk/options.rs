@@ -191,8 +191,8 @@ pub struct CongestionOptions {
     #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
     pub cc_dctcp_init: u32,
 
-    /// DCTCP: additive increase per control interval, kbit/s
-    #[arg(long, value_name = "KBPS", default_value_t = 10_000, value_parser = rate_kbps)]
+    /// DCTCP: additive increase per control interval, kbit/s; 0 is one segment per RTT for each RTT
+    #[arg(long, value_name = "KBPS", default_value_t = 0)]
     pub cc_dctcp_step: u32,
 
     /// DCTCP: lowest rate, kbit/s

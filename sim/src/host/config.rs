@@ -96,7 +96,7 @@ impl HostConfig {
             control_interval_rtts: 2,
             dctcp_weight: 4096,
             dctcp_init_kbps: 10_000,
-            dctcp_step_kbps: 10_000,
+            dctcp_step_kbps: 0,
             dctcp_min_kbps: 1_000,
             const_rate_kbps: self.const_rate_kbps,
             arp_timeout_us: self.arp_timeout_us,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Rate-based DCTCP, as in TAS, after RFC 8257. Differences from the original, each on purpose:
-//! bytes and time are gathered together; the rate has a floor; a flow that was not limited by its
-//! rate neither grows nor shrinks (the original clamps every flow to 1.2 times what it sent, which
-//! strangles flows whose application pauses).
+//! bytes and time are gathered together; the rate has a floor, which follows the RTT; it grows by one
+//! segment per RTT for every RTT, as a window does (the original's fixed step is less than that on
+//! short paths, and more on long ones); a flow that was not limited by its rate neither grows nor
+//! shrinks (the original clamps every flow to 1.2 times what it sent, which strangles flows whose
+//! application pauses).
 
 use super::{kbps, Allowance, CongestionControl, Interval, Limit, Parameters, WINDOW_MAX_BYTES};
 
@@ -10,6 +12,15 @@ use super::{kbps, Allowance, CongestionControl, Interval, Limit, Parameters, WIN
 const ONE: u64 = 1 << 16;
 /// Segments that must be acknowledged before the rate is judged.
 const GATHER_SEGMENTS: u64 = 2;
+/// Least that a loss leaves, segments per RTT (RFC 5681 equation 4).
+const LOSS_SEGMENTS: u64 = 2;
+/// Least that marks and timeouts leave, segments per RTT. Where many flows share a queue the RTT grows with it, so that
+/// the sum of these stays below any link's rate.
+const FLOOR_SEGMENTS: u64 = 1;
+/// What the fast path's pacing counts beside a segment's payload, bytes: Ethernet, IPv4 and TCP with timestamps.
+const HEADERS_BYTES: u32 = 66;
+/// Most RTTs whose growth is made up for at once.
+const CATCH_UP_RTTS: u64 = 4;
 
 /// Rate state.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +35,22 @@ pub(crate) struct Dctcp {
     after_timeout: bool,
     gathered_bytes: u64,
     gathered_us: u64,
+    /// Smoothed RTT of the last interval.
+    srtt_us: u32,
+}
+
+/// What was gathered when there was enough to judge.
+#[derive(Debug, Clone, Copy)]
+struct Gathered {
+    /// Delivered rate: the better of this one and the average.
+    delivered_kbps: u64,
+    /// Over how long.
+    length_us: u64,
+}
+
+/// Bytes of a full segment as the rate counts them.
+fn frame_bytes(parameters: &Parameters) -> u64 {
+    parameters.mss_bytes.saturating_add(HEADERS_BYTES) as u64
 }
 
 impl Dctcp {
@@ -38,18 +65,32 @@ impl Dctcp {
             after_timeout: false,
             gathered_bytes: 0,
             gathered_us: 0,
+            srtt_us: srtt_us.max(1),
         }
     }
 
-    /// The floor: the configured one, or one segment per eight RTTs.
-    fn set(&mut self, rate_kbps: u64, srtt_us: u32, parameters: &Parameters) {
-        let slow = kbps(parameters.mss_bytes as u64, (srtt_us as u64).max(1).saturating_mul(8));
+    /// Sets the rate, which is at least the configured floor, and `segments` per RTT.
+    fn set(&mut self, rate_kbps: u64, segments: u64, parameters: &Parameters) {
+        let slow = kbps(frame_bytes(parameters).saturating_mul(segments), self.srtt_us as u64);
         let floor = slow.max(parameters.dctcp_min_kbps).max(1).min(parameters.link_kbps);
         self.rate_kbps = rate_kbps.clamp(floor as u64, parameters.link_kbps as u64) as u32;
     }
 
-    /// Adds the interval; the delivered rate when enough was gathered to judge.
-    fn gather(&mut self, interval: &Interval, parameters: &Parameters) -> Option<u32> {
+    /// What `length_us` of congestion avoidance adds: a segment per RTT for each RTT (RFC 8257 §3.5, RFC 5681 §3.1), or the
+    /// configured step.
+    fn step(&self, length_us: u64, parameters: &Parameters) -> u64 {
+        if parameters.dctcp_step_kbps > 0 {
+            return parameters.dctcp_step_kbps as u64;
+        }
+        let srtt_us = self.srtt_us as u64;
+        let length_us = length_us.min(srtt_us.saturating_mul(CATCH_UP_RTTS));
+        let per_rtt = kbps(frame_bytes(parameters), srtt_us) as u64;
+        per_rtt.saturating_mul(length_us).checked_div(srtt_us).unwrap_or(0)
+    }
+
+    /// Adds the interval; what was delivered when enough was gathered to judge.
+    fn gather(&mut self, interval: &Interval, parameters: &Parameters) -> Option<Gathered> {
+        self.srtt_us = interval.srtt_us.max(1);
         self.gathered_bytes = self.gathered_bytes.saturating_add(interval.acked_bytes as u64);
         self.gathered_us = self.gathered_us.saturating_add(interval.length_us);
         if interval.acked_bytes > 0 {
@@ -59,12 +100,13 @@ impl Dctcp {
         if self.gathered_bytes < enough {
             return None;
         }
-        let now = kbps(self.gathered_bytes, self.gathered_us);
+        let length_us = self.gathered_us;
+        let now = kbps(self.gathered_bytes, length_us);
         self.gathered_bytes = 0;
         self.gathered_us = 0;
         let average = (self.delivered_kbps as u64).saturating_mul(7).saturating_add(now as u64) / 8;
         self.delivered_kbps = average as u32;
-        Some(now.max(average as u32))
+        Some(Gathered { delivered_kbps: average.max(now as u64), length_us })
     }
 
     /// RFC 8257 §3.3 step 6, with the marks of one interval.
@@ -81,22 +123,24 @@ impl Dctcp {
 impl CongestionControl for Dctcp {
     fn on_ack(&mut self, interval: &Interval, parameters: &Parameters) {
         self.mark(0, interval.acked_bytes, parameters);
-        let Some(delivered) = self.gather(interval, parameters) else {
+        let Some(gathered) = self.gather(interval, parameters) else {
             return;
         };
         if interval.limit != Limit::Rate {
             return;
         }
         let rate = self.rate_kbps as u64;
-        let delivered = delivered as u64;
+        let delivered = gathered.delivered_kbps;
         let grown = if self.slow_start {
             // Double, unless less than a quarter arrives: then the path is no faster.
             rate.saturating_mul(2).min(delivered.saturating_mul(4))
         } else {
-            let step = rate.saturating_add(parameters.dctcp_step_kbps as u64);
-            step.min(delivered.saturating_mul(6) / 5)
+            // Not far beyond what arrives: a fifth and a step, since the headers do not count there, nor what was lost.
+            let step = self.step(gathered.length_us, parameters);
+            let most = (delivered.saturating_mul(6) / 5).saturating_add(step);
+            rate.saturating_add(step).min(most)
         };
-        self.set(grown.max(rate), interval.srtt_us, parameters);
+        self.set(grown.max(rate), FLOOR_SEGMENTS, parameters);
     }
 
     fn on_ecn(&mut self, interval: &Interval, parameters: &Parameters) {
@@ -104,22 +148,26 @@ impl CongestionControl for Dctcp {
         self.mark(interval.ecn_bytes, interval.acked_bytes, parameters);
         self.gather(interval, parameters);
         let keep = ONE.saturating_sub(self.alpha as u64 / 2);
-        self.set((self.rate_kbps as u64).saturating_mul(keep) / ONE, interval.srtt_us, parameters);
+        self.set((self.rate_kbps as u64).saturating_mul(keep) / ONE, FLOOR_SEGMENTS, parameters);
     }
 
     fn on_loss(&mut self, interval: &Interval, parameters: &Parameters) {
         // In slow start the rate may be far above what the path carries: fall to that.
-        let delivered = self.gather(interval, parameters).unwrap_or(self.delivered_kbps) as u64;
-        let half = self.rate_kbps as u64 / 2;
+        let gathered = self.gather(interval, parameters);
+        let delivered = gathered.map_or(self.delivered_kbps as u64, |gathered| gathered.delivered_kbps);
+        // The interval went on before and after the loss: half of what it would have added is there by now.
+        let length_us = gathered.map_or(0, |gathered| gathered.length_us);
+        let added = if self.slow_start { 0 } else { self.step(length_us, parameters) };
+        let half = (self.rate_kbps as u64).saturating_add(added) / 2;
         let rate = if self.slow_start && delivered > 0 { half.min(delivered) } else { half };
         self.slow_start = false;
-        self.set(rate, interval.srtt_us, parameters);
+        self.set(rate, LOSS_SEGMENTS, parameters);
     }
 
     fn on_timeout(&mut self, _in_flight_bytes: u32, parameters: &Parameters) {
         self.slow_start = false;
         self.after_timeout = true;
-        self.set(self.rate_kbps as u64 / 2, u32::MAX, parameters);
+        self.set(self.rate_kbps as u64 / 2, FLOOR_SEGMENTS, parameters);
     }
 
     fn allowance(&self, parameters: &Parameters) -> Allowance {
@@ -168,9 +216,20 @@ mod tests {
 
     #[test]
     fn rate_follows_marks_against_a_float_oracle() {
-        let parameters = Parameters::new(&Config::default(), 1448);
-        let mut control = Dctcp::new(100, &parameters);
+        // Without a configured step, and with one.
+        for fixed_kbps in [0, 10_000] {
+            rate_follows_marks(Parameters {
+                dctcp_step_kbps: fixed_kbps,
+                ..Parameters::new(&Config::default(), 1448)
+            });
+        }
+    }
+
+    fn rate_follows_marks(parameters: Parameters) {
+        let mut control = Dctcp::new(500, &parameters);
         let (mut rate, mut alpha) = (control.rate_kbps as f64, 1.0f64);
+        // Intervals of 1000 µs are two RTTs; a segment per RTT is 24,224 kbit/s.
+        let added = if parameters.dctcp_step_kbps > 0 { 10_000.0 } else { 2.0 * 24_224.0 };
         for step in 0..60u32 {
             let acked = 125_000u32; // 1 Gbit/s
             if step % 3 == 0 {
@@ -181,7 +240,7 @@ mod tests {
             } else {
                 control.on_ack(&interval(acked, 0, Limit::Rate), &parameters);
                 alpha *= 15.0 / 16.0;
-                rate = rate.max((rate + 10_000.0).min(1_200_000.0));
+                rate = rate.max((rate + added).min(1_200_000.0 + added));
             }
             assert!((control.rate_kbps as f64 - rate).abs() < rate / 100.0 + 10.0, "step {step}");
         }
@@ -203,10 +262,18 @@ mod tests {
         let parameters = Parameters::new(&Config::default(), 1448);
         let mut control = Dctcp::new(20_000, &parameters);
         for _ in 0..100 {
-            control.on_loss(&interval(0, 0, Limit::Rate), &parameters);
             control.on_timeout(0, &parameters);
         }
-        assert!(control.rate_kbps >= 1);
+        assert_eq!(control.rate_kbps, parameters.dctcp_min_kbps, "an RTT of 20 ms: a segment is 605 kbit/s");
+        let mut control = Dctcp::new(500, &parameters);
+        for _ in 0..100 {
+            control.on_loss(&interval(0, 0, Limit::Rate), &parameters);
+        }
+        assert_eq!(control.rate_kbps, 2 * 24_224, "two segments per RTT");
+        for _ in 0..100 {
+            control.on_timeout(0, &parameters);
+        }
+        assert_eq!(control.rate_kbps, 24_224, "one segment per RTT");
         let mut control = Dctcp::new(20_000, &parameters);
         for _ in 0..100 {
             let acked = control.rate_kbps / 8;
