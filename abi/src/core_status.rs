@@ -112,4 +112,6 @@ counters! {
     SpuriousRecoveries = 31, "spurious_recoveries";
     /// Retransmission timeouts that were undone.
     SpuriousTimeouts = 32, "spurious_timeouts";
+    /// Segments of no flow dropped because more came than are answered.
+    StrangersRefused = 33, "strangers_refused";
 }

@@ -6,7 +6,7 @@ use crate::{
     core::Core,
     flow::Flow,
     lookup,
-    parse::{parse, Segment, Verdict},
+    parse::{flag, parse, Segment, Verdict},
     port::{Batch, Packet, Port, RxChecksum, Steer, BATCH_MAX},
     word::Word,
 };
@@ -139,7 +139,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 return;
             }
         }
-        self.hand_over(&packet, reason::NO_FLOW);
+        let opens = segment.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
+        if self.strangers.admit(frame.hash, opens, self.now_us) {
+            self.hand_over(&packet, reason::NO_FLOW);
+        } else {
+            self.status.count(Counter::StrangersRefused);
+        }
     }
 
     #[cold]

@@ -15,6 +15,7 @@ use crate::{
     queue::Queue,
     shared::Shared,
     status::Status,
+    strangers::Strangers,
     urgent::Urgent,
     word::Word,
 };
@@ -86,6 +87,8 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     /// Taken while a burst is worked on.
     pub(crate) rx: Option<Box<Batch<P::Packet>>>,
     pub(crate) parsed: Box<crate::classify::Parsed>,
+    /// Of segments without a flow.
+    pub(crate) strangers: Strangers,
     pub(crate) tx: Batch<P::Packet>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) port: P,
@@ -137,6 +140,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             urgent: Urgent::default(),
             rx: Some(Box::default()),
             parsed: Box::default(),
+            strangers: Strangers::new(),
             tx: Batch::default(),
             config,
             tables,

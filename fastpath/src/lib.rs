@@ -46,6 +46,7 @@ mod sack;
 mod scoreboard;
 mod shared;
 mod status;
+mod strangers;
 mod transmit;
 mod urgent;
 mod usage;

@@ -200,6 +200,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let (key, hot) = (self.config.hash_key, self.tables.hot);
             self.lookup.remove(hash, id, |other| hot.get(other as usize).map_or(0, |h| flow_hash(key, h)));
             self.release_block(flow);
+            // Its peer may not know yet.
+            self.strangers.expect(hash);
             let number = usize::from(owner_application(flow.hot.owner.get()));
             if let Some(Some(application)) = self.applications.get_mut(number) {
                 if let Some(record) = application.record(flow.hot.buffers.get()) {
@@ -286,6 +288,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     fn transmit_frame(&mut self, operation: &Operation) {
         if let Some(packet) = self.frame(operation) {
+            self.expect_answer(packet.data());
             self.emit(packet);
         }
     }

@@ -49,6 +49,8 @@ impl Packet for Frame {
 pub(crate) struct Queues {
     pub(crate) received: VecDeque<Frame>,
     pub(crate) sent: VecDeque<Frame>,
+    /// Frames that [`WirePort::sent`] has emptied: a port's pool.
+    pub(crate) spare: Vec<Frame>,
 }
 
 /// A port whose frames come from and go to queues in memory.
@@ -64,7 +66,11 @@ impl WirePort {
     }
     /// Takes the next frame that was sent.
     pub fn sent(&self) -> Option<Vec<u8>> {
-        self.queues.borrow_mut().sent.pop_front().map(|frame| frame.data().to_vec())
+        let mut queues = self.queues.borrow_mut();
+        let frame = queues.sent.pop_front()?;
+        let bytes = frame.data().to_vec();
+        queues.spare.push(frame);
+        Some(bytes)
     }
 }
 
@@ -100,7 +106,8 @@ impl Port for WirePort {
         taken
     }
     fn allocate(&mut self) -> Option<Frame> {
-        Some(Frame::empty())
+        let spare = self.queues.borrow_mut().spare.pop();
+        Some(spare.map_or_else(Frame::empty, |frame| Frame { len: 0, ..frame }))
     }
     fn transmit(&mut self, batch: &mut Batch<Frame>) -> usize {
         let count = batch.len();

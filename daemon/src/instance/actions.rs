@@ -3,7 +3,7 @@
 //! carried out.
 
 use super::{
-    plane::{self, FrameBuffer, Pushed},
+    plane::{self, FrameBuffer, Plane, Pushed},
     Instance, Wake,
 };
 use abi::{
@@ -49,10 +49,10 @@ impl Instance {
 
     /// Carries out everything the stack wants done.
     pub(super) fn carry_out(&mut self) {
-        let mut frame: FrameBuffer = [0; PACKET_SLOT_BYTES as usize];
-        while let Some(action) = self.plane.as_mut().and_then(|plane| plane.stack.poll_action(&mut frame)) {
+        let next = |plane: &mut Plane| plane.stack.poll_action(&mut plane.frame);
+        while let Some(action) = self.plane.as_mut().and_then(next) {
             let (pushed, wake) = match action {
-                Action::ToFast { core, entry } => (self.push_to_core(core, entry, &frame), Wake::Core(core)),
+                Action::ToFast { core, entry } => (self.push_to_core(core, entry), Wake::Core(core)),
                 Action::Notify { context, event } => (self.notify(context, event), Wake::Context(context)),
                 Action::ApplicationDrained { application } => {
                     self.application_drained(application);
@@ -71,13 +71,15 @@ impl Instance {
         }
     }
 
-    fn push_to_core(&mut self, core: u32, entry: KernelEntry, frame: &FrameBuffer) -> Pushed {
+    fn push_to_core(&mut self, core: u32, entry: KernelEntry) -> Pushed {
         // Without a fast path a frame would only be late when one comes.
         if self.fast.is_none() && plane::has_frame(&entry) {
             return Pushed::Yes;
         }
-        let end = self.plane.as_mut().and_then(|plane| plane.cores.get_mut(core as usize));
-        end.map_or(Pushed::Yes, |end| end.push(entry, frame))
+        let Some(Plane { cores, frame, .. }) = &mut self.plane else {
+            return Pushed::Yes;
+        };
+        cores.get_mut(core as usize).map_or(Pushed::Yes, |end| end.push(entry, frame))
     }
 
     /// The stack's next timer.

@@ -116,6 +116,8 @@ pub(super) struct Plane {
     pub(super) stack: Box<Stack<'static>>,
     pub(super) cores: Vec<CoreEnd>,
     pub(super) config: Config,
+    /// The frame of the action polled last; kept, so that no action has to clear one.
+    pub(super) frame: Box<FrameBuffer>,
     // What the fields above point into comes after them.
     _tables: Box<Tables>,
     hot: Arc<Memory>,
@@ -176,7 +178,20 @@ impl Plane {
             Stack::new(now_us, config, storage)
                 .map_err(|error| io::Error::from_raw_os_error(error.0 as i32))?,
         );
-        Ok(Self { stack, cores, config, _tables: tables, hot, cold, adjacencies, recovery, status, rings })
+        let frame = Box::new([0; PACKET_SLOT_BYTES as usize]);
+        Ok(Self {
+            stack,
+            cores,
+            config,
+            frame,
+            _tables: tables,
+            hot,
+            cold,
+            adjacencies,
+            recovery,
+            status,
+            rings,
+        })
     }
 
     /// Empties the rings of every core for a fast path that follows another: that one may have left anything in them,

@@ -40,7 +40,9 @@ fn frames_without_a_flow_go_to_the_slow_path_with_the_reason() {
 #[test]
 fn a_full_ring_drops_frames_and_keeps_reports() {
     let mut world = World::connected();
-    let unknown = world.from_peer(2, b"").encode();
+    let mut unknown = world.from_peer(2, b"");
+    unknown.flags = SYN;
+    let unknown = unknown.encode();
     for _ in 0..1030 {
         world.core.port_mut().incoming.push_back(unknown.clone());
         world.core.poll(world.now_us);
