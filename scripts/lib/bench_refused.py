@@ -13,9 +13,13 @@ PROGRAM = f"{TARGET}/release/refused-cost"
 # What each is compared with, and what is refused.
 KINDS = {
     "segment-accepted": ("segment-outside-window", "segment-old", "segment-stale-timestamp", "segment-acknowledges-unsent",
-                         "segment-bad-checksum", "segment-of-no-connection", "reset-inside-window", "syn-on-connection"),
+                         "segment-bad-checksum", "segment-of-no-connection", "segment-of-no-connection-forged",
+                         "segment-of-no-connection-answered", "reset-inside-window", "syn-on-connection"),
     "syn-accepted": ("syn-answered-by-cookie", "syn-refused"),
 }
+# At most 20,000 a second get an answer, which costs more than they do: printed, not judged. The rows beside it are of a
+# flood, whose first thousand are answered (the shorter run) and whose others are not.
+LIMITED = {"segment-of-no-connection-answered": "at most 20,000 a second"}
 # Two run lengths, whose difference is exact: the start of the program is in both.
 COUNTS = (1000, 3000)
 
@@ -45,6 +49,10 @@ def cost(kind):
     return (long - short) / (COUNTS[1] - COUNTS[0]), counters
 
 
+def remark(row):
+    return LIMITED.get(row["kind"]) or ("more than an accepted one" if row["ratio"] > 1 else "")
+
+
 def main(options):
     """Measures, prints, writes. False if something refused costs more than what is accepted."""
     if not options.no_build:
@@ -58,9 +66,9 @@ def main(options):
             rows.append({"kind": kind, "instructions": instructions, "ratio": instructions / base, "counters": counters})
     print("Instructions per frame, fast path and slow path together, and relative to an accepted one.")
     for row in rows:
-        print(f"{row['kind']:30} {row['instructions']:>9.0f} {row['ratio']:>6.2f}{'  more than an accepted one' if row['ratio'] > 1 else ''}")
+        print(f"{row['kind']:30} {row['instructions']:>9.0f} {row['ratio']:>6.2f}  {remark(row)}".rstrip())
     os.makedirs(f"{TARGET}/bench", exist_ok=True)
     with open(f"{TARGET}/bench/refused.json", "w") as file:
         json.dump(rows, file, indent=1)
     print(f"bench: figures in {TARGET}/bench/refused.json", file=sys.stderr)
-    return all(row["ratio"] <= 1 for row in rows)
+    return all(row["ratio"] <= 1 for row in rows if row["kind"] not in LIMITED)

@@ -20,6 +20,9 @@ const PEER: u32 = 0x0a00_0066;
 const PEER_PORT: u16 = 40_000;
 /// Frames on the wire at once: one burst of the fast path.
 const BURST: usize = 32;
+/// Time between bursts: a flood, and what is below every limit on answers (16,000 a second).
+const FLOOD_US: u64 = 20;
+const CALM_US: u64 = 2000;
 /// Bytes of a data segment.
 const PAYLOAD_BYTES: usize = 64;
 
@@ -32,6 +35,7 @@ struct Bench {
     connection: Option<(Socket, Connection)>,
     sequence: u32,
     expected: u32,
+    pause_us: u64,
 }
 
 impl Bench {
@@ -50,12 +54,22 @@ impl Bench {
             listener
         });
         let listeners = listeners.into();
-        Self { host, port, now_us, context, listeners, connection: None, sequence: 100, expected: 0 }
+        Self {
+            host,
+            port,
+            now_us,
+            context,
+            listeners,
+            connection: None,
+            sequence: 100,
+            expected: 0,
+            pause_us: FLOOD_US,
+        }
     }
 
     /// Handles what is there; the frames that were sent.
     fn step(&mut self) -> Vec<Vec<u8>> {
-        self.now_us.fetch_add(20, Relaxed);
+        self.now_us.fetch_add(self.pause_us, Relaxed);
         handle_frames(&mut self.host);
         std::iter::from_fn(|| self.port.sent()).collect()
     }
@@ -127,7 +141,12 @@ impl Bench {
                 frame[60] ^= 1;
                 return frame;
             }
-            "segment-of-no-connection" => Segment { source_port: 5, ..data },
+            "segment-of-no-connection" | "segment-of-no-connection-answered" => {
+                Segment { source_port: 5, ..data }
+            }
+            "segment-of-no-connection-forged" => {
+                Segment { source: 0x0b00_0000 | number << 8 | 1, source_port: number as u16, ..data }
+            }
             "reset-inside-window" => Segment {
                 flags: flag::RST,
                 sequence: self.sequence.wrapping_add(1000),
@@ -144,6 +163,9 @@ impl Bench {
     }
 
     fn run(&mut self, kind: &str, count: u32) {
+        if kind.ends_with("-answered") {
+            self.pause_us = CALM_US;
+        }
         let mut events = [Event::default(); 32];
         let mut buffer = [0; 4096];
         for first in (0..count).step_by(BURST) {
