@@ -136,6 +136,8 @@ pub(crate) struct World<'m> {
     pub(crate) attached: bool,
     /// Somebody wrote lies into the tables.
     pub(crate) lied: bool,
+    /// REMOVEs that were not answered.
+    owed: BTreeSet<u32>,
     /// Flows the fast path knows.
     pub(crate) installed: BTreeSet<u32>,
     pub(crate) sockets: Vec<u32>,
@@ -168,6 +170,7 @@ impl<'m> World<'m> {
             room: usize::MAX,
             attached: true,
             lied: false,
+            owed: BTreeSet::new(),
             installed: BTreeSet::new(),
             sockets: vec![],
             known: vec![],
@@ -238,9 +241,13 @@ impl<'m> World<'m> {
                 self.installed.insert(flow);
                 self.hot[flow as usize].flags.fetch_or(hot_flags::INSTALLED, Relaxed);
             }
+            // Also of a flow that it never knew.
             to_fast::REMOVE if self.removes => {
                 self.installed.remove(&flow);
                 self.report(to_slow::REMOVED, flow, 0);
+            }
+            to_fast::REMOVE => {
+                self.owed.insert(flow);
             }
             to_fast::FINISH => {
                 assert!(self.installed.contains(&flow));
@@ -403,20 +410,16 @@ impl<'m> World<'m> {
         (self.room, self.removes, self.preempted) = (usize::MAX, true, false);
         self.attach();
         self.answers_arp = true;
-        let owed: Vec<u32> = self.installed.iter().copied().collect();
         if self.lied {
-            for flow in &owed {
+            for flow in &self.installed {
                 self.hot[*flow as usize].flags.store(hot_flags::INSTALLED, Relaxed);
             }
             self.core.run_us.store(self.now, Relaxed);
         }
         self.die();
-        // REMOVE was not answered while nobody wanted to.
-        for flow in owed {
-            if self.cold[flow as usize].state.load(Relaxed) != slot_state::INSTALLED {
-                self.installed.remove(&flow);
-                self.report(to_slow::REMOVED, flow, 0);
-            }
+        for flow in std::mem::take(&mut self.owed) {
+            self.installed.remove(&flow);
+            self.report(to_slow::REMOVED, flow, 0);
         }
         self.pump();
         for _ in 0..150 {
