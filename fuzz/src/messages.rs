@@ -9,7 +9,8 @@ use crate::{
 use abi::{
     limits::{CORES_MAX, FLOWS_MAX, MTU_MAX, MTU_MIN},
     message::{
-        Accept, AttachFast, Connect, Endpoint, Message, Name, Op, Option_, Shutdown, Socket, BODY_BYTES,
+        Accept, ApplicationEntry, AttachFast, Connect, Endpoint, FlowEntry, FlowInfo, Message, Name, Names,
+        Op, Option_, Shutdown, Socket, Status, BODY_BYTES,
     },
     pool::BUFFER_BYTES_MAX,
 };
@@ -109,12 +110,14 @@ fn call(world: &mut World<'_>, socket: Option<u32>, mut message: Message, applic
     }
     // Only the body's own bytes are written.
     let bytes = match Op::from_u32(asked.op).filter(|_| message.error == 0) {
-        Some(Op::Socket | Op::Bind | Op::SetOption | Op::GetOption) => 32,
-        Some(Op::Accept | Op::FlowInfo) => 120,
-        Some(Op::Names) => 56,
-        Some(Op::Status) => 112,
-        Some(Op::FlowEntry | Op::ListenEntry) => 184,
-        Some(Op::ApplicationEntry) => 80,
+        Some(Op::Socket) => size_of::<Socket>(),
+        Some(Op::Bind) => size_of::<Name>(),
+        Some(Op::SetOption | Op::GetOption) => size_of::<Option_>(),
+        Some(Op::Accept | Op::FlowInfo) => size_of::<FlowInfo>(),
+        Some(Op::Names) => size_of::<Names>(),
+        Some(Op::Status) => size_of::<Status>(),
+        Some(Op::FlowEntry | Op::ListenEntry) => size_of::<FlowEntry>(),
+        Some(Op::ApplicationEntry) => size_of::<ApplicationEntry>(),
         _ => BODY_BYTES,
     };
     assert!(message.body[bytes..].iter().all(|byte| *byte == 0), "bytes behind the body");
