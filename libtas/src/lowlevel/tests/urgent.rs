@@ -12,7 +12,8 @@ use std::{
 const START: u64 = (1 << 32) + 1000;
 const FLOW: u32 = 5;
 const SIOCATMARK: libc::c_ulong = 0x8905;
-const SIOCOUTQNSD: libc::c_ulong = 0x894B;
+/// `tcpi_bytes_received` in Linux's `struct tcp_info`: its offset, and the end of what is asked for.
+const BYTES_RECEIVED: std::ops::Range<usize> = 128..136;
 
 /// What a caller can see after each step.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ struct Seen {
 struct Linux {
     sender: TcpStream,
     receiver: TcpStream,
+    sent_bytes: u64,
 }
 
 impl Linux {
@@ -34,7 +36,7 @@ impl Linux {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         sender.set_nodelay(true).unwrap();
-        Self { sender, receiver: listener.accept().unwrap().0 }
+        Self { sender, receiver: listener.accept().unwrap().0, sent_bytes: 0 }
     }
 
     fn send(&mut self, bytes: &[u8], urgent: bool) {
@@ -42,17 +44,23 @@ impl Linux {
         // SAFETY: the buffer is readable for its length.
         let sent = unsafe { libc::send(self.sender.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
         assert_eq!(sent, bytes.len() as isize);
-        // The loopback delivers within the call, unless the congestion window is closed.
-        while self.unsent_bytes() > 0 {
+        // A busy machine delivers after the call: what was sent has not been received yet.
+        self.sent_bytes += bytes.len() as u64;
+        while self.received_bytes() < self.sent_bytes {
             std::thread::yield_now();
         }
     }
 
-    fn unsent_bytes(&self) -> i32 {
-        let mut value = 0;
-        // SAFETY: the request writes an int.
-        assert_eq!(unsafe { libc::ioctl(self.sender.as_raw_fd(), SIOCOUTQNSD, &raw mut value) }, 0);
-        value
+    fn received_bytes(&self) -> u64 {
+        let mut info = [0u8; BYTES_RECEIVED.end];
+        let mut len = info.len() as libc::socklen_t;
+        let fd = self.receiver.as_raw_fd();
+        // SAFETY: the buffer is writable for the length given.
+        let got = unsafe {
+            libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, info.as_mut_ptr().cast(), &raw mut len)
+        };
+        assert_eq!((got, len as usize), (0, info.len()));
+        u64::from_ne_bytes(info[BYTES_RECEIVED].try_into().unwrap())
     }
 
     fn receive(&self, room: usize, flags: i32) -> Result<Vec<u8>, i32> {
