@@ -60,7 +60,7 @@ pub mod reason {
     pub const NOT_TCP: u8 = 1;
     /// No installed flow matches.
     pub const NO_FLOW: u8 = 2;
-    /// SYN, RST, URG or another flag that the fast path leaves alone, on an installed flow.
+    /// SYN, RST or another flag that the fast path leaves alone, on an installed flow.
     pub const FLAGS: u8 = 3;
     /// IP options or a fragment.
     pub const IP_OPTIONS: u8 = 4;
