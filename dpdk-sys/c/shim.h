@@ -69,6 +69,7 @@ static const uint64_t TAS_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
 
 /* Transmit flags. */
 static const uint64_t TAS_TX_IPV4 = RTE_MBUF_F_TX_IPV4;
+static const uint64_t TAS_TX_IPV6 = RTE_MBUF_F_TX_IPV6;
 static const uint64_t TAS_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
 static const uint64_t TAS_TX_TCP_CKSUM = RTE_MBUF_F_TX_TCP_CKSUM;
 static const uint64_t TAS_TX_TCP_SEG = RTE_MBUF_F_TX_TCP_SEG;
@@ -89,6 +90,8 @@ static const uint64_t TAS_TX_OFFLOAD_TCP_TSO = RTE_ETH_TX_OFFLOAD_TCP_TSO;
 static const uint64_t TAS_TX_OFFLOAD_MBUF_FAST_FREE = RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE;
 static const uint64_t TAS_RSS_IPV4 = RTE_ETH_RSS_IPV4;
 static const uint64_t TAS_RSS_TCP_IPV4 = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t TAS_RSS_IPV6 = RTE_ETH_RSS_IPV6;
+static const uint64_t TAS_RSS_TCP_IPV6 = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
 
 /* Thread-local state of the calling thread. */
 unsigned int tas_lcore_id(void);

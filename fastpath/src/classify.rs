@@ -5,12 +5,16 @@
 use crate::{
     core::Core,
     flow::Flow,
-    lookup,
+    ipv6, lookup,
     parse::{flag, parse, Segment, Verdict},
     port::{Batch, Packet, Port, RxChecksum, Steer, BATCH_MAX},
     word::Word,
 };
-use abi::{core_status::Counter, flow::NONE, kernel_ring::reason};
+use abi::{
+    core_status::Counter,
+    flow::{hot_flags, NONE},
+    kernel_ring::reason,
+};
 
 /// A frame of the burst.
 #[derive(Clone, Copy, Default)]
@@ -60,9 +64,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         for (packet, frame) in rx.iter().zip(self.parsed.frames.iter_mut()) {
             bytes = bytes.wrapping_add(packet.data().len() as u64);
             frame.verdict = parse(packet.data(), packet.checksum(), &mut frame.segment);
-            let segment = &frame.segment;
-            frame.hash =
-                lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
+            frame.hash = identify(self.config.hash_key, frame, packet.data());
             if let Some(line) = self.lookup.line(frame.hash) {
                 P::prefetch(line);
             }
@@ -96,8 +98,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     pub(crate) fn receive_frame(&mut self, packet: P::Packet, checksum: RxChecksum) {
         let mut frame = Frame::default();
         frame.verdict = parse(packet.data(), checksum, &mut frame.segment);
-        let segment = &frame.segment;
-        frame.hash = lookup::hash(self.config.hash_key, segment.remote_ip, segment.local_ip, segment.ports);
+        frame.hash = identify(self.config.hash_key, &frame, packet.data());
         frame.candidate = self.lookup.candidate(frame.hash);
         self.dispatch(packet, &frame, true);
     }
@@ -106,7 +107,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     fn dispatch(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
         if frame.verdict != Verdict::Tcp {
-            return self.no_segment(&packet, frame.verdict);
+            return self.dispatch_other(packet, frame, steered);
         }
         let segment = &frame.segment;
         if let Some(id) = frame.candidate {
@@ -117,6 +118,24 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.dispatch_slowly(packet, frame, steered);
     }
 
+    /// Over IPv6, or not a segment.
+    #[inline(never)]
+    fn dispatch_other(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
+        if frame.verdict != Verdict::Tcp6 {
+            return self.no_segment(&packet, frame.verdict);
+        }
+        let (addresses, ports) = (ipv6::addresses(packet.data()), frame.segment.ports);
+        let (hot, cold) = (self.tables.hot, self.tables.cold);
+        let found = self.lookup.find(frame.hash, |id| match (hot.get(id as usize), cold.get(id as usize)) {
+            (Some(hot), Some(cold)) => ipv6::matches(hot, cold, &addresses, ports),
+            _ => false,
+        });
+        match found.and_then(|id| self.ours(id)) {
+            Some(flow) => self.receive_outlined(flow, &frame.segment, packet),
+            None => self.dispatch_unknown(packet, frame, steered),
+        }
+    }
+
     /// Another flow with the same half of the hash, another core's flow, or none.
     #[cold]
     fn dispatch_slowly(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
@@ -125,8 +144,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let found =
             self.lookup.find(frame.hash, |id| hot.get(id as usize).is_some_and(|hot| matches(hot, segment)));
         if let Some(flow) = found.and_then(|id| self.ours(id)) {
-            return self.receive_slowly(flow, segment, packet);
+            return self.receive_outlined(flow, segment, packet);
         }
+        self.dispatch_unknown(packet, frame, steered);
+    }
+
+    /// No flow of this core: perhaps another's.
+    #[cold]
+    fn dispatch_unknown(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
         if self.config.cores > 1 && !steered {
             let by_hash = (((frame.hash >> 32) * u64::from(self.config.cores)) >> 32) as usize;
             let here = self.config.core as usize;
@@ -139,7 +164,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 return;
             }
         }
-        let opens = segment.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
+        let opens = frame.segment.flags & (flag::SYN | flag::ACK | flag::RST) == flag::SYN;
         if self.strangers.admit(frame.hash, opens, self.now_us) {
             self.hand_over(&packet, reason::NO_FLOW);
         } else {
@@ -153,7 +178,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             Verdict::NotTcp => self.hand_over(packet, reason::NOT_TCP),
             Verdict::IpOptions => self.hand_over(packet, reason::IP_OPTIONS),
             Verdict::BadChecksum => self.status.count(Counter::BadChecksum),
-            Verdict::Malformed | Verdict::Tcp => self.status.count(Counter::Malformed),
+            Verdict::Malformed | Verdict::Tcp | Verdict::Tcp6 => self.status.count(Counter::Malformed),
         }
     }
 
@@ -169,10 +194,21 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 }
 
-/// True if the segment is of this flow.
+/// The hash of a frame's flow; any value if it is not a segment.
+#[inline(always)]
+fn identify(key: u64, frame: &Frame, data: &[u8]) -> u64 {
+    let segment = &frame.segment;
+    if frame.verdict == Verdict::Tcp6 {
+        return ipv6::hash(key, &ipv6::addresses(data), segment.ports);
+    }
+    lookup::hash(key, segment.remote_ip, segment.local_ip, segment.ports)
+}
+
+/// True if the segment, over IPv4, is of this flow.
 #[inline]
 fn matches(hot: &abi::flow::HotFlow, segment: &Segment) -> bool {
     hot.remote_ip.get() == segment.remote_ip
         && hot.ports.get() == segment.ports
         && hot.local_ip.get() == segment.local_ip
+        && hot.flags.get() & hot_flags::IPV6 == 0
 }

@@ -15,6 +15,9 @@ pub struct Config {
     pub mac: [u8; 6],
     /// Key of the flow hash: random, private to the process, the same for every core.
     pub hash_key: u64,
+    /// Key of the IPv6 flow labels: random, the instance's own, so that a flow keeps its label when the process is
+    /// replaced.
+    pub label_key: u64,
     /// Frames taken from the port in one burst, 1 … [`BATCH_MAX`] (16, the original's).
     pub batch: usize,
     /// How long an acknowledgement may wait for data to ride on, microseconds (100). RFC 9293
@@ -38,6 +41,7 @@ impl Default for Config {
             cores: 1,
             mac: [0; 6],
             hash_key: 0x9e37_79b9_7f4a_7c15,
+            label_key: 0xbf58_476d_1ce4_e5b9,
             batch: 16,
             delayed_ack_us: 100,
             context_entries: CONTEXT_ENTRIES_PER_LOOP as usize,

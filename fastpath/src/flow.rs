@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A flow as the core's functions pass it around, and the plain facts read from its hot entry.
 
-use crate::{parse::TCP_BYTES, word::Word};
+use crate::{
+    header::{PLAIN_BYTES, TIMESTAMP_BYTES},
+    ipv6::{self, IPV6_BYTES},
+    parse::{IPV4_BYTES, TCP_BYTES},
+    word::Word,
+};
 use abi::{
     flow::{extend, hot_flags, mss_scale, HotFlow},
     limits::MTU_MAX,
     pool::{CHUNK_SHIFT, MAP_ENTRIES},
 };
 
-/// Most payload of a segment: what the largest MTU leaves.
-const MSS_MAX: u32 = MTU_MAX - 20 - TCP_BYTES as u32;
+/// Most payload of a segment over IPv4: what the largest MTU leaves.
+const MSS_MAX: u32 = MTU_MAX - IPV4_BYTES as u32 - TCP_BYTES as u32;
 /// Largest window shift (RFC 7323 §2.3).
 const SHIFT_MAX: u8 = 14;
 
@@ -63,7 +68,9 @@ impl Flow<'_> {
 
     /// Puts MSS and shifts within bounds; see [`Scale`].
     pub(crate) fn bound_scale(self) {
-        let room = if self.has(hot_flags::TIMESTAMPS) { MSS_MAX - 12 } else { MSS_MAX };
+        let options = if self.has(hot_flags::TIMESTAMPS) { TIMESTAMP_BYTES as u32 } else { 0 };
+        let longer = if self.has(hot_flags::IPV6) { (IPV6_BYTES - IPV4_BYTES) as u32 } else { 0 };
+        let room = MSS_MAX - options - longer;
         let [mss_low, mss_high, peer_shift, our_shift] = self.hot.mss_scale.get().to_le_bytes();
         let mss = u32::from(u16::from_le_bytes([mss_low, mss_high])).clamp(1, room) as u16;
         self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));
@@ -79,6 +86,16 @@ impl Flow<'_> {
         self.hot.mss_scale.set(word | bytes.min(u32::from(u16::MAX)));
         self.bound_scale();
         self.mss() < old
+    }
+
+    /// Frame bytes before the TCP options.
+    #[inline]
+    pub(crate) fn plain_bytes(self) -> usize {
+        if self.has(hot_flags::IPV6) {
+            ipv6::PLAIN_BYTES
+        } else {
+            PLAIN_BYTES
+        }
     }
 
     /// MSS and shifts, in one load.

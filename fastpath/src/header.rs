@@ -2,7 +2,7 @@
 //! Building Ethernet, IPv4 and TCP headers.
 
 use crate::{
-    checksum,
+    checksum, ipv6,
     parse::{ETHERNET_BYTES, IPV4_BYTES, TCP_BYTES, TCP_OFFSET},
 };
 
@@ -19,6 +19,7 @@ pub(crate) struct Header {
     /// MAC addresses, low 48 bits.
     pub(crate) destination_mac: u64,
     pub(crate) source_mac: u64,
+    /// IPv4 addresses; not used over IPv6.
     pub(crate) local_ip: u32,
     pub(crate) remote_ip: u32,
     /// Local port in the high half.
@@ -60,10 +61,10 @@ pub(crate) fn write(frame: &mut [u8], h: &Header) {
     out[48..54].copy_from_slice(&tail.to_be_bytes()[2..]);
 }
 
-/// Writes the timestamps option (RFC 7323 §3.2) behind the fixed header.
+/// Writes the timestamps option (RFC 7323 §3.2) behind the fixed header, which ends at `at`.
 #[inline]
-pub(crate) fn write_timestamps(frame: &mut [u8], value: u32, echo: u32) {
-    if let Some(out) = frame.get_mut(PLAIN_BYTES..PLAIN_BYTES + TIMESTAMP_BYTES) {
+pub(crate) fn write_timestamps(frame: &mut [u8], at: usize, value: u32, echo: u32) {
+    if let Some(out) = frame.get_mut(at..at.wrapping_add(TIMESTAMP_BYTES)) {
         out[..4].copy_from_slice(&[1, 1, 8, 10]);
         out[4..8].copy_from_slice(&value.to_be_bytes());
         out[8..12].copy_from_slice(&echo.to_be_bytes());
@@ -73,6 +74,9 @@ pub(crate) fn write_timestamps(frame: &mut [u8], value: u32, echo: u32) {
 /// The header got `more` bytes of options after [`write`]: corrects the lengths in it and the pseudo-header's sum.
 #[cold]
 pub(crate) fn lengthen(frame: &mut [u8], more: usize) {
+    if is_ipv6(frame) {
+        return ipv6::lengthen(frame, more);
+    }
     let total = (frame.len() - ETHERNET_BYTES) as u16;
     let Some(out) = frame.first_chunk_mut::<PLAIN_BYTES>() else {
         return;
@@ -110,8 +114,17 @@ pub(crate) fn set_service(frame: &mut [u8], service: u32) {
     }
 }
 
-/// Fills in both checksums in software.
+/// True if the frame is IPv6.
+#[inline(always)]
+fn is_ipv6(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(ipv6::ETHERTYPE)
+}
+
+/// Fills in the checksums in software: IPv4's header's and TCP's.
 pub(crate) fn write_checksums(frame: &mut [u8]) {
+    if is_ipv6(frame) {
+        return ipv6::write_checksum(frame);
+    }
     let Some((ethernet, datagram)) = frame.split_at_mut_checked(ETHERNET_BYTES) else {
         return;
     };
@@ -180,7 +193,7 @@ mod tests {
         for payload in 0..40u8 {
             let mut frame = vec![0xa5; PLAIN_BYTES + TIMESTAMP_BYTES + usize::from(payload)];
             write(&mut frame, &header);
-            write_timestamps(&mut frame, 77, 88);
+            write_timestamps(&mut frame, PLAIN_BYTES, 77, 88);
             write_checksums(&mut frame);
             let mut segment = Segment::default();
             assert_eq!(parse(&frame, RxChecksum::Unknown, &mut segment), Verdict::Tcp);

@@ -2,8 +2,8 @@
 //! From a segment's addresses and ports to the flow, privately in each core. Open addressing with
 //! linear probing; the hash is keyed, so that a peer cannot choose ports that collide.
 
-use crate::word::Word;
-use abi::flow::HotFlow;
+use crate::{ipv6, word::Word};
+use abi::flow::{hot_flags, ColdFlow, HotFlow};
 
 /// Keyed 64-bit hash of a flow's identity: one 64×64 multiplication, both halves folded.
 #[inline]
@@ -123,7 +123,10 @@ impl Lookup {
 
 /// The hash of an installed flow.
 #[inline]
-pub(crate) fn flow_hash(key: u64, hot: &HotFlow) -> u64 {
+pub(crate) fn flow_hash(key: u64, hot: &HotFlow, cold: &ColdFlow) -> u64 {
+    if hot.flags.get() & hot_flags::IPV6 != 0 {
+        return ipv6::hash(key, &ipv6::flow_addresses(cold), hot.ports.get());
+    }
     hash(key, hot.remote_ip.get(), hot.local_ip.get(), hot.ports.get())
 }
 

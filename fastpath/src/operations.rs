@@ -119,7 +119,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         flow.follow_mss(cold.mss_bytes.get());
         flow.bound_scale();
         repair(flow);
-        let hash = flow_hash(self.config.hash_key, hot);
+        let hash = flow_hash(self.config.hash_key, hot, cold);
         self.lookup.insert(hash, flow.id);
         self.shared.set_hint(hash, self.config.core);
         self.announce(flow);
@@ -196,9 +196,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     fn remove(&mut self, id: u32) {
         if let Some(flow) = self.ours(id) {
-            let hash = flow_hash(self.config.hash_key, flow.hot);
-            let (key, hot) = (self.config.hash_key, self.tables.hot);
-            self.lookup.remove(hash, id, |other| hot.get(other as usize).map_or(0, |h| flow_hash(key, h)));
+            let (key, hot, cold) = (self.config.hash_key, self.tables.hot, self.tables.cold);
+            let hash_of = |id: u32| match (hot.get(id as usize), cold.get(id as usize)) {
+                (Some(hot), Some(cold)) => flow_hash(key, hot, cold),
+                _ => 0,
+            };
+            self.lookup.remove(hash_of(id), id, hash_of);
             self.release_block(flow);
             // Its peer may not know yet.
             self.strangers.expect(hash);

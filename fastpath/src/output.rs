@@ -5,7 +5,8 @@ use crate::{
     core::Core,
     flow::Flow,
     header::{self, Header, OPTIONS_MAX, PLAIN_BYTES, TIMESTAMP_BYTES},
-    parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
+    ipv6::{self, IPV6_BYTES},
+    parse::{flag, ETHERNET_BYTES, IPV4_BYTES, TCP_BYTES},
     port::{Packet, Port, Steer},
     private::{bit, hot_bit},
     word::Word,
@@ -69,12 +70,47 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         packet
     }
 
-    /// Sets the frame's length and writes the headers of a segment of `flow`. The payload follows
-    /// at the returned offset. `None`: the next hop is unknown.
+    /// Sets the frame's length, writes the headers of a segment of `flow` and asks for the port's checksums. The payload
+    /// follows at the returned offset. `None`: the next hop is unknown.
     #[inline(always)]
     pub(crate) fn write_headers(
         &mut self,
         flow: Flow<'m>,
+        packet: &mut P::Packet,
+        sequence: u64,
+        flags: u8,
+        payload: usize,
+        ecn: u8,
+    ) -> Option<usize> {
+        let state = flow.hot.flags.get();
+        if state & hot_flags::IPV6 != 0 {
+            return self.write_headers_ipv6(flow, state, packet, sequence, flags, payload, ecn);
+        }
+        self.write_headers_of::<false>(flow, state, packet, sequence, flags, payload, ecn)
+    }
+
+    /// [`Self::write_headers`] over IPv6, away from IPv4's path.
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)]
+    fn write_headers_ipv6(
+        &mut self,
+        flow: Flow<'m>,
+        state: u32,
+        packet: &mut P::Packet,
+        sequence: u64,
+        flags: u8,
+        payload: usize,
+        ecn: u8,
+    ) -> Option<usize> {
+        self.write_headers_of::<true>(flow, state, packet, sequence, flags, payload, ecn)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn write_headers_of<const IPV6: bool>(
+        &mut self,
+        flow: Flow<'m>,
+        state: u32,
         packet: &mut P::Packet,
         sequence: u64,
         flags: u8,
@@ -86,7 +122,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if mac & RESOLVED == 0 {
             return None;
         }
-        let mut state = hot.flags.get();
+        let mut state = state;
         let rcv_nxt = hot.rcv_nxt.get();
         let scale = flow.scale();
         const ECHO: u32 = hot_flags::ECN | hot_flags::ECN_ECHO;
@@ -101,38 +137,48 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.ip_id = self.ip_id.wrapping_add(1);
         let timestamps = state & hot_flags::TIMESTAMPS != 0;
         let options = if timestamps { TIMESTAMP_BYTES } else { 0 };
-        packet.set_len(PLAIN_BYTES.wrapping_add(options).wrapping_add(payload));
+        let plain = if IPV6 { ipv6::PLAIN_BYTES } else { PLAIN_BYTES };
+        packet.set_len(plain.wrapping_add(options).wrapping_add(payload));
         let frame = packet.data_mut();
-        header::write(
-            frame,
-            &Header {
-                destination_mac: mac & MAC_MASK,
-                source_mac: self.mac,
-                local_ip: hot.local_ip.get(),
-                remote_ip: hot.remote_ip.get(),
-                ports: hot.ports.get(),
-                seq: sequence as u32,
-                ack: rcv_nxt as u32,
-                window: flow.advertise(rcv_nxt, scale.mss(), scale.our_shift()),
-                flags: flags | flag::ACK | echo,
-                ecn,
-                ttl: self.config.ttl,
-                id: self.ip_id,
-                options_bytes: options as u8,
-            },
-        );
-        if timestamps {
-            header::write_timestamps(frame, timestamp_value(self.now_us, ts_offset), hot.ts_recent.get());
+        let header = Header {
+            destination_mac: mac & MAC_MASK,
+            source_mac: self.mac,
+            local_ip: hot.local_ip.get(),
+            remote_ip: hot.remote_ip.get(),
+            ports: hot.ports.get(),
+            seq: sequence as u32,
+            ack: rcv_nxt as u32,
+            window: flow.advertise(rcv_nxt, scale.mss(), scale.our_shift()),
+            flags: flags | flag::ACK | echo,
+            ecn,
+            ttl: self.config.ttl,
+            id: self.ip_id,
+            options_bytes: options as u8,
+        };
+        if IPV6 {
+            let addresses = ipv6::flow_addresses(self.tables.cold.get(flow.id as usize)?);
+            ipv6::write(frame, &header, &addresses, self.config.label_key);
+        } else {
+            header::write(frame, &header);
         }
-        Some(PLAIN_BYTES.wrapping_add(options))
+        if timestamps {
+            let value = timestamp_value(self.now_us, ts_offset);
+            header::write_timestamps(frame, plain, value, hot.ts_recent.get());
+        }
+        if self.offload {
+            packet.request_tx_checksum(
+                ETHERNET_BYTES as u8,
+                if IPV6 { IPV6_BYTES } else { IPV4_BYTES } as u8,
+                (TCP_BYTES as u8).wrapping_add(options as u8),
+            );
+        }
+        Some(plain.wrapping_add(options))
     }
 
-    /// Sees to the checksums of a finished segment and queues it. `l4_bytes`: length of its TCP header.
+    /// Sees to the checksums of a finished segment and queues it.
     #[inline(always)]
-    pub(crate) fn emit_segment(&mut self, mut packet: P::Packet, l4_bytes: usize) {
-        if self.offload {
-            packet.request_tx_checksum(ETHERNET_BYTES as u8, IPV4_BYTES as u8, l4_bytes as u8);
-        } else {
+    pub(crate) fn emit_segment(&mut self, mut packet: P::Packet) {
+        if !self.offload {
             header::write_checksums(packet.data_mut());
         }
         self.status.count(Counter::TxSegments);
@@ -156,23 +202,23 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let Some(offset) = self.write_headers(flow, &mut packet, sequence, 0, 0, 0) else {
             return;
         };
-        let mut header_bytes = offset;
         if (flow.hot.recovery.get() != NONE || self.twice.0 == flow.id) && flow.has(hot_flags::SACK) {
-            header_bytes += self.append_sack(flow, &mut packet, offset);
+            self.append_sack(flow, &mut packet, offset);
         }
         if flow.has(hot_bit::DRESSED) {
             self.dress(flow, sequence, &mut packet);
         }
         self.status.count(Counter::TxAcks);
-        self.emit_segment(packet, header_bytes - ETHERNET_BYTES - IPV4_BYTES);
+        self.emit_segment(packet);
     }
 
     /// Appends a SACK option (RFC 2018 §3) with what was received twice (RFC 2883 §4) and out of order, as much as
-    /// there is room for. Returns its bytes.
+    /// there is room for.
     #[cold]
-    fn append_sack(&mut self, flow: Flow<'m>, packet: &mut P::Packet, offset: usize) -> usize {
+    fn append_sack(&mut self, flow: Flow<'m>, packet: &mut P::Packet, offset: usize) {
         let mut option = [0u8; OPTIONS_MAX];
-        let room = (PLAIN_BYTES + OPTIONS_MAX).saturating_sub(offset + 4) / 8;
+        let plain = flow.plain_bytes();
+        let room = (plain + OPTIONS_MAX).saturating_sub(offset + 4) / 8;
         let mut blocks = 0;
         if self.twice.0 == flow.id && room > 0 {
             option[4..8].copy_from_slice(&(self.twice.1 as u32).to_be_bytes());
@@ -182,7 +228,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         blocks += self.sack_blocks(flow, &mut option[4 + blocks * 8..4 + room * 8]);
         if blocks == 0 {
-            return 0;
+            return;
         }
         let bytes = 4 + blocks * 8;
         option[..4].copy_from_slice(&[1, 1, 5, (bytes - 2) as u8]);
@@ -193,7 +239,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         // The headers were written for a shorter segment.
         header::lengthen(frame, bytes);
-        bytes
+        if self.offload {
+            let ip_bytes = plain - ETHERNET_BYTES - TCP_BYTES;
+            packet.request_tx_checksum(
+                ETHERNET_BYTES as u8,
+                ip_bytes as u8,
+                (offset + bytes - plain + TCP_BYTES) as u8,
+            );
+        }
     }
 
     /// Owes an acknowledgement: sent when the delay is over unless data takes it along.

@@ -2,10 +2,12 @@
 //! From a received frame to a TCP segment. Every length is checked against the frame; any bytes
 //! survive.
 
-use crate::{checksum, port::RxChecksum};
+use crate::{checksum, ipv6, port::RxChecksum};
 
 /// Bytes of an Ethernet header without VLAN tag.
 pub(crate) const ETHERNET_BYTES: usize = 14;
+/// EtherType of IPv4.
+const ETHERTYPE_IPV4: u16 = 0x0800;
 /// Bytes of an IPv4 header without options.
 pub(crate) const IPV4_BYTES: usize = 20;
 /// Bytes of a TCP header without options.
@@ -26,11 +28,9 @@ pub(crate) mod flag {
 }
 
 /// Offset of the TCP header of a frame that was parsed or written here.
-#[cold]
 pub(crate) fn tcp_offset(frame: &[u8]) -> usize {
     match frame.get(12..14) {
-        // An IPv6 header is 20 bytes longer.
-        Some([0x86, 0xdd]) => TCP_OFFSET + 20,
+        Some(ipv6::ETHERTYPE) => ipv6::TCP_OFFSET,
         _ => TCP_OFFSET,
     }
 }
@@ -43,10 +43,12 @@ pub(crate) const ECN_CE: u8 = 3;
 pub(crate) enum Verdict {
     /// A TCP segment over plain IPv4, checksums good.
     Tcp,
+    /// A TCP segment over IPv6 without extension headers, checksum good.
+    Tcp6,
     /// Something else: for the slow path.
     #[default]
     NotTcp,
-    /// IPv4 with options, or a fragment: for the slow path.
+    /// IPv4 with options, IPv6 with extension headers, or a fragment: for the slow path.
     IpOptions,
     /// Lengths contradict each other: drop.
     Malformed,
@@ -57,9 +59,9 @@ pub(crate) enum Verdict {
 /// A parsed segment.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Segment {
-    /// Sender's address, host order.
+    /// Sender's IPv4 address, host order. IPv6 addresses stay in the frame; see [`ipv6::addresses`].
     pub(crate) remote_ip: u32,
-    /// Our address, host order.
+    /// Our IPv4 address, host order.
     pub(crate) local_ip: u32,
     /// Our port in the high half, the sender's in the low half: as in `HotFlow::ports`.
     pub(crate) ports: u32,
@@ -94,14 +96,14 @@ fn be32(bytes: &[u8; 54], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Parses `frame` into `segment`, which is complete only if the verdict is [`Verdict::Tcp`].
+/// Parses `frame` into `segment`, which is complete only if the verdict is [`Verdict::Tcp`] or [`Verdict::Tcp6`].
 #[inline(always)]
 pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) -> Verdict {
     let Some(h) = frame.first_chunk::<54>() else {
         return parse_short(frame);
     };
-    if be16(h, 12) != 0x0800 {
-        return Verdict::NotTcp;
+    if be16(h, 12) != ETHERTYPE_IPV4 {
+        return parse_other(frame, checksums, segment);
     }
     // Version 4 and IHL 5; no fragment; TCP.
     if h[14] != 0x45 || be16(h, 20) & 0x3fff != 0 || h[23] != 6 {
@@ -141,6 +143,15 @@ pub(crate) fn parse(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) 
     Verdict::Tcp
 }
 
+/// Not IPv4.
+#[inline(never)]
+fn parse_other(frame: &[u8], checksums: RxChecksum, segment: &mut Segment) -> Verdict {
+    match frame.get(12..14) {
+        Some(ipv6::ETHERTYPE) => ipv6::parse(frame, checksums, segment),
+        _ => Verdict::NotTcp,
+    }
+}
+
 /// Not the plain header of the fast path.
 #[cold]
 fn classify_ipv4(h: &[u8; 54]) -> Verdict {
@@ -164,6 +175,8 @@ fn parse_short(frame: &[u8]) -> Verdict {
             (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => Verdict::NotTcp,
             _ => Verdict::Malformed,
         },
+        // Not even an IPv6 header.
+        Some(ipv6::ETHERTYPE) => Verdict::Malformed,
         Some(_) => Verdict::NotTcp,
     }
 }
@@ -187,7 +200,7 @@ fn verify(frame: &[u8], total: usize) -> bool {
 /// Finds the timestamps option (RFC 7323 §3.2). A length below two or past the end (RFC 9293
 /// MUST-7) ends the search.
 #[inline(always)]
-fn parse_options(options: &[u8], segment: &mut Segment) {
+pub(crate) fn parse_options(options: &[u8], segment: &mut Segment) {
     match options {
         [1, 1, 8, 10, a, b, c, d, _, _, _, _] => {
             segment.timestamps = true;

@@ -7,7 +7,7 @@ pub const BATCH_MAX: usize = 32;
 /// Ethernet header, and no more than a slot of the kernel ring.
 pub const FRAME_BYTES_MAX: usize = abi::limits::MTU_MAX as usize + 14;
 
-/// What the port says about a received frame's IPv4 and TCP checksums.
+/// What the port says about the checksums of a received frame: TCP's, and over IPv4 the header's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RxChecksum {
     /// The port verified both.
@@ -43,7 +43,8 @@ pub trait Packet {
     fn checksum(&self) -> RxChecksum;
     /// Asks the port to fill in both checksums on transmit. The core has set the IPv4 checksum to
     /// zero and the TCP checksum to the pseudo-header's sum, as DPDK wants it. Lengths in bytes of
-    /// the Ethernet, IPv4 and TCP headers. Called only if [`Capabilities::tx_checksum`].
+    /// the Ethernet, IP and TCP headers; an IP header of 40 bytes is IPv6's, which has no checksum of its own.
+    /// Called only if [`Capabilities::tx_checksum`], and before the payload is there.
     fn request_tx_checksum(&mut self, l2_bytes: u8, l3_bytes: u8, l4_bytes: u8);
     /// Forgets any earlier request: a received packet is about to be sent.
     fn clear_tx_offload(&mut self) {}

@@ -99,9 +99,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    /// [`Self::receive`] away from the hot path.
-    #[cold]
-    pub(crate) fn receive_slowly(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+    /// [`Self::receive`] away from IPv4's hot path.
+    #[inline(never)]
+    pub(crate) fn receive_outlined(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
         self.receive(flow, segment, packet);
     }
 

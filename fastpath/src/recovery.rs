@@ -6,7 +6,7 @@
 use crate::{
     core::Core,
     flow::Flow,
-    parse::{flag, Segment, TCP_BYTES, TCP_OFFSET},
+    parse::{flag, Segment},
     port::{Packet, Port, Steer},
     private::bit,
     sack::Report,
@@ -62,7 +62,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         same_window: bool,
     ) {
         let max = flow.hot.snd_max.get();
-        let options = packet.data().get(TCP_OFFSET + TCP_BYTES..usize::from(segment.payload_offset));
+        let options = packet.data().get(flow.plain_bytes()..usize::from(segment.payload_offset));
         let report = Report::read(options.unwrap_or(&[]), una, ack, max);
         if ack == una && segment.payload_bytes == 0 {
             self.heard(flow);

@@ -6,7 +6,7 @@ use crate::{
     flow::Flow,
     header,
     pacing::CREDIT_NS,
-    parse::{flag, ETHERNET_BYTES, IPV4_BYTES},
+    parse::flag,
     port::{Packet, Port, Steer},
     private::{bit, hot_bit},
     word::Word,
@@ -280,7 +280,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if plan.unusual {
             self.sent_unusually(flow, plan, &mut packet);
         }
-        self.emit_segment(packet, offset.wrapping_sub(ETHERNET_BYTES + IPV4_BYTES));
+        self.emit_segment(packet);
         true
     }
 

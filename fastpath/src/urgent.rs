@@ -66,7 +66,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.note_urgent(flow, segment, packet.data());
         }
         let plain = Segment { flags: segment.flags & !flag::URG, ..*segment };
-        self.receive_slowly(flow, &plain, packet);
+        self.receive_outlined(flow, &plain, packet);
     }
 
     /// The checks of [`Self::receive`], before which an urgent pointer must not be believed.

@@ -2,6 +2,7 @@
 //! Attaching to the slow path: the channel, and what is said in the first calls.
 
 use std::ffi::CString;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use tas::control::kernel::KernelChannel;
 use tas::control::{attach, errno, socket_path, ControlChannel, Target};
 
 use super::device::Device;
+use super::option_values::RouteOption;
 use super::options::{Backend, Options};
 use super::wake::CoreWake;
 
@@ -80,7 +82,9 @@ fn request(options: &Options, device: &Device) -> AttachFast {
         cores: options.cores,
         flows: flow_slots(options),
         mtu_bytes: u32::from(device.mtu_bytes),
-        ipv4: options.ip.address_bits(),
+        ipv4: options.ip.ipv4_bits(),
+        ipv6: options.ip6.map_or([0; 4], |net| address_words(net.address)),
+        ipv6_prefix: options.ip6.map_or(0, |net| net.prefix),
         prefix: options.ip.prefix,
         mac: mac_bits(device.mac),
         congestion: cc.cc.number(),
@@ -107,6 +111,39 @@ fn request(options: &Options, device: &Device) -> AttachFast {
     }
 }
 
+/// The words of an IPv6 address as messages have it, most significant first.
+fn address_words(address: IpAddr) -> [u32; 4] {
+    let bits = match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    [(bits >> 96) as u32, (bits >> 64) as u32, (bits >> 32) as u32, bits as u32]
+}
+
+/// Multicast MAC addresses where neighbours look for us: all nodes, and the solicited-node groups of both our
+/// addresses (RFC 4291 §2.7.1, RFC 2464 §7).
+fn groups(ipv6: [u32; 4], link_local: [u32; 4]) -> [[u8; 6]; 3] {
+    let solicited = |words: [u32; 4]| {
+        let [.., low] = words;
+        let [_, a, b, c] = low.to_be_bytes();
+        [0x33, 0x33, 0xff, a, b, c]
+    };
+    [[0x33, 0x33, 0, 0, 0, 1], solicited(ipv6), solicited(link_local)]
+}
+
+/// Lets the port receive what IPv6 neighbours send to groups.
+pub(super) fn join_groups(device: &Device, attached: &AttachFast, quiet: bool) {
+    if attached.ipv6 == [0; 4] {
+        return;
+    }
+    if !device.receive_groups(&groups(attached.ipv6, attached.ipv6_link_local)) && !quiet {
+        eprintln!(
+            "tas-fastpath: port {} has no multicast filter to set; if it drops multicast, IPv6 neighbours cannot find TAS",
+            device.name
+        );
+    }
+}
+
 /// Flow slots of the instance: what was asked for, rounded up to a power of two.
 pub(super) fn flow_slots(options: &Options) -> u32 {
     options.flows.next_power_of_two()
@@ -123,10 +160,15 @@ fn mac_bits(mac: [u8; 6]) -> u64 {
 /// It refuses one.
 pub(super) fn add_routes(channel: &dyn ControlChannel, options: &Options) -> Result<()> {
     for route in &options.route {
-        let destination = route.destination.address_bits();
-        let body = Route::ipv4(destination, route.destination.prefix, u32::from(route.next_hop));
+        let RouteOption { destination: net, next_hop } = *route;
+        let body = match (net.address, next_hop) {
+            (IpAddr::V4(address), IpAddr::V4(hop)) => {
+                Route::ipv4(address.to_bits(), net.prefix, hop.to_bits())
+            }
+            (address, hop) => Route::ipv6(address_words(address), net.prefix, address_words(hop)),
+        };
         let mut message = Message::with(Op::AddRoute, 0, &body);
-        let what = || format!("route {}/{}", route.destination.address, route.destination.prefix);
+        let what = || format!("route {net}");
         channel.call(Target::Instance, &mut message, None).with_context(what)?;
     }
     Ok(())
@@ -158,6 +200,16 @@ pub(super) fn ready(channel: &dyn ControlChannel) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_of_both_addresses() {
+        let global = address_words("2001:db8::1234:5678".parse().unwrap());
+        assert_eq!(global, [0x2001_0db8, 0, 0, 0x1234_5678]);
+        let [all, own, link] = groups(global, [0xfe80_0000, 0, 0x5054_00ff, 0xfe12_34ab]);
+        assert_eq!(all, [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(own, [0x33, 0x33, 0xff, 0x34, 0x56, 0x78]);
+        assert_eq!(link, [0x33, 0x33, 0xff, 0x12, 0x34, 0xab]);
+    }
 
     #[test]
     fn mac_is_in_wire_order() {

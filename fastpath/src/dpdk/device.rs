@@ -165,6 +165,19 @@ impl Device {
         (fd >= 0).then_some(fd)
     }
 
+    /// Lets the port receive these multicast groups, or all of them, or every frame, whichever it can first. False: it
+    /// can do none of that, and receives them if it filters nothing.
+    pub(super) fn receive_groups(&self, groups: &[[u8; 6]]) -> bool {
+        let mut list: Vec<rte_ether_addr> =
+            groups.iter().map(|group| rte_ether_addr { addr_bytes: *group }).collect();
+        // SAFETY: the port is started; DPDK copies the list.
+        unsafe {
+            rte_eth_dev_set_mc_addr_list(self.port, list.as_mut_ptr(), list.len() as u32) == 0
+                || rte_eth_allmulticast_enable(self.port) == 0
+                || rte_eth_promiscuous_enable(self.port) == 0
+        }
+    }
+
     /// Frames the NIC dropped because no descriptor was free.
     pub(super) fn missed(&self) -> u64 {
         // SAFETY: the port is started; `stats` is plain data.
@@ -283,7 +296,8 @@ fn wanted_configuration(info: &rte_eth_dev_info, request: &DeviceRequest) -> rte
     }
     // One pool serves all queues and packets leave with one reference.
     conf.txmode.offloads |= info.tx_offload_capa & TAS_TX_OFFLOAD_MBUF_FAST_FREE;
-    let hash = info.flow_type_rss_offloads & (TAS_RSS_IPV4 | TAS_RSS_TCP_IPV4);
+    let families = TAS_RSS_IPV4 | TAS_RSS_TCP_IPV4 | TAS_RSS_IPV6 | TAS_RSS_TCP_IPV6;
+    let hash = info.flow_type_rss_offloads & families;
     // A port that spreads packets without a redirection table (net_tap) promises nothing: the cores steer.
     if request.queues > 1 && hash != 0 && info.reta_size > 0 {
         conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;

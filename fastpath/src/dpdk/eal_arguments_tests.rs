@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 use super::*;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 struct Fake {
     hugepage_mib: u64,
@@ -26,7 +26,7 @@ impl Host for Fake {
     fn only_way_in(&self, _: &str) -> bool {
         self.only_way_in
     }
-    fn address_owner(&self, _: Ipv4Addr) -> Option<String> {
+    fn address_owner(&self, _: IpAddr) -> Option<String> {
         None
     }
 }

@@ -2,7 +2,7 @@
 //! Facts about this host, read from /sys and /proc.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// Who drives a PCI device.
@@ -48,7 +48,7 @@ pub(super) trait Host {
     /// The interface has the default route and no other interface has one.
     fn only_way_in(&self, interface: &str) -> bool;
     /// The interface that has this address, if any.
-    fn address_owner(&self, address: Ipv4Addr) -> Option<String>;
+    fn address_owner(&self, address: IpAddr) -> Option<String>;
 }
 
 /// Number of CAP_NET_ADMIN in <linux/capability.h>.
@@ -142,9 +142,11 @@ impl Host for ThisHost {
         with_default == [interface]
     }
 
-    fn address_owner(&self, address: Ipv4Addr) -> Option<String> {
+    fn address_owner(&self, address: IpAddr) -> Option<String> {
         nix::ifaddrs::getifaddrs().ok()?.find_map(|entry| {
-            let held = entry.address?.as_sockaddr_in()?.ip();
+            let held = entry.address?;
+            let v4 = held.as_sockaddr_in().map(|held| IpAddr::V4(held.ip()));
+            let held = v4.or_else(|| held.as_sockaddr_in6().map(|held| IpAddr::V6(held.ip())))?;
             (held == address).then_some(entry.interface_name)
         })
     }
@@ -189,6 +191,7 @@ fn default_route_interfaces(ipv4: &str, ipv6: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
     #[test]
     fn default_routes_of_both_families() {
@@ -216,8 +219,8 @@ mod tests {
 
     #[test]
     fn loopback_has_its_address() {
-        assert_eq!(ThisHost.address_owner(Ipv4Addr::LOCALHOST).as_deref(), Some("lo"));
-        assert_eq!(ThisHost.address_owner(Ipv4Addr::new(192, 0, 2, 77)), None);
+        assert_eq!(ThisHost.address_owner(Ipv4Addr::LOCALHOST.into()).as_deref(), Some("lo"));
+        assert_eq!(ThisHost.address_owner(Ipv4Addr::new(192, 0, 2, 77).into()), None);
         assert!(ThisHost.interface_exists("lo") && !ThisHost.interface_exists("../net/lo"));
     }
 }

@@ -1,66 +1,134 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The kinds of values that options of `tas-fastpath` take.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use abi::limits::INSTANCE_NAME_BYTES;
 
-/// An IPv4 address with a prefix length.
+/// An address with a prefix length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ipv4Net {
+pub struct IpNet {
     /// Address, host bits included.
-    pub address: Ipv4Addr,
-    /// Prefix length, 0..=32.
+    pub address: IpAddr,
+    /// Prefix length, 0..=32 or 128.
     pub prefix: u32,
 }
 
-impl Ipv4Net {
-    /// The address in host order.
-    pub fn address_bits(self) -> u32 {
-        u32::from(self.address)
+impl IpNet {
+    /// The IPv4 address in host order; zero if it is not one.
+    pub fn ipv4_bits(self) -> u32 {
+        match self.address {
+            IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(_) => 0,
+        }
     }
 
-    fn parse(text: &str, default_prefix: Option<u32>) -> Result<Self, String> {
-        let (address, prefix) = match (text.split_once('/'), default_prefix) {
-            (Some((address, prefix)), _) => {
-                let prefix = prefix.parse().ok().filter(|bits| *bits <= 32);
-                (address, prefix.ok_or_else(|| format!("the prefix length in {text} is not 0 to 32"))?)
-            }
-            (None, Some(prefix)) => (text, prefix),
-            (None, None) => return Err(format!("prefix length missing: say {text}/24")),
+    /// The address at the top of 128 bits.
+    fn bits(address: IpAddr) -> u128 {
+        match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+            IpAddr::V6(address) => address.to_bits(),
+        }
+    }
+
+    /// Bits of an address of this family.
+    fn width(self) -> u32 {
+        if self.address.is_ipv4() {
+            32
+        } else {
+            128
+        }
+    }
+
+    /// The host's part of the address, and what it is with every bit set.
+    fn host_bits(self) -> (u128, u128) {
+        let all = u128::MAX.checked_shl(128 - self.width()).unwrap_or(0);
+        let mask = u128::MAX.checked_shr(self.prefix).unwrap_or(0) & all;
+        (Self::bits(self.address) & mask, mask)
+    }
+
+    /// True if `other` is of the same network.
+    pub fn contains(self, other: IpAddr) -> bool {
+        let differs = Self::bits(self.address) ^ Self::bits(other);
+        let host = u128::MAX.checked_shr(self.prefix).unwrap_or(0);
+        self.address.is_ipv4() == other.is_ipv4() && differs & !host == 0
+    }
+
+    /// Without a prefix length it is one address.
+    fn parse(text: &str, prefix_may_miss: bool) -> Result<Self, String> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
         };
-        let address = address.parse().map_err(|_| format!("{address} is not an IPv4 address"))?;
-        Ok(Self { address, prefix })
+        let parsed: IpAddr =
+            address.parse().map_err(|_| format!("{address} is not an IPv4 or IPv6 address"))?;
+        let whole = Self { address: parsed, prefix: 0 }.width();
+        let usual = if whole == 32 { 24 } else { 64 };
+        let prefix = match prefix {
+            Some(prefix) => prefix
+                .parse()
+                .ok()
+                .filter(|bits| *bits <= whole)
+                .ok_or_else(|| format!("the prefix length in {text} is not 0 to {whole}"))?,
+            None if prefix_may_miss => whole,
+            None => return Err(format!("prefix length missing: say {text}/{usual}")),
+        };
+        Ok(Self { address: parsed, prefix })
     }
 }
 
-impl FromStr for Ipv4Net {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let net = Self::parse(text, None)?;
-        let bits = net.address_bits();
-        let [first, ..] = net.address.octets();
-        let unusable = first == 0 || first == 127 || first >= 224;
-        if unusable {
-            return Err(format!("{} cannot be the address of a host", net.address));
-        }
-        let host_mask = u32::MAX.checked_shr(net.prefix).unwrap_or(0);
-        if net.prefix < 31 && (bits & host_mask == 0 || bits & host_mask == host_mask) {
-            return Err(format!("{} is the network's own or its broadcast address", net.address));
-        }
-        Ok(net)
+impl fmt::Display for IpNet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
+}
+
+/// The IPv4 address of a host, with its prefix length.
+pub(super) fn ipv4_host(text: &str) -> Result<IpNet, String> {
+    let net = IpNet::parse(text, false)?;
+    let IpAddr::V4(address) = net.address else {
+        return Err(format!("{} is not an IPv4 address; say --ip6 {text}", net.address));
+    };
+    let [first, ..] = address.octets();
+    if first == 0 || first == 127 || first >= 224 {
+        return Err(format!("{address} cannot be the address of a host"));
+    }
+    let (host, mask) = net.host_bits();
+    if net.prefix < 31 && (host == 0 || host == mask) {
+        return Err(format!("{address} is the network's own or its broadcast address"));
+    }
+    Ok(net)
+}
+
+/// The global IPv6 address of a host, with its prefix length.
+pub(super) fn ipv6_host(text: &str) -> Result<IpNet, String> {
+    let net = IpNet::parse(text, false)?;
+    let IpAddr::V6(address) = net.address else {
+        return Err(format!("{} is not an IPv6 address; say --ip {text}", net.address));
+    };
+    if address.is_unicast_link_local() {
+        return Err(format!("{address} is an address of the link; TAS makes its own beside a global one"));
+    }
+    let embeds_ipv4 = address.to_ipv4_mapped().is_some();
+    if address.is_unspecified() || address.is_loopback() || address.is_multicast() || embeds_ipv4 {
+        return Err(format!("{address} cannot be the address of a host"));
+    }
+    // The all-zeros host part is every router's (RFC 4291 §2.6.1), except on a link of two (RFC 6164).
+    if net.prefix < 127 && net.host_bits().0 == 0 {
+        return Err(format!("{address} is the anycast address of the subnet's routers"));
+    }
+    Ok(net)
 }
 
 /// A route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RouteOption {
     /// Destination network.
-    pub destination: Ipv4Net,
-    /// Next hop.
-    pub next_hop: Ipv4Addr,
+    pub destination: IpNet,
+    /// Next hop, of the same family.
+    pub next_hop: IpAddr,
 }
 
 impl FromStr for RouteOption {
@@ -69,15 +137,19 @@ impl FromStr for RouteOption {
     fn from_str(text: &str) -> Result<Self, String> {
         let (destination, next_hop) =
             text.split_once(',').ok_or("next hop missing: say 0.0.0.0/0,10.0.0.254")?;
-        let destination = match destination {
-            "default" => Ipv4Net { address: Ipv4Addr::UNSPECIFIED, prefix: 0 },
-            other => Ipv4Net::parse(other, Some(32))?,
+        let next_hop: IpAddr =
+            next_hop.parse().map_err(|_| format!("{next_hop} is not an IPv4 or IPv6 address"))?;
+        let destination = match (destination, next_hop) {
+            ("default", IpAddr::V4(_)) => IpNet { address: Ipv4Addr::UNSPECIFIED.into(), prefix: 0 },
+            ("default", IpAddr::V6(_)) => IpNet { address: Ipv6Addr::UNSPECIFIED.into(), prefix: 0 },
+            (other, _) => IpNet::parse(other, true)?,
         };
-        let host_mask = u32::MAX.checked_shr(destination.prefix).unwrap_or(0);
-        if destination.address_bits() & host_mask != 0 {
-            return Err(format!("{}/{} has host bits set", destination.address, destination.prefix));
+        if destination.address.is_ipv4() != next_hop.is_ipv4() {
+            return Err(format!("{destination} and its next hop {next_hop} are of different families"));
         }
-        let next_hop = next_hop.parse().map_err(|_| format!("{next_hop} is not an IPv4 address"))?;
+        if destination.host_bits().0 != 0 {
+            return Err(format!("{destination} has host bits set"));
+        }
         Ok(Self { destination, next_hop })
     }
 }

@@ -2,14 +2,17 @@
 //! The command line of `tas-fastpath`. Options of the original TAS that still make sense keep
 //! their names (some as aliases); what follows `--` goes to DPDK's EAL.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use abi::limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, MTU_MAX, MTU_MIN};
+use abi::limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, IPV6_MTU_MIN, MTU_MAX, MTU_MIN};
 use abi::message::congestion;
 use abi::pool::BUFFER_BYTES_MAX;
 use clap::{Parser, ValueEnum};
 
-use super::option_values::{instance_name, rate_kbps, CpuList, Fraction, Ipv4Net, RouteOption};
+use super::option_values::{
+    instance_name, ipv4_host, ipv6_host, rate_kbps, CpuList, Fraction, IpNet, RouteOption,
+};
 
 /// Smallest buffer of a flow: two full segments, so that one can be in flight while one is read.
 const BUFFER_BYTES_MIN: u32 = 4096;
@@ -31,10 +34,15 @@ const LINK_GBPS_MAX: i64 = 4000;
 #[command(name = "tas-fastpath", version, max_term_width = 100)]
 pub struct Options {
     /// Address TAS serves, with its prefix length
-    #[arg(long, value_name = "ADDRESS/PREFIX", alias = "ip-addr")]
-    pub ip: Ipv4Net,
+    #[arg(long, value_name = "ADDRESS/PREFIX", alias = "ip-addr", value_parser = ipv4_host)]
+    pub ip: IpNet,
 
-    /// Route: destination[/prefix],next-hop. Repeatable; the longest prefix wins
+    /// IPv6 address TAS serves beside it, with its prefix length. The link-local address is made from the
+    /// port's MAC address [default: no IPv6]
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = ipv6_host)]
+    pub ip6: Option<IpNet>,
+
+    /// Route, IPv4 or IPv6: destination[/prefix],next-hop. Repeatable; the longest prefix wins
     #[arg(long, value_name = "DEST[/PREFIX],NEXT-HOP", alias = "ip-route")]
     pub route: Vec<RouteOption>,
 
@@ -283,18 +291,25 @@ impl Options {
         if self.backend == Backend::Kernel && self.socket.is_some() {
             return Err("--socket belongs to --backend daemon".into());
         }
-        let mask = u32::MAX.checked_shl(32 - self.ip.prefix).unwrap_or(0);
-        for route in &self.route {
-            let hop = u32::from(route.next_hop);
-            if (hop ^ self.ip.address_bits()) & mask != 0 {
-                return Err(format!(
-                    "next hop {} is not on the link {}/{}",
-                    route.next_hop, self.ip.address, self.ip.prefix
-                ));
-            }
-            if route.next_hop == self.ip.address {
-                return Err(format!("next hop {} is TAS itself", route.next_hop));
-            }
+        if self.ip6.is_some() && self.mtu.is_some_and(|mtu| mtu < IPV6_MTU_MIN) {
+            return Err(format!("--ip6 needs an --mtu of {IPV6_MTU_MIN} or more (RFC 8200)"));
+        }
+        self.route.iter().try_for_each(|route| self.check_route(route))
+    }
+
+    fn check_route(&self, route: &RouteOption) -> Result<(), String> {
+        let hop = route.next_hop;
+        let own = match (hop, self.ip6) {
+            (IpAddr::V4(_), _) => self.ip,
+            (IpAddr::V6(_), Some(net)) => net,
+            (IpAddr::V6(_), None) => return Err(format!("route over {hop} without --ip6")),
+        };
+        let link_local = matches!(hop, IpAddr::V6(hop) if hop.is_unicast_link_local());
+        if !own.contains(hop) && !link_local {
+            return Err(format!("next hop {hop} is not on the link {own}"));
+        }
+        if hop == own.address {
+            return Err(format!("next hop {hop} is TAS itself"));
         }
         Ok(())
     }

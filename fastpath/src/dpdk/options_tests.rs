@@ -28,7 +28,7 @@ fn defaults() {
     assert_eq!(options.instance, "tas0");
     assert_eq!(options.device, PathBuf::from("/dev/tas"));
     assert_eq!(options.cc.cc_dctcp_weight, Fraction(4096));
-    assert_eq!(options.ip.address_bits(), 0x0a00_0001);
+    assert_eq!((options.ip.ipv4_bits(), options.ip6), (0x0a00_0001, None));
     assert!(options.eal.is_empty());
 }
 
@@ -84,11 +84,38 @@ fn names_of_the_original_still_work() {
 }
 
 #[test]
+fn both_families() {
+    let options = parse(&[
+        "--ip=10.0.0.1/24",
+        "--ip6=2001:db8:0:1::7/64",
+        "--route=default,10.0.0.254",
+        "--route=default,fe80::1",
+        "--route=2001:db8:2::/48,2001:db8:0:1::1",
+        "--route=2001:db8:3::9,2001:db8:0:1::1",
+    ])
+    .unwrap();
+    let net = options.ip6.unwrap();
+    assert_eq!((net.to_string().as_str(), net.ipv4_bits()), ("2001:db8:0:1::7/64", 0));
+    let shown: Vec<String> =
+        options.route.iter().map(|route| format!("{} {}", route.destination, route.next_hop)).collect();
+    assert_eq!(
+        shown,
+        [
+            "0.0.0.0/0 10.0.0.254",
+            "::/0 fe80::1",
+            "2001:db8:2::/48 2001:db8:0:1::1",
+            "2001:db8:3::9/128 2001:db8:0:1::1"
+        ]
+    );
+}
+
+#[test]
 fn wrong_values_are_refused() {
     refused(&[], "--ip");
     refused(&["--ip", "10.0.0.1"], "10.0.0.1/24");
     refused(&["--ip", "10.0.0.1/33"], "0 to 32");
-    refused(&["--ip", "10.0.0/24"], "not an IPv4 address");
+    refused(&["--ip", "10.0.0/24"], "not an IPv4");
+    refused(&["--ip", "2001:db8::1/64"], "say --ip6 2001:db8::1/64");
     refused(&["--ip", "10.0.0.0/24"], "network's own");
     refused(&["--ip", "10.0.0.255/24"], "broadcast");
     refused(&["--ip", "224.0.0.1/24"], "cannot be");
@@ -116,6 +143,20 @@ fn wrong_values_are_refused() {
     with(&["--route", "10.1.0.1/16,10.0.0.2"], "host bits");
     with(&["--route", "default,10.9.0.2"], "not on the link");
     with(&["--route", "default,10.0.0.1"], "TAS itself");
+    with(&["--route", "2001:db8::/32,10.0.0.2"], "different families");
+    with(&["--route", "default,2001:db8::2"], "without --ip6");
+    with(&["--ip6", "2001:db8::1"], "say 2001:db8::1/64");
+    with(&["--ip6", "2001:db8::1/129"], "0 to 128");
+    with(&["--ip6", "10.0.0.2/24"], "say --ip 10.0.0.2/24");
+    with(&["--ip6", "fe80::1/64"], "address of the link");
+    for address in ["::/64", "::1/64", "ff02::1/64", "::ffff:10.0.0.1/64"] {
+        refused(&["--ip", "10.0.0.1/24", "--ip6", address], "cannot be");
+    }
+    with(&["--ip6", "2001:db8::/64"], "anycast");
+    with(&["--ip6", "2001:db8::1/64", "--mtu", "1279"], "1280");
+    with(&["--ip6", "2001:db8::1/64", "--route", "default,2001:db8:1::2"], "not on the link");
+    with(&["--ip6", "2001:db8::1/64", "--route", "default,2001:db8::1"], "TAS itself");
+    with(&["--ip6", "2001:db8::1/64", "--route", "2001:db8::1:1/64,2001:db8::2"], "host bits");
     with(&["--cpus", "3-1"], "list like");
     with(&["--cpus", "1,1"], "twice");
     with(&["--cpus", "1,2"], "2 processors for --cores 1");

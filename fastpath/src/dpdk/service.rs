@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 
-use abi::limits::MTU_MAX;
+use abi::limits::{IPV6_MTU_MIN, MTU_MAX};
 use anyhow::{bail, ensure, Context, Result};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -56,6 +56,11 @@ pub fn run(options: &Options) -> Result<()> {
     let _eal = Eal::start(&eal.words)?;
     let device = Arc::new(Device::start(&device_request(options))?);
     say(&device.describe());
+    ensure!(
+        options.ip6.is_none() || u32::from(device.mtu_bytes) >= IPV6_MTU_MIN,
+        "--ip6 needs an MTU of {IPV6_MTU_MIN} or more (RFC 8200), and the port has {}",
+        device.mtu_bytes
+    );
 
     let mut service = Service::start(options, channel, Arc::clone(&device))?;
     announce(options, ready_fd)?;
@@ -68,11 +73,13 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Linux would answer for an address of its own with resets.
 fn check_address(options: &Options) -> Result<()> {
-    if let Some(interface) = ThisHost.address_owner(options.ip.address) {
-        bail!(
-            "{} is already served by Linux on {interface}. Give TAS an address of its own, or type: ip address del {}/{} dev {interface}",
-            options.ip.address, options.ip.address, options.ip.prefix
-        );
+    for net in [Some(options.ip), options.ip6].into_iter().flatten() {
+        if let Some(interface) = ThisHost.address_owner(net.address) {
+            bail!(
+                "{} is already served by Linux on {interface}. Give TAS an address of its own, or type: ip address del {net} dev {interface}",
+                net.address
+            );
+        }
     }
     Ok(())
 }
@@ -141,6 +148,7 @@ impl Service {
     fn start(options: &Options, channel: Arc<dyn ControlChannel>, device: Arc<Device>) -> Result<Self> {
         let reply = attach::attach_fast(&*channel, options, &device)?;
         let memory = InstanceMemory::map(&*channel, attach::flow_slots(options), options.cores)?;
+        attach::join_groups(&device, &reply, options.quiet);
         let wakes: Vec<CoreWake> =
             memory.cores.iter().map(|core| CoreWake::new(&core.status.waiting)).collect::<Result<_>>()?;
         attach::register_wakes(&*channel, &wakes)?;
@@ -153,7 +161,7 @@ impl Service {
         }
         let mut service =
             Self { channel, cores: Vec::new(), tenants: TenantMemory::default(), shared, _memory: memory };
-        service.start_cores(options, &device, Arc::new(wakes), first)?;
+        service.start_cores(options, &device, Arc::new(wakes), first, reply.hash_key[0])?;
         attach::ready(&*service.channel)?;
         Ok(service)
     }
@@ -164,6 +172,7 @@ impl Service {
         device: &Arc<Device>,
         wakes: Arc<Vec<CoreWake>>,
         mut first: FirstNotices,
+        label_key: u64,
     ) -> Result<()> {
         let cpus = core_cpus(options)?;
         let fabric = SteerFabric::new(options.cores as usize);
@@ -177,6 +186,7 @@ impl Service {
                     cores: options.cores,
                     mac: device.mac,
                     hash_key,
+                    label_key,
                     ..Config::default()
                 },
                 tables: self._memory.tables,

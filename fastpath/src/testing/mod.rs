@@ -20,15 +20,24 @@ use abi::{
     pool::{CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, SEGMENT_CHUNKS, SEGMENT_RECEIVE_CHUNKS},
 };
 use ring::{Consumer, Producer, SharedBytes};
-use std::sync::{
-    atomic::{AtomicU32, Ordering::Relaxed},
-    Arc,
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::{
+        atomic::{AtomicU32, Ordering::Relaxed},
+        Arc,
+    },
 };
 
-/// Our address in every world.
-pub const LOCAL_IP: u32 = 0x0a4d_0001;
+/// Our address in every world of IPv4.
+const LOCAL_IP: u32 = 0x0a4d_0001;
 /// The peer's.
-pub const REMOTE_IP: u32 = 0x0a4d_0002;
+const REMOTE_IP: u32 = 0x0a4d_0002;
+/// Our address in every world of IPv6 (RFC 3849).
+const LOCAL_IP6: [u32; 4] = [0x2001_0db8, 0x4d, 0, 1];
+/// The peer's.
+const REMOTE_IP6: [u32; 4] = [0x2001_0db8, 0x4d, 0xfedc_ba98, 2];
+/// Payload of a full segment in every world: what IPv6 with timestamps leaves of an Ethernet frame.
+pub const MSS: usize = 1428;
 /// Our MAC address.
 pub const LOCAL_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// The peer's.
@@ -44,8 +53,8 @@ pub const RCV_START: u64 = 0x1_8000_0ff0;
 /// TCP time at which a world begins, µs.
 pub const START_US: u64 = 5_000_000;
 
-/// One core and everyone around it.
-pub struct World {
+/// One core and everyone around it, with flows over IP version `FAMILY`.
+pub struct World<const FAMILY: u8 = 4> {
     /// The tables.
     pub tables: Tables<'static>,
     /// The core's memory.
@@ -72,7 +81,38 @@ pub struct World {
     config: Config,
 }
 
-impl World {
+/// An address as `ColdFlow` has it.
+fn address(family: u8, words: [u32; 4]) -> IpAddr {
+    let [first, ..] = words;
+    if family == 6 {
+        let bits = words.iter().fold(0u128, |bits, word| bits << 32 | u128::from(*word));
+        IpAddr::V6(Ipv6Addr::from_bits(bits))
+    } else {
+        IpAddr::V4(Ipv4Addr::from_bits(first))
+    }
+}
+
+impl<const FAMILY: u8> World<FAMILY> {
+    const LOCAL: [u32; 4] = if FAMILY == 6 { LOCAL_IP6 } else { [LOCAL_IP, 0, 0, 0] };
+    const REMOTE: [u32; 4] = if FAMILY == 6 { REMOTE_IP6 } else { [REMOTE_IP, 0, 0, 0] };
+    /// Offset of the TCP header in a frame.
+    pub const TCP: usize = if FAMILY == 6 { 54 } else { 34 };
+
+    /// The flag of the family's flows.
+    pub const FAMILY_FLAG: u32 = if FAMILY == 6 { hot_flags::IPV6 } else { 0 };
+    /// Most payload that an Ethernet frame takes, with timestamps.
+    pub const MSS_MAX: u32 = if FAMILY == 6 { 1428 } else { 1448 };
+
+    /// Our address.
+    pub fn local_ip() -> IpAddr {
+        address(FAMILY, Self::LOCAL)
+    }
+
+    /// The peer's.
+    pub fn remote_ip() -> IpAddr {
+        address(FAMILY, Self::REMOTE)
+    }
+
     /// A world with `flows` flow slots and the given settings (addresses are filled in).
     pub fn with(flows: usize, config: Config) -> Self {
         let tables = Tables {
@@ -135,10 +175,16 @@ impl World {
     pub fn prepare(&mut self, flow: u32) {
         let (hot, cold) = (&self.tables.hot[flow as usize], &self.tables.cold[flow as usize]);
         let ports = 6379 << 16 | (40_000 + flow);
-        hot.remote_ip.store(REMOTE_IP, Relaxed);
-        hot.local_ip.store(LOCAL_IP, Relaxed);
+        let fold = |words: [u32; 4]| words.iter().fold(0, |folded, word| folded ^ word);
+        hot.remote_ip.store(fold(Self::REMOTE), Relaxed);
+        hot.local_ip.store(fold(Self::LOCAL), Relaxed);
         hot.ports.store(ports, Relaxed);
-        hot.flags.store(hot_flags::TIMESTAMPS, Relaxed);
+        hot.flags.store(hot_flags::TIMESTAMPS | Self::FAMILY_FLAG, Relaxed);
+        for (to, words) in [(&cold.remote_address, Self::REMOTE), (&cold.local_address, Self::LOCAL)] {
+            to.iter().zip(words).for_each(|(to, word)| to.store(word, Relaxed));
+        }
+        cold.ip_version.store(FAMILY.into(), Relaxed);
+        cold.ports.store(ports, Relaxed);
         hot.rcv_nxt.store(RCV_START, Relaxed);
         hot.rcv_read.store(RCV_START, Relaxed);
         for word in [&hot.snd_una, &hot.snd_nxt, &hot.snd_end, &hot.snd_max] {
@@ -148,7 +194,7 @@ impl World {
         hot.ts_recent.store(1000, Relaxed);
         hot.buffers.store(flow, Relaxed);
         hot.rcv_adv.store((RCV_START + 32_768) as u32, Relaxed);
-        hot.mss_scale.store(mss_scale(1448, 0, 0), Relaxed);
+        hot.mss_scale.store(mss_scale(MSS as u16, 0, 0), Relaxed);
         hot.generation.store(5, Relaxed);
         hot.recovery.store(abi::flow::NONE, Relaxed);
         cold.rate_kbps.store(RATE_UNLIMITED, Relaxed);
@@ -191,8 +237,8 @@ impl World {
         TestSegment {
             destination_mac: LOCAL_MAC,
             source_mac: REMOTE_MAC,
-            source_ip: REMOTE_IP,
-            destination_ip: LOCAL_IP,
+            source_ip: Self::remote_ip(),
+            destination_ip: Self::local_ip(),
             source_port: (40_000 + flow) as u16,
             destination_port: 6379,
             seq: hot.rcv_nxt.load(Relaxed) as u32,
@@ -368,7 +414,7 @@ impl World {
     }
 }
 
-impl Default for World {
+impl<const FAMILY: u8> Default for World<FAMILY> {
     fn default() -> Self {
         Self::new()
     }

@@ -42,8 +42,9 @@ impl Packet for MemoryPacket {
         self.checksum
     }
     fn request_tx_checksum(&mut self, l2_bytes: u8, l3_bytes: u8, l4_bytes: u8) {
-        assert_eq!((l2_bytes, l3_bytes), (14, 20));
-        assert_eq!(l4_bytes, self.bytes[46] >> 4 << 2);
+        let ip_bytes = if self.bytes[12..14] == [0x86, 0xdd] { 40 } else { 20 };
+        assert_eq!((l2_bytes, l3_bytes), (14, ip_bytes));
+        assert_eq!(l4_bytes, self.bytes[26 + usize::from(ip_bytes)] >> 4 << 2);
         self.offload = true;
     }
     fn clear_tx_offload(&mut self) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Acceptance of acknowledgements, RTT, events.
 
+use super::World;
 use crate::testing::*;
 use abi::{core_status::Counter, event::event_flags, kernel_ring::to_slow};
 use std::sync::atomic::Ordering::Relaxed;

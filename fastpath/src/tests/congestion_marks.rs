@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! ECN: marks echoed (RFC 8257 §3.2), echoes counted, CWR.
 
+use super::World;
 use crate::testing::*;
 use abi::{flow::hot_flags, kernel_ring::to_fast};
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,16 +36,16 @@ fn a_change_of_the_mark_is_acknowledged_at_once_with_the_state_before() {
 #[test]
 fn echoes_are_counted_and_answered_by_cwr_once() {
     let mut world = world();
-    let sent = world.write(1, &[1; 1448]);
+    let sent = world.write(1, &[1; 1428]);
     assert_eq!((sent[0].ecn, sent[0].flags & CWR), (2, 0));
     let mut ack = world.from_peer(1, b"");
     ack.flags |= ECE;
     assert!(world.receive(&ack).is_empty());
-    assert_eq!(world.hot(1).ecn_bytes.load(Relaxed), 1448);
+    assert_eq!(world.hot(1).ecn_bytes.load(Relaxed), 1428);
     let sent = world.write(1, &[2; 2000]);
     assert_eq!(sent.iter().map(|s| s.flags & CWR).collect::<Vec<_>>(), [CWR, 0]);
     world.receive(&world.from_peer(1, b""));
-    assert_eq!((world.hot(1).ecn_bytes.load(Relaxed), world.hot(1).acked_bytes.load(Relaxed)), (1448, 3448));
+    assert_eq!((world.hot(1).ecn_bytes.load(Relaxed), world.hot(1).acked_bytes.load(Relaxed)), (1428, 3428));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Entries of applications: honest, stale and garbage; full rings; wake-ups.
 
-use super::Random;
+use super::{Random, World};
 use crate::testing::*;
 use crate::Command;
 use abi::{
@@ -165,7 +165,7 @@ fn garbage_harms_its_writer_only() {
                     Relaxed,
                 );
             }
-            let segment = world.from_peer(1, &vec![1; random.below(1448) as usize]);
+            let segment = world.from_peer(1, &vec![1; random.below(1428) as usize]);
             world.core.port_mut().incoming.push_back(segment.encode());
             world.after(random.below(200));
             world.reports();

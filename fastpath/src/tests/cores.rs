@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames that reach the wrong core.
 
+use super::World;
 use crate::testing::*;
 use crate::{Batch, Config, Core, Shared, Steer};
 use abi::{core_status::Counter, kernel_ring::to_slow};

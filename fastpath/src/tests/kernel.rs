@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Operations of the slow path and what it is told.
 
-use super::Random;
+use super::{Random, World};
 use crate::testing::*;
 use abi::{
     core_status::Counter,
@@ -17,7 +17,12 @@ fn frames_without_a_flow_go_to_the_slow_path_with_the_reason() {
     let mut arp = vec![0xff; 42];
     arp[12..14].copy_from_slice(&[8, 6]);
     let mut options = world.from_peer(1, b"0123456789").encode();
-    options[14] = 0x46;
+    if World::TCP == 54 {
+        // Hop-by-hop options.
+        options[20] = 0;
+    } else {
+        options[14] = 0x46;
+    }
     for (frame, why) in [(unknown, reason::NO_FLOW), (arp, reason::NOT_TCP), (options, reason::IP_OPTIONS)] {
         assert!(world.receive_frame(frame.clone()).is_empty());
         let reports = world.reports();
@@ -117,7 +122,7 @@ fn acknowledge_and_probe() {
     closed.window = 0;
     closed.seq += 0;
     world.hot(1).snd_wnd.store(0, Relaxed);
-    let sent = world.ask(to_fast::RETRANSMIT, 1, 1448);
+    let sent = world.ask(to_fast::RETRANSMIT, 1, 1428);
     assert_eq!((sent.len(), sent[0].payload.len(), sent[0].seq), (1, 0, SND_START as u32 - 1));
 }
 
@@ -186,4 +191,61 @@ fn the_slow_path_is_woken_if_it_sleeps() {
     world.tables.clock.slowpath_waiting.store(1, Relaxed);
     assert!(world.core.slow_path_needs_wake());
     assert!(!world.core.slow_path_needs_wake(), "once per push");
+}
+
+/// A flow of the other family with the same ports, and addresses that are the same once folded, is another flow.
+#[test]
+fn the_families_are_not_mistaken_for_each_other() {
+    let mut world = World::connected();
+    let hot = world.hot(1);
+    let folded = [hot.remote_ip.load(Relaxed), hot.local_ip.load(Relaxed)];
+    let mut segment = world.from_peer(1, b"for another");
+    let address = |word: u32| -> std::net::IpAddr {
+        if World::TCP == 54 {
+            std::net::Ipv4Addr::from_bits(word).into()
+        } else {
+            // Words that fold to the flow's own.
+            std::net::Ipv6Addr::from_bits(u128::from(word)).into()
+        }
+    };
+    segment.source_ip = address(folded[0]);
+    segment.destination_ip = address(folded[1]);
+    assert!(world.receive(&segment).is_empty());
+    assert_eq!(world.reports()[0].0.reason, reason::NO_FLOW);
+    assert_eq!(hot.rcv_nxt.load(Relaxed), RCV_START);
+}
+
+/// Flows that differ in one bit of an address are told apart, also while others are removed.
+#[test]
+fn neighbours_are_told_apart() {
+    let mut world = World::with(64, crate::Config::default());
+    for flow in 1..=33u32 {
+        world.prepare(flow);
+        let (hot, cold) = (world.hot(flow), &world.tables.cold[flow as usize]);
+        hot.ports.store(6379 << 16 | 40_000, Relaxed);
+        let bit = 1u32.checked_shl(flow - 1).unwrap_or(0);
+        let word = if World::TCP == 54 { flow as usize % 4 } else { 0 };
+        cold.remote_address[word].fetch_xor(bit, Relaxed);
+        hot.remote_ip.fetch_xor(bit, Relaxed);
+        world.ask(to_fast::INSTALL, flow, 0);
+    }
+    for flow in 1..=33u32 {
+        let cold = &world.tables.cold[flow as usize];
+        let words: Vec<u32> = cold.remote_address.iter().map(|word| word.load(Relaxed)).collect();
+        let mut segment = world.from_peer(flow, b"mine");
+        segment.source_port = 40_000;
+        segment.source_ip = if World::TCP == 54 {
+            let bits = words.iter().fold(0u128, |bits, word| bits << 32 | u128::from(*word));
+            std::net::Ipv6Addr::from_bits(bits).into()
+        } else {
+            std::net::Ipv4Addr::from_bits(words[0]).into()
+        };
+        world.receive(&segment);
+        for other in 1..=33u32 {
+            let taken = world.hot(other).rcv_nxt.load(Relaxed) - RCV_START;
+            assert_eq!(taken, if other == flow { 4 } else { 0 }, "segment of {flow} at {other}");
+        }
+        world.ask(to_fast::REMOVE, flow, 0);
+        world.hot(flow).rcv_nxt.store(RCV_START, Relaxed);
+    }
 }

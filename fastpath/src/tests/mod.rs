@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The core's behaviour, seen by its peer, its application and the slow path.
 
-mod acknowledge;
-mod congestion_marks;
-mod context;
-mod cores;
-mod kernel;
-mod out_of_order;
-mod pacing;
-mod path_mtu;
-mod pool;
-mod receive;
-mod recovery;
-mod restart;
-mod sack;
-mod sleep;
-mod timestamps;
-mod transfer;
-mod transmit;
-mod urgent;
-mod window;
+/// Every test over IPv4.
+#[path = "."]
+mod ipv4 {
+    pub(crate) type World = crate::testing::World<4>;
+    #[path = "family.rs"]
+    mod family;
+}
+
+/// Every test over IPv6.
+#[path = "."]
+mod ipv6 {
+    pub(crate) type World = crate::testing::World<6>;
+    #[path = "family.rs"]
+    mod family;
+}
 
 /// A seeded sequence of numbers.
 pub(crate) struct Random(pub(crate) u64);

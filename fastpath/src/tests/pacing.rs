@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rates.
 
-use crate::testing::*;
+use super::World;
 use abi::kernel_ring::to_fast;
 use std::sync::atomic::Ordering::Relaxed;
 

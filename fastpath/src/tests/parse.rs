@@ -8,8 +8,8 @@ fn sample(options: &[u8], payload: &[u8]) -> Vec<u8> {
     TestSegment {
         destination_mac: [2, 0, 0, 0, 0, 1],
         source_mac: [2, 0, 0, 0, 0, 2],
-        source_ip: 0x0a00_0002,
-        destination_ip: 0x0a00_0001,
+        source_ip: [10, 0, 0, 2].into(),
+        destination_ip: [10, 0, 0, 1].into(),
         source_port: 40_000,
         destination_port: 80,
         seq: 7,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The slow path lowers and raises the MSS (RFC 1191).
 
+use super::World;
 use crate::testing::*;
 use abi::kernel_ring::to_fast;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,7 @@ fn what_is_in_flight_is_cut_anew_when_the_mss_shrinks() {
     let data: Vec<u8> = (0..4000u32).map(|byte| byte as u8).collect();
     let mut sent = world.write(1, &data);
     sent.extend(world.poll());
-    assert_eq!(sizes(&sent), [(0, 1448), (1448, 1448), (2896, 1104)]);
+    assert_eq!(sizes(&sent), [(0, 1428), (1428, 1428), (2856, 1144)]);
     world.tables.cold[1].mss_bytes.store(1000, Relaxed);
     let mut sent = world.ask(to_fast::UPDATE, 1, 0);
     sent.extend(world.poll());
@@ -35,11 +36,11 @@ fn what_is_in_flight_is_cut_anew_when_the_mss_shrinks() {
     let mut ack = world.from_peer(1, b"");
     ack.ack = SND_START as u32 + 4000;
     world.receive(&ack);
-    world.tables.cold[1].mss_bytes.store(1448, Relaxed);
+    world.tables.cold[1].mss_bytes.store(1428, Relaxed);
     assert_eq!(sizes(&world.ask(to_fast::UPDATE, 1, 0)), []);
     let mut sent = world.write(1, &data);
     sent.extend(world.poll());
-    assert_eq!(sizes(&sent)[0], (4000, 1448));
+    assert_eq!(sizes(&sent)[0], (4000, 1428));
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn any_mss_is_bounded() {
         world.tables.cold[1].mss_bytes.store(told, Relaxed);
         world.ask(to_fast::UPDATE, 1, 0);
         let word = world.hot(1).mss_scale.load(Relaxed);
-        assert!((1..=1448).contains(&(word & 0xffff)), "{told}: {word:#x}");
+        assert!((1..=World::MSS_MAX).contains(&(word & 0xffff)), "{told}: {word:#x}");
         assert_eq!(word >> 16, scale);
     }
 }

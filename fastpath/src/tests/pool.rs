@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Receive chunks: taken when data comes, freed when it is read, never created twice.
 
+use super::World;
 use crate::testing::*;
 use crate::Command;
 use abi::{core_status::Counter, kernel_ring::to_slow, pool::SEGMENT_RECEIVE_CHUNKS};
@@ -88,10 +89,10 @@ fn a_flow_without_memory_drops() {
 fn chunks_come_back() {
     let mut world = World::connected();
     for round in 0..2000u64 {
-        let segment = world.from_peer(1, &[round as u8; 1448]);
+        let segment = world.from_peer(1, &[round as u8; 1428]);
         world.receive(&segment);
         let next = world.hot(1).rcv_nxt.load(Relaxed);
-        assert_eq!(next, RCV_START + (round + 1) * 1448);
+        assert_eq!(next, RCV_START + (round + 1) * 1428);
         if round % 3 == 0 {
             world.read_to(1, next);
         }

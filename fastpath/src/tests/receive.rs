@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Acceptability, trimming, acknowledgement of data (RFC 9293 §3.10.7.4).
 
+use super::World;
 use crate::testing::*;
 use abi::{core_status::Counter, flow::hot_flags, kernel_ring::to_fast};
 use std::sync::atomic::Ordering::Relaxed;
@@ -29,11 +30,11 @@ fn data_in_order_reaches_the_application_and_is_acknowledged_after_the_delay() {
 #[test]
 fn every_second_full_segment_is_acknowledged_at_once() {
     let mut world = World::connected();
-    assert!(world.receive(&world.from_peer(1, &[1; 1448])).is_empty());
-    let sent = world.receive(&world.from_peer(1, &[2; 1448]));
+    assert!(world.receive(&world.from_peer(1, &[1; 1428])).is_empty());
+    let sent = world.receive(&world.from_peer(1, &[2; 1428]));
     assert_eq!(sent.len(), 1);
-    assert_eq!(sent[0].ack, RCV_START as u32 + 2896);
-    assert!(world.receive(&world.from_peer(1, &[3; 1448])).is_empty());
+    assert_eq!(sent[0].ack, RCV_START as u32 + 2856);
+    assert!(world.receive(&world.from_peer(1, &[3; 1428])).is_empty());
     assert_eq!(world.after(100).len(), 1);
 }
 
@@ -77,7 +78,7 @@ fn window_edges() {
         (-1, 1),
         (-1, 2),
         (0, 1),
-        (0, 1448),
+        (0, 1428),
         (window - 1, 1),
         (window - 1, 2),
         (window, 1),
@@ -265,7 +266,8 @@ fn blind_resets_and_syns_are_filtered() {
 fn bad_checksums_are_dropped_and_counted() {
     let mut world = World::connected();
     let good = world.from_peer(1, b"payload").encode();
-    for at in [24, 50, 60, good.len() - 1] {
+    // The IPv4 header's own checksum, or an address; TCP's checksum, options and data.
+    for at in [24, World::TCP + 16, World::TCP + 26, good.len() - 1] {
         let mut frame = good.clone();
         frame[at] ^= 0x10;
         assert!(world.receive_frame(frame).is_empty());
@@ -278,7 +280,7 @@ fn bad_checksums_are_dropped_and_counted() {
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START);
     world.core.port_mut().checksum = crate::RxChecksum::Good;
     let mut frame = good;
-    frame[50] ^= 1;
+    frame[World::TCP + 16] ^= 1;
     world.receive_frame(frame);
     assert_eq!(world.hot(1).rcv_nxt.load(Relaxed), RCV_START + 7);
 }

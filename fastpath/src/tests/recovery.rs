@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Loss: fast retransmit and NewReno (RFC 5681, 6582), retransmission timeout.
 
+use super::World;
 use crate::testing::*;
 use abi::{core_status::Counter, flow::hot_flags, kernel_ring::to_fast};
 use std::sync::atomic::Ordering::Relaxed;
 
-const MSS: u64 = 1448;
+const MSS: u64 = 1428;
 
 /// Ten full segments are in flight.
 fn in_flight() -> World {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The fast path dies at any point and another takes over.
 
-use super::Random;
+use super::{Random, World};
 use crate::testing::*;
 use abi::{
     flow::{slot_state, NONE},

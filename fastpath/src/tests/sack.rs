@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Loss recovery with SACK: RFC 2018, 2883, 3522, 6675, 6937, 8985, as the peer and the slow path see it.
 
+use super::World;
 use crate::testing::*;
 use abi::{
     clock::timestamp_value,
@@ -10,7 +11,7 @@ use abi::{
 };
 use std::sync::atomic::Ordering::Relaxed;
 
-const MSS: u64 = 1448;
+const MSS: u64 = 1428;
 
 /// Ten full segments are in flight, of a flow with SACK; the smoothed RTT is 4 ms.
 fn in_flight() -> World {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Sleeping, run time, the status page.
 
+use super::World;
 use crate::testing::*;
 use abi::event::{event_flags, FlowEvent};
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! RFC 7323: echo, PAWS, TS.Recent.
 
+use super::World;
 use crate::testing::*;
 use abi::{clock::timestamp_value, core_status::Counter, flow::hot_flags};
 use std::sync::atomic::Ordering::Relaxed;
@@ -77,7 +78,7 @@ fn ts_recent_is_of_the_earliest_unacknowledged_segment() {
 fn a_peer_without_timestamps() {
     let mut world = World::new();
     world.prepare(1);
-    world.hot(1).flags.store(0, Relaxed);
+    world.hot(1).flags.store(World::FAMILY_FLAG, Relaxed);
     world.ask(abi::kernel_ring::to_fast::INSTALL, 1, 0);
     let mut segment = world.from_peer(1, b"plain");
     segment.options.clear();

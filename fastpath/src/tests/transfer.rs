@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Two worlds joined by a wire that loses, repeats and reorders: the streams arrive.
 
-use super::Random;
+use super::{Random, World};
 use crate::testing::*;
 use abi::kernel_ring::to_fast;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,8 +11,8 @@ fn mirror(segment: &TestSegment) -> TestSegment {
     TestSegment {
         destination_mac: LOCAL_MAC,
         source_mac: REMOTE_MAC,
-        source_ip: REMOTE_IP,
-        destination_ip: LOCAL_IP,
+        source_ip: World::remote_ip(),
+        destination_ip: World::local_ip(),
         source_port: 40_001,
         destination_port: 6379,
         ..segment.clone()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Urgent data (RFC 9293 §3.8.5).
 
+use super::World;
 use crate::testing::*;
 use abi::{
     core_status::Counter,
@@ -9,8 +10,6 @@ use abi::{
     kernel_ring::to_fast,
 };
 use std::sync::atomic::Ordering::Relaxed;
-
-const MSS: usize = 1448;
 
 /// A segment from the peer whose urgent pointer is `urgent`.
 fn urgent(world: &World, payload: &[u8], urgent: u16) -> TestSegment {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The window we offer and the peer's window.
 
-use super::Random;
+use super::{Random, World};
 use crate::testing::*;
 use abi::{flow::mss_scale, kernel_ring::to_fast};
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +11,7 @@ fn fill(world: &mut World) -> TestSegment {
     let mut last = None;
     for _ in 0..23 {
         let left = 32_768 - (world.hot(1).rcv_nxt.load(Relaxed) - RCV_START);
-        let segment = world.from_peer(1, &vec![1; left.min(1448) as usize]);
+        let segment = world.from_peer(1, &vec![1; left.min(1428) as usize]);
         last = world.receive(&segment).pop().or(last);
     }
     world.after(100).pop().or(last).unwrap()
@@ -24,13 +24,13 @@ fn the_window_closes_and_opens() {
     assert_eq!((last.ack, last.window), (RCV_START as u32 + 32_768, 0));
     // Too little to be worth an announcement (silly window), then enough.
     assert!(world.read_to(1, RCV_START + 100).is_empty());
-    assert!(world.read_to(1, RCV_START + 1447).is_empty());
-    let sent = world.read_to(1, RCV_START + 1448);
-    assert_eq!((sent.len(), sent[0].window), (1, 1448));
+    assert!(world.read_to(1, RCV_START + 1427).is_empty());
+    let sent = world.read_to(1, RCV_START + 1428);
+    assert_eq!((sent.len(), sent[0].window), (1, 1428));
     // The next announcement when the window has doubled.
     assert!(world.read_to(1, RCV_START + 2000).is_empty());
-    let sent = world.read_to(1, RCV_START + 2896);
-    assert_eq!((sent.len(), sent[0].window), (1, 2896));
+    let sent = world.read_to(1, RCV_START + 2856);
+    assert_eq!((sent.len(), sent[0].window), (1, 2856));
     let sent = world.read_to(1, RCV_START + 32_768);
     assert_eq!((sent.len(), sent[0].window), (1, 32_768));
 }
@@ -58,14 +58,14 @@ fn the_right_edge_never_retreats() {
         let shift = random.below(9) as u8;
         let mut world = World::new();
         world.prepare(1);
-        world.hot(1).mss_scale.store(mss_scale(1448, 0, shift), Relaxed);
+        world.hot(1).mss_scale.store(mss_scale(1428, 0, shift), Relaxed);
         world.ask(to_fast::INSTALL, 1, 0);
         let hot = world.hot(1);
         let mut edge = RCV_START + 32_768;
         for step in 0..300 {
             let (next, read) = (hot.rcv_nxt.load(Relaxed), hot.rcv_read.load(Relaxed));
             let sent = if random.below(2) == 0 {
-                let room = edge.saturating_sub(next).min(1448);
+                let room = edge.saturating_sub(next).min(1428);
                 if room == 0 {
                     continue;
                 }
@@ -98,31 +98,31 @@ fn the_right_edge_never_retreats() {
 fn the_peers_window_is_scaled_and_obeyed() {
     let mut world = World::new();
     world.prepare(1);
-    world.hot(1).mss_scale.store(mss_scale(1448, 3, 0), Relaxed);
+    world.hot(1).mss_scale.store(mss_scale(1428, 3, 0), Relaxed);
     world.ask(to_fast::INSTALL, 1, 0);
     let mut update = world.from_peer(1, b"");
     update.window = 250;
     world.receive(&update);
     let sent: usize = world.write(1, &[5; 6000]).iter().chain(&world.poll()).map(|s| s.payload.len()).sum();
-    assert_eq!(sent, 1448, "2000 bytes: a full segment; the rest would be silly");
+    assert_eq!(sent, 1428, "2000 bytes: a full segment; the rest would be silly");
     let mut ack = world.from_peer(1, b"");
     ack.window = 1000;
     let sent: usize = world.receive(&ack).iter().map(|s| s.payload.len()).sum();
-    assert_eq!(sent, 6000 - 1448);
+    assert_eq!(sent, 6000 - 1428);
 }
 
 #[test]
 fn a_shrunk_window_stops_and_an_update_resumes() {
     let mut world = World::connected();
-    world.write(1, &[1; 1448]);
+    world.write(1, &[1; 1428]);
     let mut shrunk = world.from_peer(1, b"");
     shrunk.window = 0;
     world.receive(&shrunk);
     assert!(world.write(1, &[2; 3000]).is_empty());
     let mut probe_answer = world.from_peer(1, b"");
-    probe_answer.window = 1448;
+    probe_answer.window = 1428;
     let sent = world.receive(&probe_answer);
-    assert_eq!((sent.len(), sent[0].payload.len()), (1, 1448));
+    assert_eq!((sent.len(), sent[0].payload.len()), (1, 1428));
     // An older segment does not take the window back.
     let mut older = world.from_peer(1, b"");
     older.window = 60_000;
