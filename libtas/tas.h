@@ -111,6 +111,15 @@ int tas_listen(const struct tas_context *context,
                uint64_t token,
                struct tas_socket **socket);
 
+// As tas_listen() at an IPv6 address: 16 bytes in network order, all zero for any, which takes IPv4
+// connections too (their addresses are of the form ::ffff:a.b.c.d).
+int tas_listen6(const struct tas_context *context,
+                const uint8_t *address,
+                uint16_t port,
+                uint32_t backlog,
+                uint64_t token,
+                struct tas_socket **socket);
+
 // Takes a connection. Its events go to `context` and name it by `token`. Returns 0, -EAGAIN if there
 // is none, or -errno.
 int tas_accept(const struct tas_socket *listener,
@@ -126,14 +135,29 @@ int tas_connect(const struct tas_context *context,
                 uint64_t token,
                 struct tas_socket **socket);
 
+// As tas_connect() to an IPv6 address: 16 bytes in network order.
+int tas_connect6(const struct tas_context *context,
+                 const uint8_t *address,
+                 uint16_t port,
+                 uint64_t token,
+                 struct tas_socket **socket);
+
 // After TAS_CONNECTED: makes the connection usable. Returns 0 or -errno.
 int tas_connected(const struct tas_socket *socket);
 
-// Local (peer == 0) or the peer's (peer != 0) IPv4 address and port, in host byte order. Returns 0 or -errno.
+// Local (peer == 0) or the peer's (peer != 0) IPv4 address (0 if it is IPv6) and port, in host byte order.
+// Returns 0 or -errno.
 int tas_name(const struct tas_socket *socket,
              int peer,
              uint32_t *address,
              uint16_t *port);
+
+// As tas_name() for either family: 16 bytes in network order, an IPv4 address as ::ffff:a.b.c.d. Returns 0
+// or -errno.
+int tas_name6(const struct tas_socket *socket,
+              int peer,
+              uint8_t *address,
+              uint16_t *port);
 
 // Bytes that can be read now, or -errno.
 ptrdiff_t tas_readable_bytes(const struct tas_socket *socket);

@@ -254,16 +254,51 @@ pub unsafe extern "C" fn tas_listen(
     if socket.is_null() {
         return -libc::EINVAL;
     }
-    let open = || {
-        let listener = Socket::new(&context.0, token, libc::O_CLOEXEC)?;
-        // As every server does: the port may have connections in TIME-WAIT.
-        listener.set_option(abi::message::option::REUSE_ADDRESS, 1, 0)?;
-        listener.bind(&Endpoint::ipv4(address, port))?;
-        listener.listen(backlog)?;
-        Ok(tas_socket { socket: listener, connection: OnceLock::new() })
-    };
     // SAFETY: checked above.
-    unsafe { give(open(), socket) }
+    unsafe { give(listen_at(context, &Endpoint::ipv4(address, port), backlog, token), socket) }
+}
+
+/// As tas_listen() at an IPv6 address: 16 bytes in network order, all zero for any, which takes IPv4
+/// connections too (their addresses are of the form ::ffff:a.b.c.d).
+#[no_mangle]
+pub unsafe extern "C" fn tas_listen6(
+    context: *const tas_context,
+    address: *const u8,
+    port: u16,
+    backlog: u32,
+    token: u64,
+    socket: *mut *mut tas_socket,
+) -> c_int {
+    checked!(context);
+    if socket.is_null() || address.is_null() {
+        return -libc::EINVAL;
+    }
+    // SAFETY: checked above, and the caller's promise of 16 bytes.
+    unsafe {
+        let local = endpoint6(address, port);
+        give(listen_at(context, &local, backlog, token), socket)
+    }
+}
+
+fn listen_at(context: &tas_context, local: &Endpoint, backlog: u32, token: u64) -> io::Result<tas_socket> {
+    let listener = Socket::of_family(&context.0, local.family, token, libc::O_CLOEXEC)?;
+    // As every server does: the port may have connections in TIME-WAIT.
+    listener.set_option(abi::message::option::REUSE_ADDRESS, 1, 0)?;
+    listener.bind(local)?;
+    listener.listen(backlog)?;
+    Ok(tas_socket { socket: listener, connection: OnceLock::new() })
+}
+
+/// An IPv6 endpoint of 16 bytes in network order.
+///
+/// # Safety
+/// 16 bytes are readable.
+unsafe fn endpoint6(address: *const u8, port: u16) -> Endpoint {
+    // SAFETY: the caller's promise; the bytes need not be aligned.
+    let bytes = unsafe { std::ptr::read_unaligned(address.cast::<[u8; 16]>()) };
+    let words =
+        std::array::from_fn(|word| u32::from_be_bytes(std::array::from_fn(|index| bytes[word * 4 + index])));
+    Endpoint::ipv6(words, port, 0)
 }
 
 /// Takes a connection. Its events go to `context` and name it by `token`. Returns 0, -EAGAIN if there
@@ -299,13 +334,34 @@ pub unsafe extern "C" fn tas_connect(
     if socket.is_null() {
         return -libc::EINVAL;
     }
-    let open = || {
-        let connecting = Socket::new(&context.0, token, libc::O_CLOEXEC)?;
-        connecting.connect(&context.0, &Endpoint::ipv4(address, port))?;
-        Ok(tas_socket { socket: connecting, connection: OnceLock::new() })
-    };
     // SAFETY: checked above.
-    unsafe { give(open(), socket) }
+    unsafe { give(connect_to(context, &Endpoint::ipv4(address, port), token), socket) }
+}
+
+/// As tas_connect() to an IPv6 address: 16 bytes in network order.
+#[no_mangle]
+pub unsafe extern "C" fn tas_connect6(
+    context: *const tas_context,
+    address: *const u8,
+    port: u16,
+    token: u64,
+    socket: *mut *mut tas_socket,
+) -> c_int {
+    checked!(context);
+    if socket.is_null() || address.is_null() {
+        return -libc::EINVAL;
+    }
+    // SAFETY: checked above, and the caller's promise of 16 bytes.
+    unsafe {
+        let remote = endpoint6(address, port);
+        give(connect_to(context, &remote, token), socket)
+    }
+}
+
+fn connect_to(context: &tas_context, remote: &Endpoint, token: u64) -> io::Result<tas_socket> {
+    let connecting = Socket::of_family(&context.0, remote.family, token, libc::O_CLOEXEC)?;
+    connecting.connect(&context.0, remote)?;
+    Ok(tas_socket { socket: connecting, connection: OnceLock::new() })
 }
 
 /// After TAS_CONNECTED: makes the connection usable. Returns 0 or -errno.
@@ -318,7 +374,8 @@ pub unsafe extern "C" fn tas_connected(socket: *const tas_socket) -> c_int {
     }))
 }
 
-/// Local (peer == 0) or the peer's (peer != 0) IPv4 address and port, in host byte order. Returns 0 or -errno.
+/// Local (peer == 0) or the peer's (peer != 0) IPv4 address (0 if it is IPv6) and port, in host byte order.
+/// Returns 0 or -errno.
 #[no_mangle]
 pub unsafe extern "C" fn tas_name(
     socket: *const tas_socket,
@@ -334,7 +391,42 @@ pub unsafe extern "C" fn tas_name(
         Ok(names) => {
             let name = if peer == 0 { names.local } else { names.remote };
             // SAFETY: checked above.
-            unsafe { (*address, *port) = (name.as_ipv4().unwrap_or(0), name.port) };
+            unsafe { (*address, *port) = (name.as_ipv4().or(name.as_ipv4_mapped()).unwrap_or(0), name.port) };
+            0
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// As tas_name() for either family: 16 bytes in network order, an IPv4 address as ::ffff:a.b.c.d. Returns 0
+/// or -errno.
+#[no_mangle]
+pub unsafe extern "C" fn tas_name6(
+    socket: *const tas_socket,
+    peer: c_int,
+    address: *mut u8,
+    port: *mut u16,
+) -> c_int {
+    checked!(socket);
+    if address.is_null() || port.is_null() {
+        return -libc::EINVAL;
+    }
+    match socket.socket.names() {
+        Ok(names) => {
+            let name = if peer == 0 { names.local } else { names.remote };
+            let words = match name.as_ipv4() {
+                Some(address) => Endpoint::ipv4_mapped(address, 0).address,
+                None => name.address,
+            };
+            let mut bytes = [0u8; 16];
+            for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+                to.copy_from_slice(&word.to_be_bytes());
+            }
+            // SAFETY: checked above, and the caller's promise of 16 bytes.
+            unsafe {
+                std::ptr::write_unaligned(address.cast::<[u8; 16]>(), bytes);
+                *port = name.port;
+            }
             0
         }
         Err(error) => failed(&error),

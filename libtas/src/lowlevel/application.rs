@@ -117,6 +117,12 @@ impl Application {
         (self.info.ipv4, self.info.prefix)
     }
 
+    /// The instance's IPv6 address, four words in host order, most significant first, and prefix length; `None`: it has
+    /// no IPv6.
+    pub fn ipv6(&self) -> Option<([u32; 4], u32)> {
+        (self.info.ipv6 != [0; 4]).then_some((self.info.ipv6, self.info.ipv6_prefix))
+    }
+
     /// MTU of the instance, bytes.
     pub fn mtu_bytes(&self) -> u32 {
         self.info.mtu_bytes

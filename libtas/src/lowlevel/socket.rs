@@ -6,7 +6,7 @@ use crate::{
     control::{errno, explained, Target},
     sys,
 };
-use abi::message::{self, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_};
+use abi::message::{self, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_, AF_INET};
 use std::{
     io,
     os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
@@ -40,10 +40,19 @@ impl Socket {
     /// # Errors
     /// EMFILE, ENOBUFS.
     pub fn new(context: &Arc<Context>, token: u64, file_flags: i32) -> io::Result<Self> {
+        Self::of_family(context, AF_INET, token, file_flags)
+    }
+
+    /// [`Self::new`] of a family: AF_INET, or AF_INET6, whose endpoints are all of that family (IPv4 ones in mapped
+    /// form), and which takes IPv4 as well unless [`abi::message::option::V6ONLY`] is set.
+    ///
+    /// # Errors
+    /// EMFILE, ENOBUFS.
+    pub fn of_family(context: &Arc<Context>, family: u16, token: u64, file_flags: i32) -> io::Result<Self> {
         let application = context.application();
         let request = message::Socket {
             opaque: token,
-            family: libc::AF_INET as u32,
+            family: u32::from(family),
             file_flags: file_flags as u32,
             context: context.id(),
             ..message::Socket::default()

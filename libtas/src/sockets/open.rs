@@ -2,7 +2,7 @@
 //! socket, bind, connect, names; and falling back to a kernel socket.
 
 use super::{
-    address::{self, Family, Given},
+    address::{self, is_loopback, is_unspecified, Family, Given},
     descriptors,
     errno::{check, Errno, Result},
     process::{process, Process},
@@ -19,8 +19,6 @@ use std::{os::fd::IntoRawFd, sync::Arc};
 
 /// Flags in the type argument of socket().
 const TYPE_MASK: c_int = 0xf;
-/// 127.0.0.0/8.
-const LOOPBACK_NET: u32 = 127;
 
 /// A new socket, if it is to be TAS's. None: make it Linux's.
 ///
@@ -45,7 +43,7 @@ pub fn socket(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<c_in
         return refused();
     };
     let token = process.engine().streams.reserve();
-    match Socket::new(&network.context, token.word(), flags) {
+    match Socket::of_family(&network.context, family.number() as u16, token.word(), flags) {
         Ok(socket) => {
             let stream = Stream::new(Arc::new(socket), family, flags & libc::SOCK_NONBLOCK != 0);
             publish(process, token, stream, flags & libc::SOCK_CLOEXEC != 0)
@@ -105,12 +103,7 @@ pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: sockl
     };
     // SAFETY: the caller's promise.
     let local = match unsafe { address::read(name, length, family)? } {
-        Given::Ours(local) => local,
-        Given::Ipv6 => {
-            fall_back(process, token, Reason::Ipv6, "bind() to an IPv6 address", Errno(libc::EADDRNOTAVAIL))?;
-            // SAFETY: the caller's promise.
-            return check(unsafe { real::bind(fd, name, length) }.into()).map(drop);
-        }
+        Given::Name(local) => local,
         Given::Unspecified => return Err(Errno(libc::EAFNOSUPPORT)),
     };
     match bind_to(&socket, &local) {
@@ -122,7 +115,7 @@ pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: sockl
             Ok(())
         }
         Err(Errno(libc::EADDRNOTAVAIL)) => {
-            let what = format!("bind() to {}", dotted(&local));
+            let what = format!("bind() to {}", address::text(&local));
             fall_back(process, token, Reason::AddressNotServed, &what, Errno(libc::EADDRNOTAVAIL))?;
             // SAFETY: the caller's promise.
             check(unsafe { real::bind(fd, name, length) }.into()).map(drop)
@@ -132,19 +125,27 @@ pub unsafe fn bind(token: Token, fd: c_int, name: *const sockaddr, length: sockl
 }
 
 fn bind_to(socket: &Socket, local: &Endpoint) -> Result<Endpoint> {
-    if is_loopback(local) {
+    if is_loopback(local) || is_on_linux_link(local)? {
         return Err(Errno(libc::EADDRNOTAVAIL));
     }
     Ok(socket.bind(local)?)
 }
 
-fn is_loopback(endpoint: &Endpoint) -> bool {
-    endpoint.as_ipv4().is_some_and(|address| address >> 24 == LOOPBACK_NET)
-}
-
-fn dotted(endpoint: &Endpoint) -> String {
-    let address = std::net::Ipv4Addr::from(endpoint.as_ipv4().unwrap_or(0));
-    format!("{address}:{}", endpoint.port)
+/// A link-local address is one of every link: its scope says which (RFC 4007 §6). An interface of Linux's is Linux's;
+/// every other number is TAS's one link, which need not have a Linux interface.
+///
+/// # Errors
+/// EINVAL for a link-local address without a scope, as Linux.
+fn is_on_linux_link(endpoint: &Endpoint) -> Result<bool> {
+    if !address::is_link_local(endpoint) {
+        return Ok(false);
+    }
+    if endpoint.scope == 0 {
+        return Err(Errno(libc::EINVAL));
+    }
+    let mut name = [0; libc::IF_NAMESIZE];
+    // SAFETY: the buffer has the length that the function asks for.
+    Ok(unsafe { !libc::if_indextoname(endpoint.scope, name.as_mut_ptr()).is_null() })
 }
 
 /// What connect() has to do.
@@ -171,24 +172,13 @@ pub unsafe fn connect(token: Token, fd: c_int, name: *const sockaddr, length: so
     if let Step::Start(socket, family, nonblocking) = step {
         // SAFETY: the caller's promise.
         let remote = match unsafe { address::read(name, length, family)? } {
-            Given::Ours(remote) => remote,
-            Given::Ipv6 => {
-                fall_back(
-                    process,
-                    token,
-                    Reason::Ipv6,
-                    "connect() to an IPv6 address",
-                    Errno(libc::ENETUNREACH),
-                )?;
-                // SAFETY: the caller's promise.
-                return check(unsafe { real::connect(fd, name, length) }.into()).map(drop);
-            }
+            Given::Name(remote) => remote,
             Given::Unspecified => return Ok(()),
         };
         match start(process, token, &socket, &remote) {
             Ok(()) => {}
             Err(error @ Errno(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
-                let what = format!("connect() to {}", dotted(&remote));
+                let what = format!("connect() to {}", address::text(&remote));
                 fall_back(process, token, Reason::AddressNotServed, &what, error)?;
                 // SAFETY: the caller's promise.
                 return check(unsafe { real::connect(fd, name, length) }.into()).map(drop);
@@ -225,8 +215,8 @@ fn next_step(process: &Process, token: Token) -> Result<Step> {
 /// Asks for the connection. The phase changes first: the answer may come on another thread.
 fn start(process: &Process, token: Token, socket: &Socket, remote: &Endpoint) -> Result<()> {
     let network = process.network().ok_or(Errno(libc::ENETDOWN))?;
-    let address = remote.as_ipv4().unwrap_or(0);
-    if is_loopback(remote) || address == 0 {
+    // The unspecified address is the loopback's (RFC 1122 §3.2.1.3 aside, as on every Unix).
+    if is_loopback(remote) || is_unspecified(remote) || is_on_linux_link(remote)? {
         return Err(Errno(libc::ENETUNREACH));
     }
     let former = {

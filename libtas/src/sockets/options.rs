@@ -42,6 +42,10 @@ const SO_PREFER_BUSY_POLL: c_int = 69;
 const SO_BUSY_POLL_BUDGET: c_int = 70;
 const IP_LOCAL_PORT_RANGE: c_int = 51;
 const TCP_TX_DELAY: c_int = 37;
+const IPV6_FLOWINFO_SEND: c_int = 33;
+const IPV6_AUTOFLOWLABEL: c_int = 70;
+const IPV6_MINHOPCOUNT: c_int = 73;
+const IPV6_FREEBIND: c_int = 78;
 
 /// TCP_MIN_MSS and MAX_TCP_WINDOW (include/net/tcp.h): bounds of TCP_MAXSEG.
 const MSS_MIN: i32 = 88;
@@ -107,9 +111,20 @@ const INTEGERS: &[Integer] = &[
     integer(IPPROTO_IP, libc::IP_FREEBIND, 0, Range::Flag, 0),
     integer(IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 0, Range::Flag, 0),
     integer(IPPROTO_IP, IP_LOCAL_PORT_RANGE, 0, Range::Any, 0),
-    integer(IPPROTO_IPV6, libc::IPV6_TCLASS, 0, Range::Within(-1, 255), 0),
-    integer(IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 64, Range::Within(-1, 255), 0),
-    integer(IPPROTO_IPV6, libc::IPV6_RECVERR, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, libc::IPV6_TCLASS, 0, Range::Within(-1, 255), slow::TRAFFIC_CLASS),
+    integer(IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, TTL_DEFAULT, Range::Within(-1, 255), slow::HOP_LIMIT),
+    integer(IPPROTO_IPV6, libc::IPV6_RECVERR, 0, Range::Flag, slow::RECEIVE_ERRORS),
+    integer(IPPROTO_IPV6, libc::IPV6_V6ONLY, 0, Range::Flag, slow::V6ONLY),
+    integer(IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IP_PMTUDISC_WANT, Range::Within(0, 5), 0),
+    integer(IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, 1, Range::Within(0, 1), 0),
+    integer(IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, libc::IPV6_DONTFRAG, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, IPV6_FLOWINFO_SEND, 0, Range::Flag, 0),
+    integer(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 1, Range::Flag, 0),
+    integer(IPPROTO_IPV6, IPV6_MINHOPCOUNT, 0, Range::Within(0, 255), 0),
+    integer(IPPROTO_IPV6, IPV6_FREEBIND, 0, Range::Flag, 0),
 ];
 
 /// What Linux adds to a buffer size given by the application: room for its own bookkeeping.
@@ -163,8 +178,6 @@ pub enum Effect {
     Cork,
     /// SO_OOBINLINE was set: the connection is told.
     Inline,
-    /// The socket must become a kernel socket (IPV6_V6ONLY: no IPv4 through it).
-    Kernel,
 }
 
 impl Default for Options {
@@ -245,9 +258,6 @@ impl Options {
             (SOL_SOCKET, libc::SO_BINDTODEVICE) => Ok(Effect::None),
             (IPPROTO_TCP, libc::TCP_MAXSEG) => self.set_max_segment(number(bytes)?),
             (IPPROTO_TCP, libc::TCP_CONGESTION) => self.set_congestion(bytes),
-            (IPPROTO_IPV6, libc::IPV6_V6ONLY) => {
-                Ok(if number(bytes)? != 0 { Effect::Kernel } else { Effect::None })
-            }
             _ => self.set_integer(level, name, bytes),
         }
     }
@@ -270,6 +280,12 @@ impl Options {
                 return Err(Errno(libc::EINVAL));
             }
             Range::Within(..) if (level, name) == (IPPROTO_IP, libc::IP_TTL) && given < 0 => rule.default,
+            Range::Within(..) if (level, name) == (IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                given.max(0) & !ECN_MASK
+            }
+            Range::Within(..) if (level, name) == (IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS) && given < 0 => {
+                rule.default
+            }
             Range::Within(..) | Range::Any => given,
             Range::Ignored(..) => return Ok(Effect::None),
         };
@@ -334,15 +350,14 @@ impl Options {
             (SOL_SOCKET, libc::SO_PROTOCOL) => IPPROTO_TCP.to_ne_bytes().to_vec(),
             (SOL_SOCKET, libc::SO_BINDTODEVICE) | (IPPROTO_IP, libc::IP_OPTIONS) => Vec::new(),
             (SOL_SOCKET, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_DOMAIN) => return Ok(Query::Ask),
-            (IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG) | (IPPROTO_IP, libc::IP_MTU) => {
-                return Ok(Query::Ask)
-            }
+            (IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG)
+            | (IPPROTO_IP, libc::IP_MTU)
+            | (IPPROTO_IPV6, libc::IPV6_MTU) => return Ok(Query::Ask),
             (IPPROTO_TCP, libc::TCP_CONGESTION) => {
                 let mut bytes = self.congestion.unwrap_or(CONGESTION[0].0).as_bytes().to_vec();
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }
-            (IPPROTO_IPV6, libc::IPV6_V6ONLY) => 0i32.to_ne_bytes().to_vec(),
             _ => {
                 let (index, rule) = find(level, name).ok_or(Errno(libc::ENOPROTOOPT))?;
                 self.value(index, rule).to_ne_bytes().to_vec()
@@ -426,7 +441,8 @@ mod tests {
     /// A Linux TCP socket is the oracle for every integer option, over a spread of values.
     #[test]
     fn integers_agree_with_linux() {
-        for rule in INTEGERS.iter().filter(|rule| rule.level != IPPROTO_IPV6) {
+        for rule in INTEGERS {
+            let domain = if rule.level == IPPROTO_IPV6 { libc::AF_INET6 } else { libc::AF_INET };
             // Linux asks for capabilities, rounds, or gives values of its own here.
             if matches!(
                 (rule.level, rule.name),
@@ -449,14 +465,15 @@ mod tests {
                         | libc::TCP_NOTSENT_LOWAT
                         | libc::TCP_QUICKACK
                         | libc::TCP_USER_TIMEOUT
-                ) | (IPPROTO_IP, libc::IP_TTL | libc::IP_TOS | IP_LOCAL_PORT_RANGE | libc::IP_MTU_DISCOVER)
+                ) | (IPPROTO_IPV6, libc::IPV6_TCLASS | libc::IPV6_UNICAST_HOPS | libc::IPV6_MTU_DISCOVER)
+                    | (IPPROTO_IP, libc::IP_TTL | libc::IP_TOS | IP_LOCAL_PORT_RANGE | libc::IP_MTU_DISCOVER)
             ) {
                 continue;
             }
             for value in [-1, 0, 1, 2, 5, 127, 128, 255, 256, 32767, 32768] {
                 // SAFETY: plain socket calls on a descriptor of our own, with valid pointers.
                 let (result, read_back) = unsafe {
-                    let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+                    let fd = libc::socket(domain, libc::SOCK_STREAM, 0);
                     let result = libc::setsockopt(fd, rule.level, rule.name, (&raw const value).cast(), 4);
                     let errno = if result == 0 { 0 } else { Errno::last().0 };
                     let (mut read_back, mut length) = (0i32, 4u32);
@@ -523,7 +540,11 @@ mod tests {
         assert_eq!(options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"nosuch"), Err(Errno(libc::ENOENT)));
         assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork));
         assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::None));
-        assert_eq!(set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1), Ok(Effect::Kernel));
+        assert_eq!(
+            set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1),
+            Ok(Effect::Slow(slow::V6ONLY, 1, 0))
+        );
+        assert_eq!(get(&options, IPPROTO_IPV6, libc::IPV6_V6ONLY), 1);
     }
 
     #[test]
@@ -539,6 +560,21 @@ mod tests {
         assert_eq!(set(&mut options, IPPROTO_IP, libc::IP_TTL, 9), Ok(Effect::Slow(slow::HOP_LIMIT, 9, 0)));
         set(&mut options, IPPROTO_IP, libc::IP_TTL, -1).unwrap();
         assert_eq!(get(&options, IPPROTO_IP, libc::IP_TTL), TTL_DEFAULT);
+    }
+
+    #[test]
+    fn traffic_class_and_hop_limit_are_those_of_ipv6() {
+        let mut options = Options::default();
+        let class = set(&mut options, IPPROTO_IPV6, libc::IPV6_TCLASS, 0xbb);
+        assert_eq!(class, Ok(Effect::Slow(slow::TRAFFIC_CLASS, 0xb8, 0)));
+        assert_eq!(get(&options, IPPROTO_IPV6, libc::IPV6_TCLASS), 0xb8);
+        set(&mut options, IPPROTO_IPV6, libc::IPV6_TCLASS, -1).unwrap();
+        assert_eq!(get(&options, IPPROTO_IPV6, libc::IPV6_TCLASS), 0);
+        let hops = set(&mut options, IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 77);
+        assert_eq!(hops, Ok(Effect::Slow(slow::HOP_LIMIT, 77, 0)));
+        assert_eq!(set(&mut options, IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, 256), Err(Errno(libc::EINVAL)));
+        set(&mut options, IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, -1).unwrap();
+        assert_eq!(get(&options, IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS), TTL_DEFAULT);
     }
 
     #[test]

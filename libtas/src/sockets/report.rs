@@ -13,7 +13,7 @@ pub enum Reason {
     NoSocket,
     /// bind() or connect() named an address that TAS does not serve.
     AddressNotServed,
-    /// An IPv6 address, or IPV6_V6ONLY.
+    /// IPV6_V6ONLY where the instance has no IPv6.
     Ipv6,
     /// A descriptor number beyond the table, or inside the range of a vfork child.
     Descriptor,

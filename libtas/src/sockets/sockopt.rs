@@ -2,6 +2,7 @@
 //! getsockopt, setsockopt and shutdown.
 
 use super::{
+    address::Family,
     errno::{check, Errno, Result},
     open,
     options::{Effect, Query},
@@ -11,8 +12,8 @@ use super::{
     stream::{Phase, Stream},
     table::Token,
 };
-use abi::message::option::NODELAY;
-use libc::{c_int, c_void, socklen_t, IPPROTO_IP, IPPROTO_TCP, SOL_SOCKET};
+use abi::message::option::{NODELAY, V6ONLY};
+use libc::{c_int, c_void, socklen_t, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
 use std::{ptr, slice};
 
 /// Longest option value looked at.
@@ -51,6 +52,12 @@ pub unsafe fn set(
     let (effect, socket) = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
+        check_family(stream, level)?;
+        let is_v6only = (level, name) == (IPPROTO_IPV6, libc::IPV6_V6ONLY);
+        if is_v6only && !matches!(stream.phase, Phase::Fresh) {
+            // Not once it has a port (do_ipv6_setsockopt).
+            return Err(Errno(libc::EINVAL));
+        }
         (stream.options.set(level, name, bytes)?, stream.socket.clone())
     };
     match effect {
@@ -65,6 +72,12 @@ pub unsafe fn set(
         Effect::Cork => process.engine().stream(token).map(Stream::hurry),
         // It is off already, and stays off.
         Effect::Slow(option, 0, _) if option == NODELAY && process.engine().stream(token)?.eager => Ok(()),
+        // No IPv4 through it, and TAS has nothing else.
+        Effect::Slow(option, 1, _) if option == V6ONLY && !has_ipv6() => {
+            open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
+            // SAFETY: the caller's promise.
+            check(unsafe { real::setsockopt(fd, level, name, value, length as socklen_t) }.into()).map(drop)
+        }
         // An option that the slow path does not act on (yet) keeps its stored value.
         Effect::Slow(option, value, value2) => {
             match socket.set_option(option, value, value2).map_err(Errno::from) {
@@ -72,12 +85,20 @@ pub unsafe fn set(
                 other => other,
             }
         }
-        Effect::Kernel => {
-            open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
-            // SAFETY: the caller's promise.
-            check(unsafe { real::setsockopt(fd, level, name, value, length as socklen_t) }.into()).map(drop)
-        }
     }
+}
+
+/// An AF_INET socket has no options of IPv6 (ip_setsockopt).
+fn check_family(stream: &Stream, level: c_int) -> Result<()> {
+    if level == IPPROTO_IPV6 && stream.family == Family::V4 {
+        return Err(Errno(libc::ENOPROTOOPT));
+    }
+    Ok(())
+}
+
+/// True if the instance serves IPv6.
+fn has_ipv6() -> bool {
+    process().network().is_some_and(|network| network.application.ipv6().is_some())
 }
 
 /// getsockopt().
@@ -107,6 +128,7 @@ pub unsafe fn get(
     let bytes = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
+        check_family(stream, level)?;
         match stream.options.get(level, name)? {
             Query::Bytes(bytes) => bytes,
             Query::Ask => ask(stream, level, name)?,
@@ -132,7 +154,7 @@ fn ask(stream: &mut Stream, level: c_int, name: c_int) -> Result<Vec<u8>> {
             (None, 0) => MSS_DEFAULT,
             (None, set) => set,
         },
-        (IPPROTO_IP, libc::IP_MTU) => match stream.connection() {
+        (IPPROTO_IP, libc::IP_MTU) | (IPPROTO_IPV6, libc::IPV6_MTU) => match stream.connection() {
             Some(_) => process().network().map_or(0, |network| network.application.mtu_bytes() as i32),
             None => return Err(Errno(libc::ENOTCONN)),
         },
