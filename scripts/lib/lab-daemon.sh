@@ -15,7 +15,7 @@ daemon_up() {
     start_service slowpathd "tas-slowpathd: ready" \
         "$tas_bin/tas-slowpathd" --instance "$lab_instance" --socket "$lab_socket"
     start_service fastpath "tas-fastpath: ready" \
-        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
+        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --ip6 "$tas_address6/64" --cores 1 \
         --backend daemon --instance "$lab_instance" --socket "$lab_socket" "$@" \
         -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
     wire_up

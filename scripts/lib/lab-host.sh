@@ -54,7 +54,7 @@ host_up() {
     make_namespaces
     wire_prepare
     start_service fastpath "tas-fastpath: ready" \
-        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --cores 1 \
+        ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --ip6 "$tas_address6/64" --cores 1 \
         --backend kernel --instance "$lab_instance" "$@" \
         -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
     wire_up

@@ -40,8 +40,7 @@ kernel_up() {
     guest_tool exec -- sh -c "groupadd -f -r tas; insmod $guest_bin/tas.ko && test -c /dev/tas"
     start_guest_fastpath "$@"
     wire_up
-    ip -n "$peer_ns" addr add "$peer_address/24" dev "$peer_device"
-    ip -n "$peer_ns" link set "$peer_device" up
+    address_peer
 }
 
 build_guest_programs() {
@@ -50,7 +49,8 @@ build_guest_programs() {
 }
 
 start_guest_fastpath() {
-    guest_tool exec -- sh -c "setsid $guest_bin/tas-fastpath --ip $tas_address/24 --cores 1 --backend kernel \
+    guest_tool exec -- sh -c "setsid $guest_bin/tas-fastpath --ip $tas_address/24 --ip6 $tas_address6/64 \
+        --cores 1 --backend kernel \
         --instance $lab_instance $* -- -m 256 -a $guest_nic_address >/run/tas-fastpath.log 2>&1 </dev/null &
         for i in \$(seq 600); do
             grep -q 'tas-fastpath: ready' /run/tas-fastpath.log && exit 0

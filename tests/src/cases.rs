@@ -5,6 +5,7 @@ mod applications;
 mod bulk;
 mod closing;
 mod interop;
+mod ipv6;
 mod misbehaviour;
 mod peers;
 mod posix;
@@ -41,6 +42,10 @@ pub(crate) const ALL: &[Case] = &[
     closing::KILLED_SERVER,
     closing::REFUSED,
     closing::SLOW_READER,
+    ipv6::IPV6_TRANSFER,
+    ipv6::IPV6_DUAL_STACK,
+    ipv6::IPV6_CONNECT,
+    ipv6::IPV6_IPERF,
     peers::NO_TIMESTAMPS,
     peers::NO_WINDOW_SCALING,
     peers::SMALL_MTU,

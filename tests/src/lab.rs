@@ -14,6 +14,11 @@ pub(crate) const TAS: &str = "10.77.0.1";
 /// The Linux peer's address.
 pub(crate) const PEER: &str = "10.77.0.2";
 
+/// TAS's IPv6 address in the lab.
+pub(crate) const TAS6: &str = "fd77::1";
+/// The Linux peer's.
+pub(crate) const PEER6: &str = "fd77::2";
+
 /// Where a command runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -35,6 +40,13 @@ impl Side {
         match self {
             Side::Tas => TAS,
             Side::Peer => PEER,
+        }
+    }
+    /// Their IPv6 address.
+    pub(crate) fn address6(self) -> &'static str {
+        match self {
+            Side::Tas => TAS6,
+            Side::Peer => PEER6,
         }
     }
     /// The other one.

@@ -2,7 +2,7 @@
 //! Bulk transfer with iperf3: both directions, no stall.
 
 use super::Case;
-use crate::lab::{Lab, Side};
+use crate::lab::{Lab, Side, PEER, TAS};
 use anyhow::{ensure, Context, Result};
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ pub(crate) const IPERF_SERVER: Case = Case {
     name: "iperf3-server",
     about: "iperf3 server on TAS, Linux sends, no second without data",
     least_segments: 500,
-    run: |lab| iperf(lab, Side::Tas, ""),
+    run: |lab| iperf(lab, Side::Tas, TAS, ""),
 };
 /// TAS sends.
 pub(crate) const IPERF_SERVER_REVERSE: Case = Case {
     name: "iperf3-server-reverse",
     about: "iperf3 server on TAS sends to Linux, no second without data",
     least_segments: 500,
-    run: |lab| iperf(lab, Side::Tas, "-R"),
+    run: |lab| iperf(lab, Side::Tas, TAS, "-R"),
 };
 /// TAS sends.
 pub(crate) const IPERF_CLIENT: Case = Case {
     name: "iperf3-client",
     about: "iperf3 client on TAS sends to Linux, no second without data",
     least_segments: 500,
-    run: |lab| iperf(lab, Side::Peer, ""),
+    run: |lab| iperf(lab, Side::Peer, PEER, ""),
 };
 /// TAS receives.
 pub(crate) const IPERF_CLIENT_REVERSE: Case = Case {
     name: "iperf3-client-reverse",
     about: "iperf3 client on TAS receives from Linux, no second without data",
     least_segments: 500,
-    run: |lab| iperf(lab, Side::Peer, "-R"),
+    run: |lab| iperf(lab, Side::Peer, PEER, "-R"),
 };
 
-fn iperf(lab: &Lab, server: Side, direction: &str) -> Result<()> {
+/// One run against a server at `address`.
+pub(super) fn iperf(lab: &Lab, server: Side, address: &str, direction: &str) -> Result<()> {
     let seconds = lab.volume(6, 3);
-    let address = server.address();
     lab.start(server, "iperf3 -s -1")?;
     let line = format!("iperf3 -c {address} -t {seconds} -J {direction}");
     // iperf3 -s -1 serves one client only, so its readiness cannot be probed by connecting.
