@@ -201,7 +201,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 (Some(hot), Some(cold)) => flow_hash(key, hot, cold),
                 _ => 0,
             };
-            self.lookup.remove(hash_of(id), id, hash_of);
+            let hash = hash_of(id);
+            self.lookup.remove(hash, id, hash_of);
             self.release_block(flow);
             // Its peer may not know yet.
             self.strangers.expect(hash);
