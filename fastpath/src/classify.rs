@@ -90,6 +90,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.dispatch(packet, &frame, steered);
         }
         rx.reset();
+        if !self.burst_acks.is_empty() {
+            self.send_burst_acks();
+        }
         bytes
     }
 
@@ -101,6 +104,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         frame.hash = identify(self.config.hash_key, &frame, packet.data());
         frame.candidate = self.lookup.candidate(frame.hash);
         self.dispatch(packet, &frame, true);
+        self.send_burst_acks();
     }
 
     /// To the flow, or to whom it concerns.

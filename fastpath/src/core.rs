@@ -80,6 +80,8 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) twice: (u32, u64, u64),
     /// Delayed acknowledgements: flow and since when, µs.
     pub(crate) acks: Queue<(u32, u32)>,
+    /// Flows to acknowledge as soon as all of the burst is worked on.
+    pub(crate) burst_acks: Queue<u32>,
     /// Flows whose application is owed an event.
     pub(crate) events: Queue<u32>,
     /// Flows with urgent data.
@@ -136,6 +138,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             timers: BinaryHeap::with_capacity(flows),
             twice: (NONE, 0, 0),
             acks: Queue::new(flows),
+            burst_acks: Queue::new(flows),
             events: Queue::new(flows),
             urgent: Urgent::default(),
             rx: Some(Box::default()),

@@ -249,6 +249,27 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
+    /// Owes an acknowledgement: sent when the burst is worked on (RFC 9293 MUST-59), unless something takes it along.
+    #[inline]
+    pub(crate) fn acknowledge_after_burst(&mut self, flow: Flow<'m>) {
+        flow.set(hot_flags::ACK_PENDING);
+        let private = &mut self.private[flow.id as usize];
+        if !private.has(bit::IN_BURST_ACKS) {
+            private.bits |= bit::IN_BURST_ACKS;
+            self.burst_acks.push(flow.id);
+        }
+    }
+
+    /// Sends the acknowledgements of a burst, one per flow.
+    pub(crate) fn send_burst_acks(&mut self) {
+        while let Some(id) = self.burst_acks.pop() {
+            self.private[id as usize].bits &= !bit::IN_BURST_ACKS;
+            if let Some(flow) = self.ours(id).filter(|flow| flow.has(hot_flags::ACK_PENDING)) {
+                self.acknowledge_now(flow, None);
+            }
+        }
+    }
+
     /// Owes an acknowledgement: sent when the delay is over unless data takes it along.
     #[inline]
     pub(crate) fn acknowledge_later(&mut self, flow: Flow<'m>) {

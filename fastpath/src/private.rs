@@ -18,7 +18,8 @@ pub(crate) mod bit {
     /// In the queue of events for applications.
     pub(crate) const IN_EVENTS: u32 = 1 << 4;
     /// Bits that say in which queue the flow is.
-    pub(crate) const QUEUES: u32 = IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED | IN_TIMERS;
+    pub(crate) const QUEUES: u32 =
+        IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED | IN_TIMERS | IN_BURST_ACKS;
     /// Send small segments at once (TCP_NODELAY).
     pub(crate) const NODELAY: u32 = 1 << 5;
     /// An RTT measurement is under way.
@@ -41,6 +42,8 @@ pub(crate) mod bit {
     pub(crate) const TIMED_OUT: u32 = 1 << 14;
     /// The slow path gave a window during recovery: it holds after it.
     pub(crate) const WINDOW_DUE: u32 = 1 << 15;
+    /// In the queue of acknowledgements that leave when the burst is worked on.
+    pub(crate) const IN_BURST_ACKS: u32 = 1 << 27;
     /// Quarters of an RTT by which the reordering window is wider than one quarter, 6 bits.
     pub(crate) const QUARTERS_SHIFT: u32 = 16;
     /// Recoveries for which that is kept, 5 bits.

@@ -229,8 +229,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
         let full = 2 * flow.scale().mss();
         // RFC 9293 §3.8.6.3: at least every second full segment.
-        if arrival.urgent || arrival.fin || self.config.delayed_ack_us == 0 || unacknowledged >= full {
+        if arrival.urgent || arrival.fin {
             self.acknowledge_now(flow, Some(packet));
+        } else if self.config.delayed_ack_us == 0 || unacknowledged >= full {
+            self.acknowledge_after_burst(flow);
         } else {
             self.acknowledge_later(flow);
         }

@@ -39,6 +39,26 @@ fn every_second_full_segment_is_acknowledged_at_once() {
 }
 
 #[test]
+fn a_burst_is_worked_on_before_it_is_acknowledged() {
+    let mut world = World::connected();
+    for number in 0..7u32 {
+        let mut segment = world.from_peer(1, &[number as u8; 1448]);
+        segment.seq += number * 1448;
+        world.core.port_mut().incoming.push_back(segment.encode());
+    }
+    let sent = world.poll();
+    assert_eq!(sent.len(), 1, "one for the whole burst");
+    assert_eq!(sent[0].ack, RCV_START as u32 + 7 * 1448);
+    // What is out of order is told segment by segment (RFC 5681 §4.2).
+    for number in 8..11u32 {
+        let mut segment = world.from_peer(1, &[9; 1448]);
+        segment.seq = RCV_START as u32 + number * 1448;
+        world.core.port_mut().incoming.push_back(segment.encode());
+    }
+    assert_eq!(world.poll().len(), 3);
+}
+
+#[test]
 fn data_takes_the_acknowledgement_along() {
     let mut world = World::connected();
     assert!(world.receive(&world.from_peer(1, b"request")).is_empty());
