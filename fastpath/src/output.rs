@@ -206,7 +206,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.append_sack(flow, &mut packet, offset);
         }
         if flow.has(hot_bit::DRESSED) {
-            self.dress(flow, sequence, &mut packet);
+            self.dress(flow, sequence, packet.data_mut());
         }
         self.status.count(Counter::TxAcks);
         self.emit_segment(packet);

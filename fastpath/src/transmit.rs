@@ -278,7 +278,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         self.sent(flow, plan, max, offset);
         if plan.unusual {
-            self.sent_unusually(flow, plan, &mut packet);
+            self.sent_unusually(flow, plan, packet.data_mut());
         }
         self.emit_segment(packet);
         true
@@ -353,23 +353,23 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     /// The rest of the work on a segment of a flow with one of the [`UNUSUAL`] flags.
     #[cold]
-    fn sent_unusually(&mut self, flow: Flow<'m>, plan: Plan, packet: &mut P::Packet) {
+    fn sent_unusually(&mut self, flow: Flow<'m>, plan: Plan, frame: &mut [u8]) {
         if flow.has(hot_flags::SCOREBOARD) {
             let next = plan.position + plan.bytes as u64 + u64::from(plan.fin);
             self.sent_in_disorder(flow, plan.position, next, plan.resend);
         }
-        self.dress(flow, plan.position, packet);
+        self.dress(flow, plan.position, frame);
     }
 
     /// Adds to a finished header what few flows have.
     #[cold]
-    pub(crate) fn dress(&mut self, flow: Flow<'m>, position: u64, packet: &mut P::Packet) {
+    pub(crate) fn dress(&mut self, flow: Flow<'m>, position: u64, frame: &mut [u8]) {
         if flow.has(hot_bit::URGENT_MODE) {
-            self.mark_urgent(flow, position, packet.data_mut());
+            self.mark_urgent(flow, position, frame);
         }
         if flow.has(hot_bit::SERVICE) {
             if let Some(cold) = self.tables.cold.get(flow.id as usize) {
-                header::set_service(packet.data_mut(), cold.service.get());
+                header::set_service(frame, cold.service.get());
             }
         }
     }
