@@ -23,6 +23,11 @@ pub mod event_flags {
     pub const URGENT: u16 = 1 << 4;
     /// To the application: `urgent_byte` is valid.
     pub const URGENT_BYTE: u16 = 1 << 5;
+    /// To the fast path, with [`TX`]: more will follow soon, so a small segment at the end of what is written may
+    /// wait for it (TCP_CORK, MSG_MORE). `TX` without it ends the wait.
+    pub const MORE: u16 = 1 << 6;
+    /// To the fast path: the application has closed the connection; only data that is not acknowledged keeps it.
+    pub const CLOSED: u16 = 1 << 7;
 }
 
 /// Between a context and a fast-path core, both directions.

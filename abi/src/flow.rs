@@ -31,7 +31,8 @@ pub mod hot_flags {
     pub const FIN_RECEIVED: u32 = 1 << 7;
     /// The slow path was told that this flow has unacknowledged or unsent data.
     pub const ACTIVE: u32 = 1 << 8;
-    /// The last data segment carried CE: echo ECE until it changes (RFC 8257 §3.2).
+    /// Acknowledgements carry ECE: the last data segment carried CE (RFC 8257 §3.2), or one did and the peer has
+    /// not answered CWR ([`control_flags::ECHO_UNTIL_CWR`](super::control_flags::ECHO_UNTIL_CWR)).
     pub const ECN_ECHO: u32 = 1 << 9;
     /// An acknowledgement is owed (delayed ACK, RFC 9293 §3.8.6.3).
     pub const ACK_PENDING: u32 = 1 << 10;
@@ -56,8 +57,10 @@ pub mod hot_flags {
     /// The flow is IPv6: `remote_ip` and `local_ip` hold folds ([`address_fold`](super::address_fold)) and the
     /// addresses are in [`ColdFlow`](super::ColdFlow). Set by the slow path before INSTALL.
     pub const IPV6: u32 = 1 << 19;
+    /// The application has closed the connection, and keeps it only until its data is acknowledged.
+    pub const ABANDONED: u32 = 1 << 20;
     /// First bit free for the fast path's private use.
-    pub const PRIVATE_SHIFT: u32 = 20;
+    pub const PRIVATE_SHIFT: u32 = 24;
 }
 
 /// The part of a flow that every packet touches: two cache lines, written by the fast-path core
@@ -186,7 +189,7 @@ pub struct ColdFlow {
     pub timeouts: AtomicU32,
     /// Receive buffer in bytes.
     pub rcv_buffer_bytes: AtomicU32,
-    /// Bit 0: receive closed ([`hot_flags::RECEIVE_CLOSED`]); bit 1: TCP_NODELAY.
+    /// See [`control_flags`].
     pub control: AtomicU32,
     /// Start of the stream we send (position after our SYN), low and high word.
     pub snd_start: [AtomicU32; 2],
@@ -215,6 +218,11 @@ pub mod control_flags {
     pub const RECEIVE_CLOSED: u32 = 1 << 0;
     /// TCP_NODELAY.
     pub const NODELAY: u32 = 1 << 1;
+    /// Echo a CE mark until the peer answers CWR (RFC 3168 §6.1.3); else ECE follows the marks (RFC 8257 §3.2).
+    pub const ECHO_UNTIL_CWR: u32 = 1 << 2;
+    /// The connection is dead, and only its data and its socket are left: its four-tuple may be another's by now, so
+    /// no segment is for it.
+    pub const DETACHED: u32 = 1 << 3;
 }
 
 /// Packs an owner word from an application and a context id.

@@ -46,7 +46,7 @@ pub struct RecoveryBlock {
     pub count: AtomicU32,
     /// Position of a FIN received out of order, or zero.
     pub fin: AtomicU64,
-    /// Start of the interval that changed last: SACK reports it first (RFC 2018 §4).
+    /// Changes of the intervals so far.
     pub latest: AtomicU64,
     /// Out-of-order data received, ascending, disjoint.
     pub intervals: [Interval; INTERVALS],
@@ -80,11 +80,11 @@ pub struct RecoveryBlock {
     pub linger_us: AtomicU32,
     /// The scoreboard.
     pub ranges: [Range; RANGES],
-    /// Zero.
-    pub reserved: [AtomicU32; 12],
+    /// Low 32 bits of [`Self::latest`] when each interval changed last: SACK reports the newest first (RFC 2018 §4).
+    pub ages: [AtomicU32; INTERVALS],
 }
 assert_layout!(Range, size 20, end @ 0, state @ 4, sent_us @ 8, above @ 12, due_us @ 16);
 assert_layout!(RecoveryBlock, size 960, flow @ 0, count @ 4, fin @ 8, latest @ 16, intervals @ 24,
     ranges_used @ 216, phase @ 220, recover @ 224, allowance @ 228, delivered @ 232, sent @ 236,
     flight @ 240, undo_cwnd_bytes @ 244, undo_rate_kbps @ 248, undo_bytes @ 252, undo_tsval @ 256,
-    min_rtt_us @ 260, widened @ 264, linger_us @ 268, ranges @ 272, reserved @ 912);
+    min_rtt_us @ 260, widened @ 264, linger_us @ 268, ranges @ 272, ages @ 912);

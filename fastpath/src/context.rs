@@ -290,6 +290,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }
+        if event.flags & (event_flags::MORE | event_flags::CLOSED) != 0
+            || self.private[event.flow as usize].has(bit::HELD)
+        {
+            self.application_intends(flow, event.flags);
+        }
         if event.flags & event_flags::TX != 0 {
             self.application_wrote(flow, event)?;
         }
@@ -349,6 +354,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.acknowledge_now(flow, None);
         }
         Ok(())
+    }
+
+    /// Whether the application will write more soon, and whether it has left.
+    #[cold]
+    fn application_intends(&mut self, flow: Flow<'m>, flags: u16) {
+        if flags & event_flags::CLOSED != 0 {
+            flow.set(hot_flags::ABANDONED);
+        }
+        if flags & event_flags::TX != 0 {
+            self.hold(flow, flags & event_flags::MORE != 0);
+        }
     }
 
     /// The application has written up to `event.tx`, and perhaps ends the stream there.

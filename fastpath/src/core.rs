@@ -78,6 +78,8 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) timers: BinaryHeap<Reverse<(u64, u32)>>,
     /// Data just received twice: flow, or [`NONE`], and positions. The next acknowledgement says so (RFC 2883).
     pub(crate) twice: (u32, u64, u64),
+    /// Flows that hold a small segment back, and since when, µs.
+    pub(crate) held: Queue<(u32, u32)>,
     /// Delayed acknowledgements: flow and since when, µs.
     pub(crate) acks: Queue<(u32, u32)>,
     /// Flows to acknowledge as soon as all of the burst is worked on.
@@ -137,6 +139,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             wheel: Wheel::new(now_us),
             timers: BinaryHeap::with_capacity(flows),
             twice: (NONE, 0, 0),
+            held: Queue::new(flows),
             acks: Queue::new(flows),
             burst_acks: Queue::new(flows),
             events: Queue::new(flows),
@@ -174,6 +177,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.poll_contexts();
         if !self.timers.is_empty() {
             self.run_timers();
+        }
+        if !self.held.is_empty() {
+            self.release_held();
         }
         self.transmit_ready();
         self.poll_kernel();
@@ -261,7 +267,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         // Whoever does not read its ring may never tell when it has.
         let parked = self.contexts.has_parked().then(|| self.now_us + PARKED_RETRY_US);
         let recovery = self.timers.peek().map(|Reverse((at, _))| *at);
-        [ack, parked, recovery, self.wheel.deadline_us()].into_iter().flatten().min()
+        let held = self.held_deadline_us();
+        [ack, parked, recovery, held, self.wheel.deadline_us()].into_iter().flatten().min()
     }
 
     /// Announces that the core is about to sleep, then looks at every ring once more. True: sleep, until

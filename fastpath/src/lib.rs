@@ -29,6 +29,7 @@ mod core;
 mod events;
 mod flow;
 mod header;
+mod hold;
 mod ipv6;
 mod kernel;
 mod lookup;

@@ -119,9 +119,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         flow.follow_mss(cold.mss_bytes.get());
         flow.bound_scale();
         repair(flow);
-        let hash = flow_hash(self.config.hash_key, hot, cold);
-        self.lookup.insert(hash, flow.id);
-        self.shared.set_hint(hash, self.config.core);
+        if cold.control.get() & control_flags::DETACHED == 0 {
+            let hash = flow_hash(self.config.hash_key, hot, cold);
+            self.lookup.insert(hash, flow.id);
+            self.shared.set_hint(hash, self.config.core);
+        }
         self.announce(flow);
         if owes_ack {
             self.acknowledge_later(flow);
@@ -180,6 +182,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         };
         let owner = flow.hot.owner.get();
         self.read_cold(flow, cold);
+        if cold.control.get() & control_flags::DETACHED != 0 {
+            self.forget_tuple(flow);
+        }
         if flow.follow_mss(cold.mss_bytes.get()) && flow.hot.snd_max.get() > flow.hot.snd_una.get() {
             // RFC 1191 §6.4: what was too large is lost, and not by congestion.
             self.retransmit(flow, flow.hot.cwnd_bytes.get().into());
@@ -194,18 +199,23 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
+    /// No segment is for this flow any more.
+    fn forget_tuple(&mut self, flow: Flow<'m>) {
+        let (key, hot, cold) = (self.config.hash_key, self.tables.hot, self.tables.cold);
+        let hash_of = |id: u32| match (hot.get(id as usize), cold.get(id as usize)) {
+            (Some(hot), Some(cold)) => flow_hash(key, hot, cold),
+            _ => 0,
+        };
+        let hash = hash_of(flow.id);
+        self.lookup.remove(hash, flow.id, hash_of);
+        // Its peer may not know yet.
+        self.strangers.expect(hash);
+    }
+
     fn remove(&mut self, id: u32) {
         if let Some(flow) = self.ours(id) {
-            let (key, hot, cold) = (self.config.hash_key, self.tables.hot, self.tables.cold);
-            let hash_of = |id: u32| match (hot.get(id as usize), cold.get(id as usize)) {
-                (Some(hot), Some(cold)) => flow_hash(key, hot, cold),
-                _ => 0,
-            };
-            let hash = hash_of(id);
-            self.lookup.remove(hash, id, hash_of);
+            self.forget_tuple(flow);
             self.release_block(flow);
-            // Its peer may not know yet.
-            self.strangers.expect(hash);
             let number = usize::from(owner_application(flow.hot.owner.get()));
             if let Some(Some(application)) = self.applications.get_mut(number) {
                 if let Some(record) = application.record(flow.hot.buffers.get()) {

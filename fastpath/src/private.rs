@@ -19,7 +19,7 @@ pub(crate) mod bit {
     pub(crate) const IN_EVENTS: u32 = 1 << 4;
     /// Bits that say in which queue the flow is.
     pub(crate) const QUEUES: u32 =
-        IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED | IN_TIMERS | IN_BURST_ACKS;
+        IN_READY | IN_WHEEL | IN_ACKS | IN_EVENTS | PARKED | IN_TIMERS | IN_BURST_ACKS | IN_HELD;
     /// Send small segments at once (TCP_NODELAY).
     pub(crate) const NODELAY: u32 = 1 << 5;
     /// An RTT measurement is under way.
@@ -38,12 +38,16 @@ pub(crate) mod bit {
     pub(crate) const IN_TIMERS: u32 = 1 << 12;
     /// The path was seen to reorder (RFC 8985 §6.2).
     pub(crate) const REORDERED: u32 = 1 << 13;
-    /// Went back after a timeout, at `timed_at_us`, and nothing was acknowledged since.
+    /// Went back after a timeout (without a scoreboard at `timed_at_us`), and nothing was acknowledged since.
     pub(crate) const TIMED_OUT: u32 = 1 << 14;
     /// The slow path gave a window during recovery: it holds after it.
     pub(crate) const WINDOW_DUE: u32 = 1 << 15;
     /// In the queue of acknowledgements that leave when the burst is worked on.
     pub(crate) const IN_BURST_ACKS: u32 = 1 << 27;
+    /// In the queue of flows that hold a small segment back.
+    pub(crate) const IN_HELD: u32 = 1 << 28;
+    /// The application will write more soon: no small segment until then (TCP_CORK, MSG_MORE).
+    pub(crate) const HELD: u32 = 1 << 29;
     /// Quarters of an RTT by which the reordering window is wider than one quarter, 6 bits.
     pub(crate) const QUARTERS_SHIFT: u32 = 16;
     /// Recoveries for which that is kept, 5 bits.

@@ -19,14 +19,21 @@ use abi::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Intervals {
     list: [(u64, u64); INTERVALS],
+    /// Which change, counted in `changes`, was the last of each.
+    ages: [u32; INTERVALS],
     count: usize,
+    changes: u64,
 }
 
 impl Intervals {
     pub(crate) fn load(block: &RecoveryBlock) -> Self {
-        let mut intervals = Self { count: (block.count.get() as usize).min(INTERVALS), ..Self::default() };
-        for (to, from) in intervals.list.iter_mut().zip(&block.intervals).take(intervals.count) {
+        let count = (block.count.get() as usize).min(INTERVALS);
+        let mut intervals = Self { count, changes: block.latest.get(), ..Self::default() };
+        for (to, from) in intervals.list.iter_mut().zip(&block.intervals).take(count) {
             *to = (from.start.get(), from.end.get());
+        }
+        for (to, from) in intervals.ages.iter_mut().zip(&block.ages).take(count) {
+            *to = from.get();
         }
         intervals
     }
@@ -36,6 +43,10 @@ impl Intervals {
             to.start.set(from.0);
             to.end.set(from.1);
         }
+        for (from, to) in self.ages.iter().zip(&block.ages).take(self.count) {
+            to.set(*from);
+        }
+        block.latest.set(self.changes);
         block.count.set(self.count as u32);
     }
 
@@ -48,32 +59,62 @@ impl Intervals {
     /// no room for another interval.
     pub(crate) fn insert(&mut self, start: u64, end: u64) -> bool {
         let (mut start, mut end) = (start, end);
-        let mut joined = Self::default();
-        let mut rest = [(0, 0); INTERVALS];
-        let mut after = 0;
-        for (from, to) in self.as_slice() {
-            if *to < start {
-                joined.list[joined.count] = (*from, *to);
-                joined.count += 1;
-            } else if *from > end {
-                rest[after] = (*from, *to);
-                after += 1;
+        let changes = self.changes.wrapping_add(1);
+        let mut joined = Self { changes, ..Self::default() };
+        let mut rest = Self::default();
+        for (from, to, age) in self.entries() {
+            if to < start {
+                joined.push(from, to, age);
+            } else if from > end {
+                rest.push(from, to, age);
             } else {
-                start = start.min(*from);
-                end = end.max(*to);
+                start = start.min(from);
+                end = end.max(to);
             }
         }
-        if joined.count + 1 + after > INTERVALS {
+        if joined.count + 1 + rest.count > INTERVALS {
             return false;
         }
-        joined.list[joined.count] = (start, end);
-        joined.count += 1;
-        for interval in rest.iter().take(after) {
-            joined.list[joined.count] = *interval;
-            joined.count += 1;
+        joined.push(start, end, changes as u32);
+        for (from, to, age) in rest.entries() {
+            joined.push(from, to, age);
         }
         *self = joined;
         true
+    }
+
+    /// The intervals with their ages.
+    fn entries(&self) -> impl Iterator<Item = (u64, u64, u32)> + '_ {
+        self.as_slice().iter().zip(&self.ages).map(|((from, to), age)| (*from, *to, *age))
+    }
+
+    /// Adds one behind the others, if there is room.
+    fn push(&mut self, from: u64, to: u64, age: u32) {
+        if let (Some(place), Some(when)) = (self.list.get_mut(self.count), self.ages.get_mut(self.count)) {
+            (*place, *when) = ((from, to), age);
+            self.count += 1;
+        }
+    }
+
+    /// Writes them as SACK blocks, the one that changed last first (RFC 2018 §4), as many as `out` has room for.
+    /// Returns how many.
+    fn write_newest_first(&self, out: &mut [u8]) -> usize {
+        let mut left = *self;
+        let mut blocks = 0;
+        for bytes in out.chunks_exact_mut(8) {
+            let age_of = |(_, (_, _, age)): &(usize, (u64, u64, u32))| {
+                self.changes.wrapping_sub(u64::from(*age)) as u32
+            };
+            let newest = left.entries().enumerate().filter(|(_, (from, to, _))| from < to).min_by_key(age_of);
+            let Some((index, (from, to, _))) = newest else {
+                break;
+            };
+            left.list[index] = (0, 0);
+            bytes[..4].copy_from_slice(&(from as u32).to_be_bytes());
+            bytes[4..].copy_from_slice(&(to as u32).to_be_bytes());
+            blocks += 1;
+        }
+        blocks
     }
 
     /// True if all of `start..end` is there already.
@@ -83,13 +124,12 @@ impl Intervals {
 
     /// Data is complete up to `next`: removes what that reaches and returns how far it is complete now.
     pub(crate) fn absorb(&mut self, mut next: u64) -> u64 {
-        let mut left = Self::default();
-        for (from, to) in self.as_slice() {
-            if *from <= next {
-                next = next.max(*to);
+        let mut left = Self { changes: self.changes, ..Self::default() };
+        for (from, to, age) in self.entries() {
+            if from <= next {
+                next = next.max(to);
             } else {
-                left.list[left.count] = (*from, *to);
-                left.count += 1;
+                left.push(from, to, age);
             }
         }
         *self = left;
@@ -143,7 +183,6 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return self.release_if_empty(flow, block);
         }
         intervals.store(block);
-        block.latest.set(arrival.start);
         if arrival.fin {
             block.fin.set(end);
         }
@@ -183,23 +222,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
     }
 
-    /// Writes SACK blocks, the latest first (RFC 2018 §4), as many as fit. Returns how many.
+    /// Writes SACK blocks, the newest first (RFC 2018 §4), as many as fit. Returns how many.
     pub(crate) fn sack_blocks(&self, flow: Flow<'m>, out: &mut [u8]) -> usize {
-        let Some(block) = self.block(flow) else {
-            return 0;
-        };
-        let intervals = Intervals::load(block);
-        let latest = block.latest.get();
-        let is_latest = |interval: &&(u64, u64)| interval.0 <= latest && latest < interval.1;
-        let first = intervals.as_slice().iter().filter(is_latest);
-        let others = intervals.as_slice().iter().filter(|interval| !is_latest(interval));
-        let mut blocks = 0;
-        for ((start, end), bytes) in first.chain(others).zip(out.chunks_exact_mut(8)) {
-            bytes[..4].copy_from_slice(&(*start as u32).to_be_bytes());
-            bytes[4..].copy_from_slice(&(*end as u32).to_be_bytes());
-            blocks += 1;
-        }
-        blocks
+        self.block(flow).map_or(0, |block| Intervals::load(block).write_newest_first(out))
     }
 }
 

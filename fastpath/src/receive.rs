@@ -10,7 +10,7 @@ use crate::{
 };
 use abi::{
     core_status::Counter,
-    flow::{extend, hot_flags, owner_application, NONE},
+    flow::{control_flags, extend, hot_flags, owner_application, NONE},
     kernel_ring::{reason, to_slow, KernelEntry},
 };
 
@@ -199,7 +199,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         if state & hot_flags::ECN != 0 && arrival.bytes > 0 {
-            arrival.urgent |= self.echo_congestion(flow, segment.ecn == ECN_CE);
+            arrival.urgent |= self.echo_congestion(flow, segment);
         }
         if arrival.start != rcv_nxt {
             self.take_out_of_order(flow, arrival, &packet);
@@ -256,13 +256,24 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         true
     }
 
-    /// RFC 8257 §3.2: ECE follows the CE marks of the data. True if an acknowledgement must leave at once.
+    /// ECE follows the CE marks of the data. True if an acknowledgement must leave at once.
     #[inline]
-    fn echo_congestion(&mut self, flow: Flow<'m>, marked: bool) -> bool {
+    fn echo_congestion(&mut self, flow: Flow<'m>, segment: &Segment) -> bool {
+        let marked = segment.ecn == ECN_CE;
         if marked {
             self.status.count(Counter::CongestionExperienced);
         }
-        if marked == flow.has(hot_flags::ECN_ECHO) {
+        marked != flow.has(hot_flags::ECN_ECHO) && self.change_echo(flow, segment, marked)
+    }
+
+    /// RFC 8257 §3.2, or §6.1.3 of RFC 3168: then only CWR ends the echo, and nothing hurries.
+    #[cold]
+    fn change_echo(&mut self, flow: Flow<'m>, segment: &Segment, marked: bool) -> bool {
+        let control = self.tables.cold.get(flow.id as usize).map_or(0, |cold| cold.control.get());
+        if !marked && control & control_flags::ECHO_UNTIL_CWR != 0 {
+            if segment.flags & flag::CWR != 0 {
+                flow.clear(hot_flags::ECN_ECHO);
+            }
             return false;
         }
         if flow.has(hot_flags::ACK_PENDING) {

@@ -154,6 +154,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// What the acknowledgement says, into the scoreboard.
     fn report(&mut self, flow: Flow<'m>, block: &'m RecoveryBlock, report: &Report, una: u64, ack: u64) {
         let now = self.now_us as u32;
+        if ack > una && self.private[flow.id as usize].has(bit::TIMED_OUT) {
+            self.timeout_answered(flow);
+        }
         let mut board = Board::load(block, una, flow.hot.snd_max.get());
         let shortest = block.min_rtt_us.get().min(self.shortest_rtt(flow));
         block.min_rtt_us.set(shortest);
@@ -341,8 +344,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         board.lose_all(max, reneged);
         board.store(block);
         hot.snd_nxt.set(max);
-        self.private[flow.id as usize].bits |= bit::RESEND;
+        self.private[flow.id as usize].bits |= bit::RESEND | bit::TIMED_OUT;
         true
+    }
+
+    /// The first answer after a timeout: the slow path ends its back-off at once, not when its backed-off look is due.
+    fn timeout_answered(&mut self, flow: Flow<'m>) {
+        self.private[flow.id as usize].bits &= !bit::TIMED_OUT;
+        self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
     }
 
     /// A timeout of a flow without scoreboard was answered by an acknowledgement of something new.
@@ -351,7 +360,6 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if !private.has(bit::TIMED_OUT) {
             return;
         }
-        private.bits &= !bit::TIMED_OUT;
         let resent =
             timestamp_value(u64::from(private.timed_at_us) | self.now_us & !0xffff_ffff, private.ts_offset);
         // Ticks of the upper half may be off by a wrap of the low word; then nothing is undone.
@@ -360,8 +368,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             flow.hot.snd_nxt.set(flow.hot.snd_max.get());
             self.status.count(Counter::SpuriousTimeouts);
             flow.count_spurious_timeout();
-            self.kernel.report(KernelEntry { op: to_slow::ACTIVE, flow: flow.id, ..KernelEntry::default() });
         }
+        self.timeout_answered(flow);
     }
 
     /// Tail loss probe (RFC 8985 §7.3): the last segment once more. If it is all that is missing that repairs it; if not,

@@ -172,7 +172,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     fn plan(&mut self, flow: Flow<'m>) -> Option<Plan> {
         let hot = flow.hot;
-        if self.private[flow.id as usize].has(bit::RESEND) {
+        let bits = self.private[flow.id as usize].bits;
+        if bits & bit::RESEND != 0 {
             if let Some(plan) = self.plan_resend(flow) {
                 return Some(plan);
             }
@@ -196,7 +197,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             if !fin || (room == 0 && nxt != una) {
                 return None;
             }
-        } else if small && !fin && nxt != una && self.holds_back(flow, una, nxt, all) {
+        } else if small
+            && !fin
+            && (nxt != una || bits & bit::HELD != 0)
+            && self.holds_back(flow, una, nxt, all)
+        {
             return None;
         }
         Some(Plan {
@@ -212,11 +217,14 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// True if a small segment must wait for what is in flight: silly window avoidance (RFC 9293 §3.8.6.2.1),
-    /// Nagle (§3.7.4) as Minshall amended it.
+    /// Nagle (§3.7.4) as Minshall amended it; or for what the application will write soon.
     fn holds_back(&self, flow: Flow<'m>, una: u64, nxt: u64, all: bool) -> bool {
         let private = &self.private[flow.id as usize];
         if private.has(bit::URGENT) || flow.has(hot_bit::URGENT_MODE) {
             return false;
+        }
+        if private.has(bit::HELD) {
+            return true;
         }
         let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
         !all || (!private.has(bit::NODELAY) && small_in_flight && nxt == flow.hot.snd_max.get())

@@ -7,7 +7,7 @@ use crate::{
     tcp::{keepalive::Keepalive, limits::LastAnswer, state::State},
     wire::service::Service,
 };
-use abi::flow::NONE;
+use abi::{flow::NONE, message::negotiated};
 
 /// Commands owed to the fast path, in the order they are sent. One bit each, so that a command
 /// given twice is sent once.
@@ -75,6 +75,8 @@ pub(crate) mod flag {
     pub(crate) const USES_NEIGHBOR: u32 = 1 << 26;
     /// The slot is in use.
     pub(crate) const USED: u32 = 1 << 23;
+    /// Our SYN or SYN-ACK was repeated: until an RTT is measured the timeout is longer (RFC 6298 §5.7).
+    pub(crate) const SYN_REPEATED: u32 = 1 << 27;
 }
 
 /// What sampling remembers of the hot entry.
@@ -258,6 +260,14 @@ impl Connection {
         } else {
             self.flags &= !flags
         }
+    }
+    /// What was agreed on with the peer, as `FlowInfo` tells it.
+    pub(crate) fn negotiated(&self) -> u32 {
+        let bit = |fact, bit| if self.is(fact) { bit } else { 0 };
+        bit(flag::TIMESTAMPS, negotiated::TIMESTAMPS)
+            | bit(flag::SACK, negotiated::SACK)
+            | bit(flag::WINDOW_SCALE, negotiated::WINDOW_SCALE)
+            | bit(flag::ECN, negotiated::ECN)
     }
     /// Local port.
     #[inline]

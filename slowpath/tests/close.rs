@@ -486,3 +486,31 @@ fn the_librarys_own_fin_is_noticed() {
     world.advance(PAUSE);
     assert_eq!(world.state(info.flow), tcp_state::FIN_WAIT1);
 }
+
+/// RFC 9293 §3.10.7.4: after a reset, and after both ends finished, the peer may open the same connection anew although
+/// our application has not closed its socket.
+#[test]
+fn a_dead_connection_that_is_held_keeps_no_four_tuple() {
+    for reset in [true, false] {
+        let mut world = World::new();
+        let listener = world.listener(8080, 5);
+        let info = world.accepted(listener, 8080, 4000);
+        if reset {
+            world.peer(Tcp { flags: RST, ..Tcp::ack(4000, 8080, 5001, 0) });
+        } else {
+            world.peer_fin(info.flow);
+            world.shutdown(info.socket, 1, 0).unwrap();
+            world.advance(PAUSE);
+            world.acknowledged(info.flow);
+        }
+        assert_eq!(world.state(info.flow), tcp_state::CLOSED);
+        let control = world.cold[info.flow as usize].control.load(Relaxed);
+        assert_ne!(control & abi::flow::control_flags::DETACHED, 0);
+        let second = world.accepted(listener, 8080, 4000);
+        assert_ne!(second.flow, info.flow);
+        world.release(info.socket);
+        world.advance(PAUSE);
+        assert_eq!(world.state(second.flow), tcp_state::ESTABLISHED);
+        assert!(world.info(second.socket).is_ok());
+    }
+}

@@ -171,3 +171,28 @@ fn a_connection_attempt_lasts_three_minutes_or_the_user_timeout() {
     assert_eq!(world.get_option(socket, option::ERROR), Ok(110));
     assert_eq!(world.sent().len(), 3, "none is sent when the time is over");
 }
+
+/// Traffic starts the idle time anew from when it came, not from when it is seen.
+#[test]
+fn keepalive_counts_from_the_last_traffic() {
+    let (mut world, info) = plain();
+    keepalive(&mut world, info.socket);
+    assert_eq!(probed(&mut world, info.flow, 40, false), 0);
+    world.received(info.flow, 100, true);
+    assert_eq!(probed(&mut world, info.flow, 60, false), 0);
+    assert_eq!(probed(&mut world, info.flow, 2, false), 1);
+}
+
+/// The application has closed, and a descriptor that the library keeps hides it: fewer tries, as for any orphan.
+#[test]
+fn an_abandoned_connection_is_given_up_as_an_orphan() {
+    let (mut world, info) = plain();
+    world.write(info.flow, 100);
+    world.hot[info.flow as usize].flags.fetch_or(hot_flags::ABANDONED, Relaxed);
+    let mut timeouts = 0;
+    for _ in 0..400 {
+        world.advance(SECOND);
+        timeouts += world.ops().into_iter().filter(|op| *op == to_fast::RETRANSMIT).count();
+    }
+    assert_eq!((timeouts, world.kinds()), (8, vec![kernel_event::FAILED]));
+}

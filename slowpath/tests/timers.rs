@@ -52,6 +52,53 @@ fn timeouts_double_and_end_the_connection() {
     world.assert_clean();
 }
 
+/// RFC 6298 §5.7: where the SYN-ACK was lost the path may be slow.
+#[test]
+fn after_a_repeated_syn_ack_the_first_timeout_is_three_seconds() {
+    for (repeated, timeout_ms) in [(false, 1000), (true, 3000)] {
+        let mut world = World::new();
+        let listener = world.listener(8080, 5);
+        world.peer(Tcp { options: vec![2, 4, 5, 0xb4], ..Tcp::syn(4000, 8080, 5000) });
+        let syn_ack = world.sent().pop().unwrap();
+        // A measurement of zero microseconds is none.
+        world.advance(if repeated { 1_100_000 } else { 0 });
+        world.frames.clear();
+        world.peer(Tcp::ack(4000, 8080, 5001, syn_ack.seq.wrapping_add(1)));
+        let info = world.accept(listener).unwrap();
+        world.ops();
+        world.write(info.flow, 100);
+        let begin = world.now;
+        while !world.ops().contains(&to_fast::RETRANSMIT) {
+            world.advance(10_000);
+        }
+        let waited_ms = (world.now - begin) / 1000;
+        let least = if repeated { timeout_ms } else { 200 };
+        assert!((least..timeout_ms * 13 / 10).contains(&waited_ms), "{waited_ms} ms");
+    }
+}
+
+/// An answer that the core reports ends the back-off at once.
+#[test]
+fn an_answer_ends_the_back_off() {
+    let (mut world, info) = established(config());
+    world.write(info.flow, 1000);
+    world.advance(2_000_000);
+    let timeouts = world.stack.counter(Counter::Timeouts);
+    assert!(timeouts >= 3, "{timeouts}");
+    world.ops();
+    world.acknowledged(info.flow);
+    world.report(0, to_slow::ACTIVE, info.flow);
+    world.pump();
+    world.advance(1000);
+    world.write(info.flow, 1000);
+    let begin = world.now;
+    while !world.ops().contains(&to_fast::RETRANSMIT) {
+        world.advance(10_000);
+    }
+    let waited_ms = (world.now - begin) / 1000;
+    assert!((200..300).contains(&waited_ms), "{waited_ms} ms");
+}
+
 #[test]
 fn a_preempted_core_causes_no_timeout() {
     let (mut world, info) = established(config());
@@ -139,7 +186,8 @@ fn a_silent_peer_with_a_closed_window_is_given_up() {
 
 #[test]
 fn keepalive_finds_a_dead_peer_and_spares_a_live_one() {
-    for (alive, error) in [(true, 0), (false, 110)] {
+    // One a minute, counted from the answer; or as many as asked for.
+    for (alive, error, expected) in [(true, 0, 4), (false, 110, 3)] {
         let (mut world, info) = established(config());
         for (name, value) in [
             (option::KEEPALIVE_IDLE, 60),
@@ -160,7 +208,7 @@ fn keepalive_finds_a_dead_peer_and_spares_a_live_one() {
                 hot.ts_recent.fetch_add(u32::from(alive), Relaxed);
             }
         }
-        assert_eq!(probes, 3, "alive {alive}");
+        assert_eq!(probes, expected, "alive {alive}");
         assert_eq!(world.get_option(info.socket, option::ERROR), Ok(error));
     }
     let (mut world, info) = established(config());

@@ -165,9 +165,23 @@ body! {
         srtt_us: u32,
         /// Context that gets its events.
         context: u32,
+        /// What was negotiated: [`negotiated`].
+        options: u32,
         /// Zero.
-        reserved: u64,
+        reserved: u32,
     }
+}
+
+/// Bits of [`FlowInfo::options`], numbered as Linux's `TCPI_OPT_*`.
+pub mod negotiated {
+    /// Timestamps (RFC 7323).
+    pub const TIMESTAMPS: u32 = 1;
+    /// Selective acknowledgements (RFC 2018).
+    pub const SACK: u32 = 2;
+    /// Window scaling (RFC 7323).
+    pub const WINDOW_SCALE: u32 = 4;
+    /// ECN (RFC 3168).
+    pub const ECN: u32 = 8;
 }
 
 /// TCP states, numbered as in Linux's `TCP_INFO`.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! ECN: marks echoed (RFC 8257 §3.2), echoes counted, CWR.
+//! ECN: marks echoed (RFC 8257 §3.2, RFC 3168 §6.1.3), echoes counted, CWR.
 
 use super::World;
 use crate::testing::*;
-use abi::{flow::hot_flags, kernel_ring::to_fast};
+use abi::{
+    flow::{control_flags, hot_flags},
+    kernel_ring::to_fast,
+};
 use std::sync::atomic::Ordering::Relaxed;
 
 fn world() -> World {
@@ -31,6 +34,23 @@ fn a_change_of_the_mark_is_acknowledged_at_once_with_the_state_before() {
     assert_eq!((sent[0].flags & ECE, sent[0].ack), (ECE, RCV_START as u32 + 3));
     assert_eq!((sent[1].flags & ECE, sent[1].ack), (0, RCV_START as u32 + 4));
     assert_eq!(world.counter(abi::core_status::Counter::CongestionExperienced), 2);
+}
+
+#[test]
+fn without_dctcp_the_echo_goes_on_until_cwr() {
+    let mut world = world();
+    world.tables.cold[1].control.store(control_flags::ECHO_UNTIL_CWR, Relaxed);
+    let sent = world.receive(&data(&world, 3));
+    assert_eq!((sent.len(), sent[0].flags & ECE), (1, ECE));
+    // Neither the missing mark nor CWR on a marked segment ends it.
+    assert!(world.receive(&data(&world, 2)).is_empty());
+    assert_eq!(world.after(1_000_000)[0].flags & ECE, ECE);
+    let marked = data(&world, 3);
+    world.receive(&TestSegment { flags: ACK | CWR, ..marked });
+    assert_eq!(world.after(1_000_000)[0].flags & ECE, ECE);
+    let plain = data(&world, 2);
+    world.receive(&TestSegment { flags: ACK | CWR, ..plain });
+    assert_eq!(world.after(1_000_000)[0].flags & ECE, 0);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use super::{Random, World};
 use crate::testing::*;
 use abi::{
     core_status::Counter,
-    flow::hot_flags,
+    flow::{control_flags, hot_flags},
     kernel_ring::{reason, to_fast, to_slow, KernelEntry},
 };
 use std::sync::atomic::Ordering::Relaxed;
@@ -248,4 +248,26 @@ fn neighbours_are_told_apart() {
         world.ask(to_fast::REMOVE, flow, 0);
         world.hot(flow).rcv_nxt.store(RCV_START, Relaxed);
     }
+}
+
+/// A dead connection's application may still read from it; its four-tuple is another's by now.
+#[test]
+fn a_detached_flow_gets_no_segments_and_stays_readable() {
+    let mut world = World::connected();
+    world.receive(&world.from_peer(1, b"last words"));
+    world.report_ops();
+    world.tables.cold[1].control.store(control_flags::DETACHED, Relaxed);
+    for restarted in [false, true] {
+        if restarted {
+            world.restart();
+        } else {
+            world.ask(to_fast::UPDATE, 1, 0);
+        }
+        world.receive(&world.from_peer(1, b"more"));
+        let reports = world.reports();
+        assert_eq!((reports.len(), reports[0].0.reason), (1, reason::NO_FLOW), "restarted: {restarted}");
+        assert_eq!(world.received(1, RCV_START, RCV_START + 10), b"last words");
+    }
+    world.ask(to_fast::REMOVE, 1, 0);
+    assert_eq!(world.report_ops(), [to_slow::REMOVED]);
 }

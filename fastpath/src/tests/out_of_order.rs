@@ -59,7 +59,7 @@ fn sack_reports_the_latest_first() {
     let sent = world.receive(&at(&world, 20, b"cc"));
     let mut expected = TestSegment::timestamps(abi::clock::timestamp_value(world.now_us, 0), 1000);
     expected.extend([1, 1, 5, 26]);
-    for start in [20u32, 10, 30] {
+    for start in [20u32, 30, 10] {
         expected.extend((RCV_START as u32 + start).to_be_bytes());
         expected.extend((RCV_START as u32 + start + 2).to_be_bytes());
     }

@@ -129,7 +129,9 @@ impl Connection {
             return;
         }
         if how == Close::Finish {
-            flow.status.fetch_or(status::FINISHED, AcqRel);
+            // Told here only if the slow path does not see it: while data is unacknowledged.
+            let left = if flow.unacknowledged_bytes() > 0 { status::LEFT } else { 0 };
+            flow.status.fetch_or(status::FINISHED | left, AcqRel);
         }
         let context = transmit.context.clone();
         tell(flow, &context);

@@ -45,6 +45,14 @@ pub(super) mod status {
     pub(crate) const URGENT_WRITTEN: u32 = 1 << 8;
     /// The fast path was told of it.
     pub(crate) const URGENT_TOLD: u32 = 1 << 9;
+    /// More will be written soon: a small segment at the end may wait for it.
+    pub(crate) const MORE: u32 = 1 << 10;
+    /// The fast path was told so.
+    pub(crate) const MORE_TOLD: u32 = 1 << 11;
+    /// The application closed it, and no other process has it.
+    pub(crate) const LEFT: u32 = 1 << 12;
+    /// The fast path was told so.
+    pub(crate) const LEFT_TOLD: u32 = 1 << 13;
 }
 
 /// One connection.
@@ -262,7 +270,8 @@ impl Flow {
     pub(super) fn forget_told(&self) {
         self.told_end.store(!self.snd_end.load(Relaxed), Relaxed);
         self.told_read.store(!self.rcv_read.load(Relaxed), Relaxed);
-        self.status.fetch_and(!(status::FINISH_TOLD | status::URGENT_TOLD), Relaxed);
+        let told = status::FINISH_TOLD | status::URGENT_TOLD | status::LEFT_TOLD;
+        self.status.fetch_and(!told, Relaxed);
     }
 
     /// Records why the connection failed; the first reason counts.

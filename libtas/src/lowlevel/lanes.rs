@@ -37,7 +37,7 @@ impl Lanes {
     #[inline]
     pub(super) fn announce(&mut self, flow: &Arc<Flow>) -> bool {
         let Some(event) = news(flow) else { return true };
-        if self.push(flow, event) {
+        if self.push_news(flow, event) {
             return true;
         }
         if !flow.queued.swap(true, Relaxed) {
@@ -49,6 +49,10 @@ impl Lanes {
     /// As [`Self::announce`], after a write up to `end` on a connection that can be written to.
     #[inline]
     pub(super) fn announce_write(&mut self, flow: &Arc<Flow>, end: u64) {
+        if flow.status.load(Relaxed) & (status::MORE | status::MORE_TOLD) != 0 {
+            self.announce(flow);
+            return;
+        }
         let rx = flow.rcv_read.load(Relaxed);
         let news = if rx == flow.told_read.load(Relaxed) { 0 } else { event_flags::RX };
         let flags = event_flags::TX | news;
@@ -82,6 +86,20 @@ impl Lanes {
         true
     }
 
+    /// [`Self::push`] of anything that is new.
+    fn push_news(&mut self, flow: &Flow, event: FlowEvent) -> bool {
+        if !self.push(flow, event) {
+            return false;
+        }
+        let told = |flag, bit| if event.flags & flag == 0 { 0 } else { bit };
+        if event.flags & event_flags::TX != 0 {
+            flow.status.fetch_and(!status::MORE_TOLD, Relaxed);
+        }
+        let told = told(event_flags::MORE, status::MORE_TOLD) | told(event_flags::CLOSED, status::LEFT_TOLD);
+        flow.status.fetch_or(told, Relaxed);
+        true
+    }
+
     /// Tries again what found its ring full. `closed` gets the ids of connections that were told
     /// their last word.
     pub(super) fn retry(&mut self, closed: &mut Vec<u32>) {
@@ -90,7 +108,7 @@ impl Lanes {
                 break;
             };
             match news(&flow) {
-                Some(event) if !self.push(&flow, event) => self.pending.push_back(flow),
+                Some(event) if !self.push_news(&flow, event) => self.pending.push_back(flow),
                 _ => {
                     flow.queued.store(false, Relaxed);
                     if flow.has(status::CLOSED) {
@@ -153,6 +171,15 @@ fn news(flow: &Flow) -> Option<FlowEvent> {
         if extend(urgent, tx) > flow.snd_una.load(Relaxed) {
             flags |= event_flags::TX | event_flags::URGENT;
         }
+    }
+    if state & (status::MORE | status::MORE_TOLD) == status::MORE_TOLD {
+        flags |= event_flags::TX;
+    }
+    if flags & event_flags::TX != 0 && state & status::MORE != 0 {
+        flags |= event_flags::MORE;
+    }
+    if state & (status::LEFT | status::LEFT_TOLD) == status::LEFT {
+        flags |= event_flags::CLOSED;
     }
     if flags == 0 || state & status::FAILED != 0 {
         return None;

@@ -165,6 +165,23 @@ impl Connection {
         len
     }
 
+    /// Whether more will be written soon, so that a small segment at the end of what is written may wait for it, at
+    /// most 200 ms. Holds for writes from now on; see also [`Self::release`].
+    pub fn hold(&self, more: bool) {
+        if more {
+            self.flow.status.fetch_or(status::MORE, Relaxed);
+        } else {
+            self.flow.status.fetch_and(!status::MORE, Relaxed);
+        }
+    }
+
+    /// Sends what waits because of [`Self::hold`], which is over.
+    pub fn release(&self) {
+        let transmit = self.flow.transmit();
+        self.hold(false);
+        tell(&self.flow, &transmit.context);
+    }
+
     /// Sends FIN after what was written.
     pub fn finish(&self) {
         let transmit = self.flow.transmit();

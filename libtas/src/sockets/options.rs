@@ -46,6 +46,8 @@ const IPV6_FLOWINFO_SEND: c_int = 33;
 const IPV6_AUTOFLOWLABEL: c_int = 70;
 const IPV6_MINHOPCOUNT: c_int = 73;
 const IPV6_FREEBIND: c_int = 78;
+const TCP_CC_INFO: c_int = 26;
+pub(super) const SO_MEMINFO: c_int = 55;
 
 /// TCP_MIN_MSS and MAX_TCP_WINDOW (include/net/tcp.h): bounds of TCP_MAXSEG.
 const MSS_MIN: i32 = 88;
@@ -174,8 +176,8 @@ pub enum Effect {
     None,
     /// Tell the slow path: option, value, second value.
     Slow(u32, u32, u32),
-    /// TCP_CORK on: the stream becomes eager (see `stream`).
-    Cork,
+    /// TCP_CORK, on or off.
+    Cork(bool),
     /// SO_OOBINLINE was set: the connection is told.
     Inline,
 }
@@ -294,7 +296,7 @@ impl Options {
             self.changed.push((index, value));
         }
         match (level, name) {
-            (IPPROTO_TCP, libc::TCP_CORK) if value != 0 => Ok(Effect::Cork),
+            (IPPROTO_TCP, libc::TCP_CORK) => Ok(Effect::Cork(value != 0)),
             (SOL_SOCKET, libc::SO_OOBINLINE) => Ok(Effect::Inline),
             _ if rule.slow != 0 => Ok(Effect::Slow(rule.slow, value as u32, 0)),
             _ => Ok(Effect::None),
@@ -350,6 +352,8 @@ impl Options {
             (SOL_SOCKET, libc::SO_PROTOCOL) => IPPROTO_TCP.to_ne_bytes().to_vec(),
             (SOL_SOCKET, libc::SO_BINDTODEVICE) | (IPPROTO_IP, libc::IP_OPTIONS) => Vec::new(),
             (SOL_SOCKET, libc::SO_ERROR | libc::SO_ACCEPTCONN | libc::SO_DOMAIN) => return Ok(Query::Ask),
+            (IPPROTO_TCP, TCP_CC_INFO) => Vec::new(),
+            (SOL_SOCKET, SO_MEMINFO) => return Ok(Query::Ask),
             (IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG)
             | (IPPROTO_IP, libc::IP_MTU)
             | (IPPROTO_IPV6, libc::IPV6_MTU) => return Ok(Query::Ask),
@@ -387,6 +391,11 @@ impl Options {
     /// Urgent data stays in the stream (SO_OOBINLINE).
     pub fn urgent_is_inline(&self) -> bool {
         self.integer(SOL_SOCKET, libc::SO_OOBINLINE) != 0
+    }
+
+    /// Whether TCP_CORK is on.
+    pub(crate) fn is_corked(&self) -> bool {
+        self.integer(IPPROTO_TCP, libc::TCP_CORK) != 0
     }
 
     /// Everything that was set, in order, to be set again on a kernel socket.
@@ -538,8 +547,8 @@ mod tests {
             Ok(Effect::Slow(slow::CONGESTION, abi::message::congestion::NEWRENO, 0))
         );
         assert_eq!(options.set(IPPROTO_TCP, libc::TCP_CONGESTION, b"nosuch"), Err(Errno(libc::ENOENT)));
-        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork));
-        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::None));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 1), Ok(Effect::Cork(true)));
+        assert_eq!(set(&mut options, IPPROTO_TCP, libc::TCP_CORK, 0), Ok(Effect::Cork(false)));
         assert_eq!(
             set(&mut options, IPPROTO_IPV6, libc::IPV6_V6ONLY, 1),
             Ok(Effect::Slow(slow::V6ONLY, 1, 0))

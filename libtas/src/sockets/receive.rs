@@ -4,6 +4,7 @@
 use super::{
     errno::{Errno, Result},
     process::{process, Process},
+    send::is_null,
     stream::{Phase, Readable},
     table::Token,
     wait::{block, Attempt},
@@ -37,7 +38,7 @@ struct Request<'a> {
 /// Every buffer is writable for its length.
 pub unsafe fn receive(token: Token, buffers: &[iovec], flags: i32) -> Result<usize> {
     let process = process();
-    if let ([one @ iovec { iov_len: 1.., .. }], true) = (buffers, flags & !PLAIN == 0) {
+    if let ([one @ iovec { iov_len: 1.., .. }], true) = (buffers, flags & !PLAIN == 0 && !is_null(buffers)) {
         if let Some(connection) = readable_now(process, token) {
             // SAFETY: the caller's promise.
             let room = unsafe { slice::from_raw_parts_mut(one.iov_base.cast::<u8>(), one.iov_len) };
@@ -72,6 +73,9 @@ unsafe fn receive_any(process: &Process, token: Token, buffers: &[iovec], flags:
     }
     if flags & libc::MSG_ERRQUEUE != 0 {
         return Err(Errno(libc::EAGAIN));
+    }
+    if is_null(buffers) && flags & libc::MSG_TRUNC == 0 {
+        return Err(Errno(libc::EFAULT));
     }
     let mut request = Request {
         buffers,

@@ -31,7 +31,7 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
     let mut sent = 0;
     // A reset that has arrived must be seen, and acknowledged memory comes back by the rings.
     process.pump_if_stale();
-    if let ([one @ iovec { iov_len: 1.., .. }], true) = (buffers, flags & !PLAIN == 0) {
+    if let ([one @ iovec { iov_len: 1.., .. }], true) = (buffers, flags & !PLAIN == 0 && !is_null(buffers)) {
         if let Some(connection) = writable_now(process, token) {
             // SAFETY: the caller's promise.
             let bytes = unsafe { slice::from_raw_parts(one.iov_base.cast::<u8>(), one.iov_len) };
@@ -45,13 +45,20 @@ pub unsafe fn send(token: Token, buffers: &[iovec], flags: i32) -> Result<usize>
     unsafe { send_any(process, token, buffers, flags, sent) }
 }
 
+/// Whether a buffer with a length is nowhere. (Any other address that is not the caller's ends the process, as in a
+/// library it must.)
+#[inline]
+pub(super) fn is_null(buffers: &[iovec]) -> bool {
+    buffers.iter().any(|buffer| buffer.iov_base.is_null() && buffer.iov_len > 0)
+}
+
 /// The connection if it can be written to: the common case.
 #[inline]
 fn writable_now(process: &Process, token: Token) -> Option<Arc<Connection>> {
     let mut engine = process.engine();
     let stream = engine.stream(token).ok()?;
     let connection = stream.connection()?;
-    (stream.error == 0 && !stream.is_send_shut(connection)).then(|| connection.clone())
+    (stream.error == 0 && !stream.more && !stream.is_send_shut(connection)).then(|| connection.clone())
 }
 
 /// [`send`] of anything; the first `sent` bytes have gone already.
@@ -66,6 +73,9 @@ unsafe fn send_any(
     flags: i32,
     sent: usize,
 ) -> Result<usize> {
+    if is_null(buffers) {
+        return Err(Errno(libc::EFAULT));
+    }
     // SAFETY: the caller's promise.
     let result = unsafe { send_all(process, token, buffers, flags, sent) };
     if result == Err(Errno(libc::EPIPE)) && flags & libc::MSG_NOSIGNAL == 0 {
@@ -85,12 +95,9 @@ unsafe fn send_all(
     mut sent: usize,
 ) -> Result<usize> {
     let total: usize = buffers.iter().map(|buffer| buffer.iov_len).sum();
-    let urgent = flags & libc::MSG_OOB != 0;
-    if flags & libc::MSG_MORE != 0 {
-        process.engine().stream(token)?.hurry();
-    }
+    let (urgent, more) = (flags & libc::MSG_OOB != 0, flags & libc::MSG_MORE != 0);
     // SAFETY: the caller's promise.
-    match unsafe { step(process, token, (buffers, total), urgent, &mut sent) } {
+    match unsafe { step(process, token, (buffers, total), (urgent, more), &mut sent) } {
         Ok(Attempt::Done(count)) => return Ok(count),
         Ok(Attempt::Wait) => {}
         Err(_) if sent > 0 => return Ok(sent),
@@ -118,7 +125,7 @@ unsafe fn send_all(
             })
         });
         // SAFETY: the caller's promise.
-        match waited.and_then(|()| unsafe { step(process, token, (buffers, total), urgent, &mut sent) }) {
+        match waited.and_then(|()| unsafe { step(process, token, (buffers, total), (urgent, more), &mut sent) }) {
             Ok(Attempt::Done(count)) => break Ok(count),
             Ok(Attempt::Wait) => {}
             Err(error) => break Err(error),
@@ -139,10 +146,15 @@ unsafe fn step(
     process: &Process,
     token: Token,
     (buffers, total): (&[iovec], usize),
-    urgent: bool,
+    (urgent, more): (bool, bool),
     sent: &mut usize,
 ) -> Result<Attempt<usize>> {
-    let connection = match process.engine().stream(token)?.send() {
+    let ready = process.engine().stream(token).and_then(|stream| {
+        let connection = stream.send()?;
+        connection.iter().for_each(|connection| stream.will_send(connection, more));
+        Ok(connection)
+    });
+    let connection = match ready {
         Ok(Some(connection)) => connection,
         Ok(None) => return Ok(Attempt::Wait),
         Err(_) if *sent > 0 => return Ok(Attempt::Done(*sent)),

@@ -5,7 +5,7 @@ use super::{
     address::Family,
     errno::{check, Errno, Result},
     open,
-    options::{Effect, Query},
+    options::{Effect, Query, SO_MEMINFO},
     process::process,
     real,
     report::Reason,
@@ -20,9 +20,6 @@ use std::{ptr, slice};
 const VALUE_MAX: usize = 256;
 /// TCP_MSS_DEFAULT: what TCP_MAXSEG answers before there is a connection.
 const MSS_DEFAULT: i32 = 536;
-/// `tcpi_options` bits (linux/tcp.h).
-const TCPI_OPT_TIMESTAMPS: u8 = 1;
-const TCPI_OPT_WSCALE: u8 = 4;
 
 /// setsockopt().
 ///
@@ -69,9 +66,7 @@ pub unsafe fn set(
             stream.connection().into_iter().for_each(|connection| connection.set_urgent_inline(is_inline));
             Ok(())
         }
-        Effect::Cork => process.engine().stream(token).map(Stream::hurry),
-        // It is off already, and stays off.
-        Effect::Slow(option, 0, _) if option == NODELAY && process.engine().stream(token)?.eager => Ok(()),
+        Effect::Cork(on) => process.engine().stream(token).map(|stream| stream.cork(on)),
         // No IPv4 through it, and TAS has nothing else.
         Effect::Slow(option, 1, _) if option == V6ONLY && !has_ipv6() => {
             open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
@@ -80,6 +75,10 @@ pub unsafe fn set(
         }
         // An option that the slow path does not act on (yet) keeps its stored value.
         Effect::Slow(option, value, value2) => {
+            if option == NODELAY && value != 0 {
+                // Linux: what TCP_CORK or MSG_MORE holds back leaves, though it goes on holding.
+                process.engine().stream(token)?.push();
+            }
             match socket.set_option(option, value, value2).map_err(Errno::from) {
                 Err(Errno(libc::ENOPROTOOPT | libc::EOPNOTSUPP)) => Ok(()),
                 other => other,
@@ -159,9 +158,23 @@ fn ask(stream: &mut Stream, level: c_int, name: c_int) -> Result<Vec<u8>> {
             None => return Err(Errno(libc::ENOTCONN)),
         },
         (IPPROTO_TCP, libc::TCP_INFO) => return Ok(tcp_info(stream)),
+        (SOL_SOCKET, SO_MEMINFO) => return Ok(memory_info(stream)),
         _ => return Err(Errno(libc::ENOPROTOOPT)),
     };
     Ok(number.to_ne_bytes().to_vec())
+}
+
+/// What SO_MEMINFO tells (linux/sock_diag.h, `SK_MEMINFO_*`): nine numbers, of which these are known.
+fn memory_info(stream: &Stream) -> Vec<u8> {
+    let mut words = [0u32; 9];
+    let [receive_bytes, receive_room, _, send_room, _, send_bytes, ..] = &mut words;
+    *receive_room = stream.options.integer(SOL_SOCKET, libc::SO_RCVBUF) as u32;
+    *send_room = stream.options.integer(SOL_SOCKET, libc::SO_SNDBUF) as u32;
+    if let Some(connection) = stream.connection() {
+        *receive_bytes = connection.readable_bytes() as u32;
+        *send_bytes = connection.unacknowledged_bytes() as u32;
+    }
+    words.into_iter().flat_map(u32::to_ne_bytes).collect()
 }
 
 /// `struct tcp_info`, as much of it as the slow path knows.
@@ -175,7 +188,7 @@ fn tcp_info(stream: &Stream) -> Vec<u8> {
     if let Some(connection) = stream.connection() {
         let known = *connection.info();
         let now = stream.socket.flow_info().unwrap_or(known);
-        info.tcpi_options = TCPI_OPT_TIMESTAMPS | TCPI_OPT_WSCALE;
+        info.tcpi_options = known.options as u8;
         info.tcpi_snd_mss = known.mss_bytes;
         info.tcpi_rcv_mss = known.mss_bytes;
         info.tcpi_advmss = known.mss_bytes;

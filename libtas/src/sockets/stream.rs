@@ -63,10 +63,9 @@ pub(crate) struct Stream {
     pub(crate) read_shut: bool,
     /// A write came up short; a WRITABLE event will follow.
     pub(crate) write_blocked: bool,
-    /// TCP_CORK or MSG_MORE was used: Nagle's algorithm is off for good. What such a program sends is
-    /// not held back here (a process that dies would take it along), and it must not wait for an
-    /// acknowledgement either, as a small segment behind a small one would.
-    pub(crate) eager: bool,
+    /// TCP_CORK is on, or the last call that sent had MSG_MORE. The fast path holds the small segment back, so
+    /// that a process that dies does not take it along.
+    pub(crate) more: bool,
     pub(crate) options: Options,
     pub(crate) watches: Vec<Watch>,
     pub(crate) waiters: Vec<Arc<Bell>>,
@@ -99,7 +98,7 @@ impl Stream {
             broken: false,
             read_shut: false,
             write_blocked: false,
-            eager: false,
+            more: false,
             options: Options::default(),
             watches: Vec::new(),
             waiters: Vec::new(),
@@ -124,12 +123,29 @@ impl Stream {
         }
     }
 
-    /// Sends small segments at once from now on; see [`Self::eager`].
-    pub(crate) fn hurry(&mut self) {
-        if !std::mem::replace(&mut self.eager, true) {
-            // Without it data is only slower.
-            let _ = self.socket.set_option(abi::message::option::NODELAY, 1, 0);
+    /// TCP_CORK was set or taken off.
+    pub(crate) fn cork(&mut self, on: bool) {
+        self.more = on;
+        if let (Some(connection), false) = (self.connection(), on) {
+            connection.release();
         }
+    }
+
+    /// What is held back leaves now; what follows is held back as before.
+    pub(crate) fn push(&mut self) {
+        if let (Some(connection), true) = (self.connection(), self.more) {
+            connection.release();
+            connection.hold(true);
+        }
+    }
+
+    /// Before a call that sends, with or without MSG_MORE, on `connection`.
+    pub(crate) fn will_send(&mut self, connection: &Connection, more: bool) {
+        let more = more || self.options.is_corked();
+        if more || self.more {
+            connection.hold(more);
+        }
+        self.more = more;
     }
 
     /// No more will be received: FIN, shutdown(SHUT_RD), or a reset.

@@ -41,6 +41,7 @@ impl Stack<'_> {
             tcp_state: connection.state.number(),
             srtt_us: connection.srtt_us,
             context: socket.context,
+            options: connection.negotiated(),
             ..FlowInfo::default()
         };
         if let Some(cold) = self.cold(flow) {

@@ -196,6 +196,8 @@ impl Stack<'_> {
         if connection.controller.algorithm() != algorithm {
             let srtt_us = connection.srtt_us.max(1);
             connection.controller = crate::congestion::Controller::new(algorithm, srtt_us, &parameters);
+            // How CE marks are echoed goes with it.
+            self.update_flow(flow);
             self.apply_allowance(flow);
         }
         Ok(())

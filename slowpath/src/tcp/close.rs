@@ -182,6 +182,7 @@ impl Stack<'_> {
                 }
             }
             State::Closed if orphan && !draining => self.begin_remove(flow, 0),
+            State::Closed if !orphan => self.release_tuple(flow),
             _ => {}
         }
     }

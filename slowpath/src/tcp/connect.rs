@@ -297,10 +297,11 @@ impl Stack<'_> {
         let now_us = self.now_us;
         let connection = self.connections.at_mut(flow);
         connection.core = core;
-        let rtt_us = (connection.backoff == 0).then(|| now_us.saturating_sub(connection.started_us));
+        let repeated = connection.backoff != 0;
+        let rtt_us = (!repeated).then(|| now_us.saturating_sub(connection.started_us));
         let peer_shift = if connection.is(fact::WINDOW_SCALE) { connection.peer_shift } else { 0 };
         let (peer_mss, id) = (connection.mss_bytes, connection.socket);
-        self.install(flow, &Opening { peer_mss, peer_shift, peer_window, rtt_us });
+        self.install(flow, &Opening { peer_mss, peer_shift, peer_window, rtt_us, repeated });
         self.command(flow, pending::ACKNOWLEDGE);
         if self.sockets.has(id) {
             self.sockets.at_mut(id).kind = Kind::Connected;

@@ -5,6 +5,7 @@ use crate::{
     connection::{flag as fact, pending},
     counters::Counter,
     errno::Errno,
+    lookup::Found,
     socket::event,
     stack::Stack,
     tcp::state::State,
@@ -91,12 +92,18 @@ impl Stack<'_> {
             cold.rate_kbps.store(0, Relaxed);
             cold.cwnd_bytes.store(0, Relaxed);
         }
-        // Also says that nothing is received any more: a peer that is alive after all gets RST.
-        self.update_flow(flow);
+        self.release_tuple(flow);
         if !waiting && self.sockets.has(id) {
             self.sockets.at_mut(id).error = error.0;
             self.notify(id, event::FAILED);
         }
+    }
+
+    /// The connection is over and its socket still held: the peer may use the four-tuple again at once. One that is
+    /// alive after all gets RST.
+    pub(crate) fn release_tuple(&mut self, flow: u32) {
+        self.lookup.remove(Found::Connection(flow));
+        self.update_flow(flow);
     }
 
     /// The reason ICMP gave for a timeout, unless something was acknowledged since (Linux's
@@ -148,7 +155,7 @@ impl Stack<'_> {
             self.send_reset(flow);
         }
         let time_wait = connection.is(fact::TIME_WAIT_AT_REMOVED).then(|| self.time_wait_of(flow));
-        let tuple = self.lookup.tuple(crate::lookup::Found::Connection(flow));
+        let tuple = self.lookup.tuple(Found::Connection(flow));
         self.free_connection(flow);
         if let Some(entry) = time_wait {
             self.enter_time_wait(tuple, entry);

@@ -11,7 +11,10 @@ use crate::{
     tcp::state::State,
     timers::Timer,
 };
-use abi::flow::{control_flags, owner, slot_state, ColdFlow, HotFlow, CONTEXT_NONE, NONE};
+use abi::{
+    flow::{control_flags, owner, slot_state, ColdFlow, HotFlow, CONTEXT_NONE, NONE},
+    message::congestion,
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The hot entry at one moment. The fast path writes it; nothing in it is trusted to be consistent.
@@ -219,8 +222,10 @@ impl Stack<'_> {
         let connection = self.connections.at(flow);
         let deaf = connection.is(flag::ORPHAN) || connection.state == State::Closed;
         let closed = if deaf { control_flags::RECEIVE_CLOSED } else { 0 };
+        let detached = if connection.state == State::Closed { control_flags::DETACHED } else { 0 };
         let nodelay = if connection.is(flag::NODELAY) { control_flags::NODELAY } else { 0 };
-        closed | nodelay
+        let dctcp = connection.controller.algorithm() == congestion::DCTCP_RATE;
+        closed | detached | nodelay | if dctcp { 0 } else { control_flags::ECHO_UNTIL_CWR }
     }
 
     /// Rewrites what may change in the cold entry, and tells the core.

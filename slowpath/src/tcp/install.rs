@@ -22,6 +22,8 @@ pub(crate) struct Opening {
     pub(crate) peer_window: u32,
     /// RTT of the handshake, if nothing was retransmitted.
     pub(crate) rtt_us: Option<u64>,
+    /// Our SYN or SYN-ACK was sent more than once.
+    pub(crate) repeated: bool,
 }
 
 /// Position of a sequence number at the start of a stream (ARCHITECTURE, "Stream positions").
@@ -72,6 +74,7 @@ impl Stack<'_> {
         connection.soft_error = 0;
         connection.started_us = now_us;
         connection.set(flag::INSTALLED, true);
+        connection.set(flag::SYN_REPEATED, opening.repeated);
         connection.state = State::Established;
         if let Some(rtt_us) = opening.rtt_us {
             self.measure(flow, rtt_us.min(u32::MAX as u64) as u32);

@@ -39,6 +39,10 @@ impl Keepalive {
 }
 
 const SECOND_US: u64 = 1_000_000;
+/// Looks at a flow during the idle time: a probe is late by a part of it, never early.
+const LOOKS: u64 = 64;
+/// Shortest pause between looks, microseconds: many flows with a short idle time must not keep the slow path busy.
+const LOOK_MIN_US: u64 = 250_000;
 
 impl Stack<'_> {
     /// Begins to watch a connection whose socket asks for keepalive.
@@ -52,8 +56,18 @@ impl Stack<'_> {
         connection.keepalive.probes = 0;
         connection.keepalive.seen = seen;
         connection.keepalive.since_us = now_us;
-        let idle_us = (connection.keepalive.idle_s as u64).saturating_mul(SECOND_US);
-        self.set_timer(Timer::Lifecycle(flow), idle_us);
+        self.watch_idle(flow);
+    }
+
+    /// Looks again before the idle time is over; true if it is not over.
+    fn watch_idle(&mut self, flow: u32) -> bool {
+        let keepalive = self.connections.at(flow).keepalive;
+        let idle_us = (keepalive.idle_s as u64).saturating_mul(SECOND_US);
+        let left_us = keepalive.since_us.saturating_add(idle_us).saturating_sub(self.now_us);
+        if left_us > 0 {
+            self.set_timer(Timer::Lifecycle(flow), (idle_us / LOOKS).max(LOOK_MIN_US).min(left_us));
+        }
+        left_us > 0
     }
 
     /// What every segment that matters changes.
@@ -70,20 +84,21 @@ impl Stack<'_> {
             return;
         }
         // With data in flight the retransmission timeout is in charge.
-        let keepalive = connection.keepalive;
-        let active = self.fingerprint(flow) != keepalive.seen;
-        if active || connection.is(flag::SAMPLED) {
+        let probes = connection.keepalive.probes;
+        let active = self.fingerprint(flow) != connection.keepalive.seen;
+        if connection.is(flag::SAMPLED) || (active && probes == 0) {
             self.arm_keepalive(flow);
             return;
         }
-        if keepalive.probes > 0 && self.view(flow).has(hot_flags::HEARD) {
-            // The answer came at some time since the probe: the idle time runs from there.
-            let interval_us = (keepalive.interval_s as u64).saturating_mul(SECOND_US);
+        if probes > 0 && (active || self.view(flow).has(hot_flags::HEARD)) {
+            // The answer came at some time since the probe, most likely at once: the idle time runs from there.
+            let interval_us = (connection.keepalive.interval_s as u64).saturating_mul(SECOND_US);
             self.arm_keepalive(flow);
             let keepalive = &mut self.connections.at_mut(flow).keepalive;
             keepalive.since_us = keepalive.since_us.saturating_sub(interval_us);
-            let idle_us = (keepalive.idle_s as u64).saturating_mul(SECOND_US);
-            self.set_timer(Timer::Lifecycle(flow), idle_us.saturating_sub(interval_us));
+        }
+        let keepalive = self.connections.at(flow).keepalive;
+        if keepalive.probes == 0 && self.watch_idle(flow) {
             return;
         }
         // As Linux: TCP_USER_TIMEOUT takes the place of the number of probes.

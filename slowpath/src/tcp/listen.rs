@@ -378,6 +378,7 @@ impl Stack<'_> {
                 peer_shift: shift,
                 peer_window: (segment.window as u32).wrapping_shl(shift as u32),
                 rtt_us,
+                repeated: half.sent > 1,
             },
         );
         self.queue_for_accept(listener, flow);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! The retransmission timeout (RFC 6298), in integers.
 
-use crate::stack::Stack;
+use crate::{connection::flag, stack::Stack};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Timeout before anything was measured (RFC 6298 §2.1).
 const RTO_INITIAL_US: u64 = 1_000_000;
+/// The same if the handshake was lost once: the path may be longer than that (RFC 6298 §5.7).
+const RTO_INITIAL_REPEATED_US: u64 = 3_000_000;
 /// Longest timeout, as Linux's TCP_RTO_MAX.
 pub(crate) const RTO_MAX_US: u64 = 120_000_000;
 /// Clock granularity G: the timing wheel's tick.
@@ -24,10 +26,10 @@ pub(crate) fn smooth(srtt_us: u32, rttvar_us: u32, rtt_us: u32) -> (u32, u32) {
     ((srtt.max(1)) as u32, rttvar as u32)
 }
 
-/// The timeout after `backoff` doublings (RFC 6298 §2.3, §5.5).
-pub(crate) fn timeout(srtt_us: u32, rttvar_us: u32, minimum_us: u64, backoff: u8) -> u64 {
+/// The timeout after `backoff` doublings (RFC 6298 §2.3, §5.5); `initial_us` until there is a measurement.
+pub(crate) fn timeout(srtt_us: u32, rttvar_us: u32, initial_us: u64, minimum_us: u64, backoff: u8) -> u64 {
     let base = match srtt_us {
-        0 => RTO_INITIAL_US.max(minimum_us),
+        0 => initial_us.max(minimum_us),
         srtt => {
             let spread = (rttvar_us as u64).saturating_mul(4).max(GRANULARITY_US);
             (srtt as u64).saturating_add(spread).max(minimum_us)
@@ -69,7 +71,10 @@ impl Stack<'_> {
     /// The retransmission timeout of a connection now.
     pub(crate) fn retransmission_timeout(&self, flow: u32) -> u64 {
         let connection = self.connections.at(flow);
-        timeout(connection.srtt_us, connection.rttvar_us, self.config.rto_min_us, connection.backoff)
+        let repeated = connection.is(flag::SYN_REPEATED);
+        let initial_us = if repeated { RTO_INITIAL_REPEATED_US } else { RTO_INITIAL_US };
+        let minimum_us = self.config.rto_min_us;
+        timeout(connection.srtt_us, connection.rttvar_us, initial_us, minimum_us, connection.backoff)
     }
 }
 
@@ -102,10 +107,11 @@ mod tests {
 
     #[test]
     fn doubles_up_to_its_limit() {
-        assert_eq!(timeout(0, 0, 200_000, 0), 1_000_000);
-        assert_eq!(timeout(100, 0, 0, 0), 164);
-        assert_eq!(timeout(100, 50, 1000, 0), 1000);
-        assert_eq!(timeout(100, 50, 1000, 3), 8000);
-        assert_eq!(timeout(u32::MAX, u32::MAX, 0, 255), RTO_MAX_US);
+        assert_eq!(timeout(0, 0, RTO_INITIAL_US, 200_000, 0), 1_000_000);
+        assert_eq!(timeout(0, 0, RTO_INITIAL_REPEATED_US, 200_000, 1), 6_000_000);
+        assert_eq!(timeout(100, 0, RTO_INITIAL_US, 0, 0), 164);
+        assert_eq!(timeout(100, 50, RTO_INITIAL_US, 1000, 0), 1000);
+        assert_eq!(timeout(100, 50, RTO_INITIAL_US, 1000, 3), 8000);
+        assert_eq!(timeout(u32::MAX, u32::MAX, RTO_INITIAL_US, 0, 255), RTO_MAX_US);
     }
 }

@@ -5,7 +5,7 @@
 use super::flows::View;
 use crate::{
     congestion::{Controller, Interval, Limit},
-    connection::{flag, pending},
+    connection::{flag, pending, Connection},
     counters::Counter,
     errno::Errno,
     stack::Stack,
@@ -33,6 +33,15 @@ fn is_outstanding(view: &View) -> bool {
 fn is_unsent(view: &View) -> bool {
     let fin = view.has(hot_flags::FIN_QUEUED) && !view.has(hot_flags::FIN_SENT);
     view.snd_end > view.snd_nxt || fin
+}
+
+/// Timeouts in a row after which a connection is given up: fewer if the application has closed it.
+fn timeouts_max(connection: &Connection, view: &View) -> u8 {
+    if connection.is(flag::ORPHAN) || view.has(hot_flags::ABANDONED) {
+        TIMEOUTS_MAX_ORPHAN
+    } else {
+        TIMEOUTS_MAX
+    }
 }
 
 impl Stack<'_> {
@@ -207,8 +216,7 @@ impl Stack<'_> {
     /// The retransmission timer expired (RFC 6298 §5.4 to §5.6).
     fn time_out(&mut self, flow: u32, view: &View) -> bool {
         let connection = *self.connections.at(flow);
-        let limit = if connection.is(flag::ORPHAN) { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
-        if connection.backoff >= limit {
+        if connection.backoff >= timeouts_max(&connection, view) {
             return self.give_up(flow);
         }
         self.counters.add(Counter::Timeouts);
@@ -248,7 +256,7 @@ impl Stack<'_> {
         // A peer that answers shows it by its timestamps, or by `HEARD`, which each probe clears.
         let stale = view.ts_recent == connection.sampling.ts_recent;
         let silent = stale && !(view.has(hot_flags::HEARD) && connection.sampling.probes > 0);
-        let limit = if connection.is(flag::ORPHAN) { TIMEOUTS_MAX_ORPHAN } else { TIMEOUTS_MAX };
+        let limit = timeouts_max(&connection, view);
         let sampling = &mut self.connections.at_mut(flow).sampling;
         sampling.ts_recent = view.ts_recent;
         sampling.probes = if silent { sampling.probes.saturating_add(1) } else { 0 };

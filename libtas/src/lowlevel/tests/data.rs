@@ -63,6 +63,35 @@ fn reads_across_chunk_borders_and_reports_what_was_read() {
     assert_eq!(world.fast.flows[&5].rcv_read, START + 10_000);
 }
 
+/// What was told of TCP_CORK and of a close, in order.
+#[test]
+fn intentions_are_told_once() {
+    let mut world = World::new(1, 64, 1);
+    let (socket, connection) = world.open(5, START);
+    let told = |world: &mut World| {
+        world.fast.drain();
+        world.fast.flows.get_mut(&5).map(|flow| std::mem::take(&mut flow.told)).unwrap()
+    };
+    const TX: u16 = event_flags::TX;
+    connection.write(&[1; 10]);
+    connection.hold(true);
+    connection.write(&[2; 10]);
+    connection.write(&[3; 10]);
+    assert_eq!(told(&mut world), [TX, TX | event_flags::MORE, TX | event_flags::MORE]);
+    connection.release();
+    connection.release();
+    assert_eq!(told(&mut world), [TX], "an end without news, once");
+    connection.hold(true);
+    connection.write(&[4; 10]);
+    connection.hold(false);
+    connection.write(&[5; 10]);
+    assert_eq!(told(&mut world), [TX | event_flags::MORE, TX]);
+    connection.finish();
+    assert_eq!(told(&mut world), [TX | event_flags::FIN]);
+    connection.close(&socket, Close::Finish);
+    assert_eq!(told(&mut world), [event_flags::CLOSED], "while data is unacknowledged");
+}
+
 /// A read after its batch is over costs no entry of its own either.
 #[test]
 fn a_late_read_is_announced_by_the_next_poll() {

@@ -193,6 +193,8 @@ pub(super) struct FakeFlow {
     pub(super) snd_una: u64,
     pub(super) snd_end: u64,
     pub(super) fin: bool,
+    /// Flags of the entries, but for RX.
+    pub(super) told: Vec<u16>,
 }
 
 /// The fast path's end of one context.
@@ -369,6 +371,7 @@ impl FakeFast {
             flow.snd_end = event.tx;
         }
         flow.fin |= event.flags & FIN != 0;
+        flow.told.push(event.flags & !RX);
     }
 
     fn free_read(&mut self, old: u64, read: u64, end: u64, buffers: u32) {
@@ -463,6 +466,7 @@ impl World {
             snd_una: info.tx_start,
             snd_end: info.tx_start,
             fin: false,
+            told: Vec::new(),
         };
         self.fast.flows.insert(info.flow, flow);
     }
