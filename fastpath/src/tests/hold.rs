@@ -12,7 +12,8 @@ use std::sync::atomic::Ordering::Relaxed;
 /// Writes, with `flags` beside TX.
 fn write(world: &mut World, bytes: &[u8], flags: u16) -> Vec<usize> {
     let tx = world.place(1, bytes);
-    let event = FlowEvent { flow: 1, flags: event_flags::TX | flags, generation: 5, rx: 0, tx };
+    let event =
+        FlowEvent { flow: 1, flags: event_flags::TX | flags, generation: 5, tx, ..FlowEvent::default() };
     let sent = world.application(event);
     sent.into_iter().chain(world.poll()).map(|segment| segment.payload.len()).collect()
 }

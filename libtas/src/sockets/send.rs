@@ -125,7 +125,9 @@ unsafe fn send_all(
             })
         });
         // SAFETY: the caller's promise.
-        match waited.and_then(|()| unsafe { step(process, token, (buffers, total), (urgent, more), &mut sent) }) {
+        match waited
+            .and_then(|()| unsafe { step(process, token, (buffers, total), (urgent, more), &mut sent) })
+        {
             Ok(Attempt::Done(count)) => break Ok(count),
             Ok(Attempt::Wait) => {}
             Err(error) => break Err(error),
