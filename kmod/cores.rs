@@ -82,7 +82,7 @@ impl CoreRings {
         if self.to_fast.free() == 0 {
             return false;
         }
-        if matches!(entry.op, to_fast::TRANSMIT | to_fast::INJECT) {
+        if matches!(entry.op, to_fast::TRANSMIT | to_fast::INJECT | to_fast::SYN_DATA) {
             let bytes = frame.get(..entry.value as usize).unwrap_or(frame);
             self.to_fast_slots.write(slot(self.to_fast.position()), bytes);
         }

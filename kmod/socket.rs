@@ -131,7 +131,7 @@ impl SocketFile {
                 Self::create(&self.instance, self.application, &caller, Some(self.id), request.file_flags, message)
             }
             Op::Bind | Op::Listen | Op::Connect | Op::Shutdown | Op::FlowInfo | Op::SetOption | Op::GetOption
-            | Op::Names | Op::Move => {
+            | Op::Names | Op::Move | Op::SynData => {
                 let mut state = self.instance.lock();
                 if self.owner.is_dead() {
                     return Err(ENOTCONN);

@@ -59,6 +59,9 @@ pub mod hot_flags {
     pub const IPV6: u32 = 1 << 19;
     /// The application has closed the connection, and keeps it only until its data is acknowledged.
     pub const ABANDONED: u32 = 1 << 20;
+    /// The peer has not acknowledged our SYN yet (RFC 7413: data is exchanged before). With [`DISORDER`], so that
+    /// the first acknowledgement is looked at away from the hot path.
+    pub const SYN_RECEIVED: u32 = 1 << 21;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 24;
 }

@@ -32,6 +32,9 @@ pub mod to_fast {
     /// Nothing was acknowledged for a while: send one segment that makes the peer tell what it has
     /// (tail loss probe, RFC 8985 §7).
     pub const TAIL_PROBE: u8 = 11;
+    /// The slot holds the SYN that opened `flow` (`value` = length in bytes): take its data as the first of the
+    /// stream (RFC 7413 §4.2.2), without an acknowledgement; answer SYN_DATA whether or not there was room.
+    pub const SYN_DATA: u8 = 12;
 }
 
 /// Fast path to slow path.
@@ -52,6 +55,10 @@ pub mod to_slow {
     pub const FAULT: u8 = 7;
     /// Data arrived on `flow` whose receiver is closed: reset it (RFC 9293 §3.10.7.4).
     pub const DATA_AFTER_CLOSE: u8 = 8;
+    /// SYN_DATA of `flow` is done: what was taken lies before `rcv_nxt`.
+    pub const SYN_DATA: u8 = 9;
+    /// The peer has acknowledged our SYN on `flow`, which was installed before it did.
+    pub const HANDSHAKE_DONE: u8 = 10;
 }
 
 /// Why a frame went to the slow path.

@@ -140,7 +140,7 @@ impl Flow<'_> {
         self.hot.loss_counts.set(counts | count.min(0xff) << 16);
         if count != 0 {
             self.set(hot_flags::DISORDER);
-        } else if !self.has(hot_flags::SCOREBOARD) {
+        } else if !self.has(hot_flags::SCOREBOARD | hot_flags::SYN_RECEIVED) {
             self.clear(hot_flags::DISORDER);
         }
     }

@@ -27,6 +27,7 @@ mod config;
 mod context;
 mod core;
 mod events;
+mod fast_open;
 mod flow;
 mod header;
 mod hold;

@@ -51,6 +51,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             to_fast::REMOVE => return self.remove(entry.flow),
             to_fast::TRANSMIT => return self.transmit_frame(operation),
             to_fast::INJECT => return self.inject(operation),
+            to_fast::SYN_DATA => return self.take_syn_data(operation),
             _ => {}
         }
         let Some(flow) = self.ours(entry.flow) else {
@@ -93,6 +94,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let hot = flow.hot;
         let owes_ack = flow.has(hot_flags::ACK_PENDING);
         hot.flags.set(hot.flags.get() & !TRANSIENT | hot_flags::INSTALLED);
+        if flow.has(hot_flags::SYN_RECEIVED) {
+            flow.set(hot_flags::DISORDER);
+        }
         hot.recovery.set(NONE);
         self.urgent.forget(flow.id);
         let una = hot.snd_una.get() as u32;
@@ -285,7 +289,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// A new packet with the frame of an operation.
-    fn frame(&mut self, operation: &Operation) -> Option<P::Packet> {
+    pub(crate) fn frame(&mut self, operation: &Operation) -> Option<P::Packet> {
         let bytes = usize::try_from(operation.entry.value).ok()?;
         if bytes > PACKET_SLOT_BYTES as usize {
             self.status.count(Counter::Malformed);

@@ -61,6 +61,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         (una, ack): (u64, u64),
         same_window: bool,
     ) {
+        if flow.has(hot_flags::SYN_RECEIVED) {
+            self.finish_handshake(flow);
+            if ack == una {
+                // It acknowledges our SYN, and repeats nothing.
+                return;
+            }
+        }
         let max = flow.hot.snd_max.get();
         let options = packet.data().get(flow.plain_bytes()..usize::from(segment.payload_offset));
         let report = Report::read(options.unwrap_or(&[]), una, ack, max);

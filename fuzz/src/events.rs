@@ -234,7 +234,7 @@ pub(crate) fn step(world: &mut World<'_>, operation: &Operation) {
                 option: u32::from(*option) % 20,
                 value: (*value).into(),
                 value2: (*more).into(),
-                reserved: [0; 5],
+                ..Option_::default()
             };
             on_socket(world, *socket, Message::with(Op::SetOption, 0, &body));
         }

@@ -187,7 +187,7 @@ fn plausible(world: &World<'_>, op: u8, a: u8, b: u8, c: u16) -> Message {
         Op::Shutdown => Message::with(op, 0, &Shutdown { tx_end: c.into(), reserved: 0 }),
         Op::SetOption | Op::GetOption => {
             let option = u32::from(b) % 20;
-            Message::with(op, 0, &Option_ { option, value: c.into(), value2: a.into(), reserved: [0; 5] })
+            Message::with(op, 0, &Option_ { option, value: c.into(), value2: a.into(), ..Option_::default() })
         }
         _ => Message::new(op, 0),
     };

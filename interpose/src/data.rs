@@ -7,7 +7,7 @@ use std::{
     slice,
     time::{Duration, Instant},
 };
-use tas::sockets::{find, inherited, real, receive, send, Entry, Errno, Result, Token};
+use tas::sockets::{fast_open, find, inherited, real, receive, send, Entry, Errno, Result, Token};
 
 /// One buffer as a vector.
 fn one(buffer: *const c_void, count: size_t) -> [iovec; 1] {
@@ -45,11 +45,14 @@ unsafe fn receive_message(token: Token, message: *mut msghdr, flags: c_int) -> R
 
 /// # Safety
 /// As for sendmsg(2).
-unsafe fn send_message(token: Token, message: *const msghdr, flags: c_int) -> Result<usize> {
+unsafe fn send_message(token: Token, fd: c_int, message: *const msghdr, flags: c_int) -> Result<usize> {
     // SAFETY: the caller's promise.
     let message = unsafe { message.as_ref() }.ok_or(Errno(libc::EFAULT))?;
     // SAFETY: the caller's promise.
-    unsafe { send::send(token, all(message.msg_iov, message.msg_iovlen)?, flags) }
+    unsafe {
+        let buffers = all(message.msg_iov, message.msg_iovlen)?;
+        fast_open::send_to(token, fd, buffers, flags, message.msg_name.cast(), message.msg_namelen)
+    }
 }
 
 /// # Safety
@@ -86,12 +89,18 @@ unsafe fn receive_messages(
 
 /// # Safety
 /// As for sendmmsg(2).
-unsafe fn send_messages(token: Token, messages: *mut mmsghdr, count: u32, flags: c_int) -> Result<u32> {
+unsafe fn send_messages(
+    token: Token,
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: u32,
+    flags: c_int,
+) -> Result<u32> {
     for index in 0..count {
         // SAFETY: the caller's promise.
         let message = unsafe { &mut *messages.add(index as usize) };
         // SAFETY: the caller's promise.
-        match unsafe { send_message(token, &message.msg_hdr, flags) } {
+        match unsafe { send_message(token, fd, &message.msg_hdr, flags) } {
             Ok(bytes) => message.msg_len = bytes as u32,
             Err(error) if index == 0 => return Err(error),
             Err(_) => return Ok(index),
@@ -151,20 +160,20 @@ on_stream! {
         // SAFETY: the caller's promise.
         unsafe { send::send(token, &one(buffer, count), flags) }.answer()
     };
-    /// sendto(2); TCP ignores the address.
+    /// sendto(2); TCP ignores the address, but for MSG_FASTOPEN.
     fn sendto(fd, buffer: *const c_void, count: size_t, flags: c_int, name: *const sockaddr, length: socklen_t) -> ssize_t, token => {
         // SAFETY: the caller's promise.
-        unsafe { send::send(token, &one(buffer, count), flags) }.answer()
+        unsafe { fast_open::send_to(token, fd, &one(buffer, count), flags, name, length) }.answer()
     };
     /// sendmsg(2)
     fn sendmsg(fd, message: *const msghdr, flags: c_int) -> ssize_t, token => {
         // SAFETY: the caller's promise.
-        unsafe { send_message(token, message, flags) }.answer()
+        unsafe { send_message(token, fd, message, flags) }.answer()
     };
     /// sendmmsg(2)
     fn sendmmsg(fd, messages: *mut mmsghdr, count: u32, flags: c_int) -> c_int, token => {
         // SAFETY: the caller's promise.
-        unsafe { send_messages(token, messages, count, flags) }.answer()
+        unsafe { send_messages(token, fd, messages, count, flags) }.answer()
     };
     /// pread(2): sockets have no position.
     fn pread(fd, buffer: *mut c_void, count: size_t, offset: off_t) -> ssize_t, _token => {

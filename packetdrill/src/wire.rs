@@ -55,6 +55,8 @@ pub enum TcpOption {
     Timestamps(u32, u32),
     /// Fast open cookie (RFC 7413).
     FastOpen(Vec<u8>),
+    /// `FO *`: from the host any cookie, which is kept; from the peer the cookie that was kept.
+    AnyFastOpen,
     /// Bytes as they are.
     Raw(Vec<u8>),
 }
@@ -154,6 +156,8 @@ fn encode_options(options: &[TcpOption]) -> Vec<u8> {
                 bytes.extend([34, 2 + cookie.len() as u8]);
                 bytes.extend(cookie);
             }
+            // For its length only: eight bytes, as ours are.
+            TcpOption::AnyFastOpen => bytes.extend([34, 10, 0, 0, 0, 0, 0, 0, 0, 0]),
             TcpOption::Raw(raw) => bytes.extend(raw),
         }
     }
@@ -391,6 +395,7 @@ impl fmt::Display for TcpOption {
             }
             Self::Timestamps(value, echo) => write!(f, "TS val {value} ecr {echo}"),
             Self::FastOpen(cookie) => write!(f, "FO {}", hex(cookie)),
+            Self::AnyFastOpen => write!(f, "FO *"),
             Self::Raw(raw) => write!(f, "hex {}", hex(raw)),
         }
     }

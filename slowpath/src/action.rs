@@ -7,7 +7,7 @@ use abi::{event::KernelEvent, kernel_ring::KernelEntry};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Push `entry` on the ring to fast-path core `core` and wake the core if it waits. For
-    /// TRANSMIT and INJECT the first `entry.value` bytes of the frame buffer go into the entry's
+    /// TRANSMIT, INJECT and SYN_DATA the first `entry.value` bytes of the frame buffer go into the entry's
     /// packet slot first.
     ToFast {
         /// Fast-path core.

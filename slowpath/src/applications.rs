@@ -19,6 +19,8 @@ pub struct Application {
     pub(crate) command: [u8; 16],
     pub(crate) contexts: u32,
     pub(crate) sockets: u32,
+    /// SYNs with data on their way.
+    pub(crate) syn_data: u32,
     pub(crate) flows: u32,
     /// First of its sockets.
     pub(crate) socket_head: u32,
@@ -46,6 +48,7 @@ impl Default for Application {
             command: [0; 16],
             contexts: 0,
             sockets: 0,
+            syn_data: 0,
             flows: 0,
             socket_head: NONE,
             segment_head: NONE,

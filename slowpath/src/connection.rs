@@ -63,6 +63,8 @@ pub(crate) mod flag {
     pub(crate) const ECN: u32 = 1 << 17;
     /// Something was in flight at the last sample.
     pub(crate) const WAS_OUTSTANDING: u32 = 1 << 18;
+    /// Our SYN asked for a fast-open cookie, or brought one.
+    pub(crate) const FAST_OPEN: u32 = 1 << 19;
     /// TCP_NODELAY.
     pub(crate) const NODELAY: u32 = 1 << 20;
     /// SO_KEEPALIVE.
@@ -136,6 +138,13 @@ pub struct Connection {
     pub(crate) next: u32,
     /// Next in the accept queue.
     pub(crate) accept_next: u32,
+    /// The half-open entry of a connection that is installed before its handshake is complete (RFC 7413), or [`NONE`].
+    pub(crate) handshake: u32,
+    /// Data that is to go with the SYN, or [`NONE`]; its bytes, also after it went.
+    pub(crate) syn_data: u32,
+    pub(crate) syn_bytes: u16,
+    /// Bytes of a SYN's data that were taken, here or there.
+    pub(crate) syn_data_bytes: u16,
     /// Initial sequence numbers.
     pub(crate) iss: u32,
     pub(crate) irs: u32,
@@ -205,6 +214,10 @@ impl Connection {
         generation: 0,
         next: NONE,
         accept_next: NONE,
+        handshake: NONE,
+        syn_data: NONE,
+        syn_bytes: 0,
+        syn_data_bytes: 0,
         iss: 0,
         irs: 0,
         peer_window: 0,

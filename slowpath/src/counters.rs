@@ -96,6 +96,16 @@ counters! {
     DiscoverySent = "discovery_sent",
     /// Times another host had, or wanted, an IPv6 address of ours.
     DuplicateAddresses = "duplicate_addresses",
+    /// Connections made before their handshake was complete (RFC 7413).
+    FastOpens = "fast_opens",
+    /// SYNs with a fast-open cookie that was not ours, or too old.
+    FastOpenRefused = "fast_open_cookies_refused",
+    /// SYNs that could have opened fast, had the listener's limit allowed it.
+    FastOpenOverflows = "fast_open_overflows",
+    /// SYNs sent with data, and those of them whose data the peer took.
+    FastOpensSent = "fast_opens_sent",
+    /// See above.
+    FastOpensTaken = "fast_opens_taken",
 }
 
 /// Number of counters.

@@ -144,6 +144,8 @@ impl Stack<'_> {
             to_slow::ACTIVE => self.start_sampling(flow),
             to_slow::FIN_RECEIVED | to_slow::FIN_ACKED => self.refresh_state(flow),
             to_slow::REMOVED => self.removed(flow),
+            to_slow::SYN_DATA => self.syn_data_taken(flow),
+            to_slow::HANDSHAKE_DONE => self.handshake_done(flow),
             to_slow::DATA_AFTER_CLOSE => self.data_after_close(flow),
             // What an application that is gone announced cannot be found: it will never be sent.
             to_slow::FAULT if self.connections.at(flow).is(flag::ORPHAN) => self.abort(flow),

@@ -183,7 +183,7 @@ impl Stack<'_> {
     pub(crate) fn transmit_as(&mut self, core: u32, segment: &Outgoing, service: Service) {
         let mac = self.config.mac;
         let Some(id) = self.new_frame() else { return };
-        let length = segment.write(&mut self.frames.at_mut(id).bytes, mac);
+        let length = segment.write(&mut self.frames.at_mut(id).bytes, mac, &[]);
         service.apply(&mut self.frames.at_mut(id).bytes);
         self.send(core, id, to_fast::TRANSMIT, NONE, length);
     }

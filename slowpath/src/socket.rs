@@ -3,6 +3,7 @@
 
 use crate::{
     ports::Families,
+    random::SipKey,
     tcp::keepalive::Keepalive,
     wire::{address::Address, service::Service},
 };
@@ -49,6 +50,8 @@ pub(crate) mod flag {
     pub(crate) const V6: u16 = 1 << 14;
     /// IPV6_V6ONLY.
     pub(crate) const V6ONLY: u16 = 1 << 15;
+    /// TCP_FASTOPEN_NO_COOKIE.
+    pub(crate) const FAST_OPEN_NO_COOKIE: u16 = 1 << 7;
 }
 
 /// Private state of one socket.
@@ -92,6 +95,13 @@ pub struct Socket {
     pub(crate) cookies_until_us: u64,
     /// Listener: until when an ACK may belong to a connection whose cookie was good but found no room, microseconds.
     pub(crate) overflowed_until_us: u64,
+    /// Listener: connections whose handshake fast open did not wait for, and their limit; keys of its cookies if they
+    /// are its own.
+    pub(crate) fast_open_pending: u32,
+    pub(crate) fast_open_limit: u32,
+    pub(crate) fast_open_keys: Option<[SipKey; 2]>,
+    /// Data for the SYN of a connect() to come, or [`NONE`].
+    pub(crate) syn_data: u32,
     /// Next listener of the same port.
     pub(crate) listener_next: u32,
     /// The application's list of sockets; `app_next` also links the free list.
@@ -132,6 +142,10 @@ impl Socket {
         half_open: 0,
         cookies_until_us: 0,
         overflowed_until_us: 0,
+        fast_open_pending: 0,
+        fast_open_limit: 0,
+        fast_open_keys: None,
+        syn_data: NONE,
         listener_next: NONE,
         app_next: NONE,
         app_prev: NONE,

@@ -18,7 +18,13 @@ use crate::{
     socket::Socket,
     storage::{Private, Sizes, Storage},
     table::Table,
-    tcp::{half_open::HalfOpen, limits::Limiter, path::Path, time_wait::TimeWait},
+    tcp::{
+        fast_connect::{Destination, SynData},
+        half_open::HalfOpen,
+        limits::Limiter,
+        path::Path,
+        time_wait::TimeWait,
+    },
     timers::{Numbering, Popped, Timer, Wheel},
 };
 use abi::{
@@ -55,6 +61,8 @@ pub struct Stack<'m> {
     pub(crate) frames: Table<'m, Frame>,
     pub(crate) queues: Table<'m, CoreQueue>,
     pub(crate) paths: Table<'m, Path>,
+    pub(crate) destinations: Table<'m, Destination>,
+    pub(crate) syn_data: Table<'m, SynData>,
 
     /// Whether there is a fast path, its process, and how many there were.
     pub(crate) attached: bool,
@@ -75,6 +83,7 @@ pub struct Stack<'m> {
     pub(crate) time_wait_free: u32,
     pub(crate) frame_free: u32,
     pub(crate) segment_free: u32,
+    pub(crate) syn_data_free: u32,
     /// TIME-WAIT by age; contexts with events owed, and those whose ring was full; dead applications.
     pub(crate) time_wait_head: u32,
     pub(crate) time_wait_tail: u32,
@@ -142,6 +151,7 @@ impl<'m> Stack<'m> {
         let mut time_wait = Table::new(private.time_wait).ok_or(none)?;
         let mut frames = Table::new(private.frames).ok_or(none)?;
         let mut records = Table::new(private.records).ok_or(none)?;
+        let mut syn_data = Table::new(private.syn_data).ok_or(none)?;
         let neighbors = Table::new(private.neighbors).ok_or(none)?;
         let key = SipKey(key0, key1);
         let lookup = Lookup::new(private.buckets, private.nodes, config.flows, half_open.len(), key);
@@ -153,6 +163,7 @@ impl<'m> Stack<'m> {
             time_wait_free: thread(&mut time_wait, |entry, next| entry.next = next),
             frame_free: thread(&mut frames, |entry, next| entry.next = next),
             segment_free: thread(&mut records, |entry, next| entry.next = next),
+            syn_data_free: thread(&mut syn_data, |entry, next| entry.next = next),
             numbering: Numbering {
                 flows: config.flows,
                 half_open: half_open.len(),
@@ -166,6 +177,8 @@ impl<'m> Stack<'m> {
             contexts: Table::new(private.contexts).ok_or(none)?,
             queues: Table::new(private.queues).ok_or(none)?,
             paths: Table::new(private.paths).ok_or(none)?,
+            destinations: Table::new(private.destinations).ok_or(none)?,
+            syn_data,
             connections,
             sockets,
             half_open,

@@ -34,7 +34,12 @@ use crate::{
     records::RecordSegment,
     routes::RouteEntry,
     socket::Socket,
-    tcp::{half_open::HalfOpen, path::Path, time_wait::TimeWait},
+    tcp::{
+        fast_connect::{Destination, SynData},
+        half_open::HalfOpen,
+        path::Path,
+        time_wait::TimeWait,
+    },
     timers::{TimerNode, WHEEL_SLOTS},
 };
 use abi::{
@@ -66,6 +71,8 @@ macro_rules! private_tables {
             frames: $crate::storage::types::Frame,
             queues: $crate::storage::types::CoreQueue,
             paths: $crate::storage::types::Path,
+            destinations: $crate::storage::types::Destination,
+            syn_data: $crate::storage::types::SynData,
         }
     };
 }
@@ -82,7 +89,12 @@ pub mod types {
         records::RecordSegment,
         routes::RouteEntry,
         socket::Socket,
-        tcp::{half_open::HalfOpen, path::Path, time_wait::TimeWait},
+        tcp::{
+            fast_connect::{Destination, SynData},
+            half_open::HalfOpen,
+            path::Path,
+            time_wait::TimeWait,
+        },
         timers::TimerNode,
     };
 }
@@ -113,6 +125,7 @@ define! {
     nodes: Node, buckets: u32, timers: TimerNode, wheel: u32, neighbors: Neighbor,
     routes: RouteEntry, ports: Port, applications: Application, contexts: Context,
     records: RecordSegment, frames: Frame, queues: CoreQueue, paths: Path,
+    destinations: Destination, syn_data: SynData,
 }
 
 /// Sockets beyond one per flow: listeners, and those bound or not yet connected.
@@ -125,6 +138,10 @@ const TIME_WAIT_MAX: u32 = 65_536;
 const FRAMES: u32 = 512;
 /// Destinations whose path MTU is remembered: small MTUs are rare, and forgotten in minutes.
 const PATHS: u32 = 1024;
+/// Destinations whose fast-open cookie is remembered (RFC 7413 §4.1.3).
+const DESTINATIONS: u32 = 1024;
+/// SYNs with data on their way from a library to the wire, which takes microseconds, or an ARP request's answer.
+pub(crate) const SYN_DATA: u32 = 64;
 /// Ports of both families.
 const PORTS: u32 = 2 * 65_536;
 
@@ -161,6 +178,8 @@ impl Sizes {
             frames: with_spare(FRAMES),
             queues: with_spare(CORES_MAX),
             paths: with_spare(PATHS),
+            destinations: with_spare(DESTINATIONS),
+            syn_data: with_spare(SYN_DATA),
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Options {
 impl Options {
     /// Reads the bytes between header and payload.
     pub fn parse(bytes: &[u8]) -> Self {
-        let options::Options { mss, window_shift, timestamps, sack_permitted } =
+        let options::Options { mss, window_shift, timestamps, sack_permitted, .. } =
             options::Options::parse(bytes);
         Self { mss, window_shift, timestamps, sack_permitted }
     }
@@ -30,9 +30,7 @@ impl Options {
     /// Writes them; how many bytes.
     pub fn write(&self, bytes: &mut [u8]) -> usize {
         let Self { mss, window_shift, timestamps, sack_permitted } = *self;
-        #[allow(clippy::needless_update)]
-        let options =
-            options::Options { mss, window_shift, timestamps, sack_permitted, ..options::Options::default() };
+        let options = options::Options { mss, window_shift, timestamps, sack_permitted, fast_open: None };
         options.write(bytes)
     }
 }
@@ -67,9 +65,9 @@ pub fn write(segment: &Parsed, addresses: (u32, u32), frame: &mut [u8]) -> usize
         ack: segment.ack,
         flags: segment.flags,
         window: segment.window,
-        options: options::Options { mss, window_shift, timestamps, sack_permitted },
+        options: options::Options { mss, window_shift, timestamps, sack_permitted, fast_open: None },
     };
-    outgoing.write(frame, 1)
+    outgoing.write(frame, 1, &[])
 }
 
 /// Parses a frame; `None` if it is not a whole TCP segment over IPv4.
@@ -86,7 +84,7 @@ pub fn parse(frame: &[u8]) -> Option<Parsed> {
     let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
     let (to, from) = (Address::v4(ip.destination), Address::v4(ip.source));
     let segment = tcp::Segment::parse(packet, to, from, header.source)?;
-    let options::Options { mss, window_shift, timestamps, sack_permitted } = segment.options;
+    let options::Options { mss, window_shift, timestamps, sack_permitted, .. } = segment.options;
     Some(Parsed {
         ports: (segment.tuple.local_port(), segment.tuple.remote_port()),
         seq: segment.seq,

@@ -80,7 +80,7 @@ impl Stack<'_> {
         };
         let tuple = Tuple::new(from, local.port, to, remote.port);
         match self.lookup.find(&tuple) {
-            Found::Connection(flow) => self.connections.at(flow).state.number(),
+            Found::Connection(flow) => self.shown_state(flow).number(),
             Found::HalfOpen(_) => tcp_state::SYN_RECEIVED,
             Found::TimeWait(_) => tcp_state::TIME_WAIT,
             Found::Nothing if self.find_listener(&tuple).is_some() => tcp_state::LISTEN,

@@ -155,7 +155,8 @@ ops! {
     Bind = 50,
     /// Socket: listen; `flags` = backlog.
     Listen = 51,
-    /// Socket: connect. Body [`Connect`]. Always answers at once: EINPROGRESS, then CONNECTED or FAILED.
+    /// Socket: connect. Body [`Connect`]. Always answers at once: EINPROGRESS, then CONNECTED or FAILED. `flags`:
+    /// [`connect_flags`]; with one of them the answer is success, with the reply in [`Connect`].
     Connect = 52,
     /// Socket: take a connection. Body [`Accept`] in the request, a descriptor as with SOCKET, and
     /// [`FlowInfo`] in the reply. EAGAIN: none.
@@ -175,6 +176,9 @@ ops! {
     Move = 59,
     /// Socket, daemon only: nothing else holds the descriptor (with the kernel its release says so).
     Close = 60,
+    /// Socket: `flags` bytes of data for the SYN of the CONNECT to come, appended; body [`SynData`]. ENOBUFS: no
+    /// room for them.
+    SynData = 61,
 
     /// Control: instance status. Body [`Status`] in the reply.
     Status = 80,

@@ -101,8 +101,32 @@ body! {
         remote: Endpoint,
         /// Context that gets its events.
         context: u32,
+        /// Reply to [`connect_flags`]: bytes of data that went with the SYN; or that may go with it, while there is none.
+        syn_bytes: u32,
+        /// Reply to [`connect_flags`]: 1 if a SYN is on its way.
+        started: u32,
         /// Zero.
-        reserved: [u32; 3],
+        reserved: u32,
+    }
+}
+
+/// Flags of CONNECT: fast open (RFC 7413).
+pub mod connect_flags {
+    /// Ask for a cookie, or use the one of this peer and send the data of [`Op::SynData`](super::Op::SynData) with
+    /// the SYN.
+    pub const FAST_OPEN: u32 = 1;
+    /// As FAST_OPEN, but if data could go with the SYN nothing is sent: it is for the next CONNECT to do.
+    pub const DEFER: u32 = 2;
+}
+
+/// Data in one [`SynData`].
+pub const SYN_DATA_BYTES: usize = BODY_BYTES;
+
+body! {
+    /// SYN_DATA.
+    SynData size 240 {
+        /// The data, as much of it as `flags` says.
+        bytes: [u8; SYN_DATA_BYTES],
     }
 }
 
@@ -167,8 +191,8 @@ body! {
         context: u32,
         /// What was negotiated: [`negotiated`].
         options: u32,
-        /// Zero.
-        reserved: u32,
+        /// Bytes of data that went with the SYN and were taken (RFC 7413): ours before `tx_start`, or the peer's.
+        syn_data_bytes: u32,
     }
 }
 
@@ -219,8 +243,10 @@ body! {
         value: u32,
         /// Second value (linger time).
         value2: u32,
+        /// Third and fourth value (of a key).
+        more: [u32; 2],
         /// Zero.
-        reserved: [u32; 5],
+        reserved: [u32; 3],
     }
 }
 
@@ -262,6 +288,15 @@ pub mod option {
     pub const HOP_LIMIT: u32 = 21;
     /// IP_RECVERR: errors that do not end a connection are told at once, by `kernel_event::SOFT_ERROR`.
     pub const RECEIVE_ERRORS: u32 = 22;
+    /// TCP_FASTOPEN: connections whose peers sent data with their SYN and have not completed the handshake, at most;
+    /// zero switches it off (RFC 7413 §5.1).
+    pub const FAST_OPEN: u32 = 24;
+    /// TCP_FASTOPEN_NO_COOKIE: data goes, and is taken, with a SYN without a cookie.
+    pub const FAST_OPEN_NO_COOKIE: u32 = 25;
+    /// TCP_FASTOPEN_KEY: 16 bytes in the four values, little-endian. Cookies are made with it from now on.
+    pub const FAST_OPEN_KEY: u32 = 26;
+    /// The second half of TCP_FASTOPEN_KEY: cookies made with it are good, too.
+    pub const FAST_OPEN_BACKUP_KEY: u32 = 27;
 }
 
 body! {

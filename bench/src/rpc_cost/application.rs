@@ -15,7 +15,7 @@ const EVENTS: usize = 64;
 const LISTENER: u64 = u64::MAX;
 
 /// An echo server.
-pub enum Server {
+pub(crate) enum Server {
     /// Over `tas::lowlevel`.
     LowLevel(Box<LowLevel>),
     /// Over `tas::sockets`.
@@ -23,7 +23,7 @@ pub enum Server {
 }
 
 /// Over `tas::lowlevel`.
-pub struct LowLevel {
+pub(crate) struct LowLevel {
     context: Arc<Context>,
     listener: Socket,
     connections: Vec<(Socket, Connection)>,
@@ -33,7 +33,7 @@ pub struct LowLevel {
 
 impl Server {
     /// Listens on `port`; requests and replies have `bytes` bytes.
-    pub fn new(api: Api, host: &mut Host<DpdkPort>, port: u16, bytes: usize) -> Result<Self> {
+    pub(crate) fn new(api: Api, host: &mut Host<DpdkPort>, port: u16, bytes: usize) -> Result<Self> {
         if api == Api::Sockets {
             return Ok(Self::Sockets(Box::new(Sockets::new(host, port, bytes)?)));
         }
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         match self {
             Self::LowLevel(server) => server.connections.len(),
             Self::Sockets(server) => server.connections(),
@@ -61,7 +61,7 @@ impl Server {
     }
 
     /// Accepts what waits.
-    pub fn accept(&mut self, host: &mut Host<DpdkPort>) -> Result<()> {
+    pub(crate) fn accept(&mut self, host: &mut Host<DpdkPort>) -> Result<()> {
         match self {
             Self::LowLevel(server) => server.accept(host),
             Self::Sockets(server) => server.accept(host),
@@ -70,7 +70,7 @@ impl Server {
 
     /// Echoes every request that is there; how many there were.
     #[inline]
-    pub fn serve(&mut self) -> Result<usize> {
+    pub(crate) fn serve(&mut self) -> Result<usize> {
         match self {
             Self::LowLevel(server) => server.serve(),
             Self::Sockets(server) => server.serve(),

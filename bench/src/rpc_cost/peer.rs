@@ -22,7 +22,7 @@ const FIRST_PORT: u16 = 20_000;
 
 /// The two ends' addresses.
 #[derive(Debug, Clone, Copy)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// TAS's MAC and IPv4 address.
     pub server: ([u8; 6], u32),
     /// The clients' MAC and first IPv4 address.
@@ -43,7 +43,7 @@ struct Flow {
 }
 
 /// All clients.
-pub struct Peer {
+pub(crate) struct Peer {
     addresses: Addresses,
     flows: Vec<Flow>,
     timestamp: u32,
@@ -51,7 +51,7 @@ pub struct Peer {
 
 /// What a frame from TAS meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub(crate) enum Heard {
     /// An ARP request: the answer to send.
     Arp([u8; 60]),
     /// SYN-ACK of this flow.
@@ -64,7 +64,7 @@ pub enum Heard {
 
 impl Peer {
     /// `count` clients that have not connected yet.
-    pub fn new(addresses: Addresses, count: usize) -> Self {
+    pub(crate) fn new(addresses: Addresses, count: usize) -> Self {
         let flows = (0..count)
             .map(|index| Flow {
                 address: addresses.client.1 + (index / PORTS_PER_ADDRESS) as u32,
@@ -79,7 +79,7 @@ impl Peer {
     }
 
     /// The SYN of a flow, in `frame`; its length.
-    pub fn syn(&mut self, flow: usize, frame: &mut [u8]) -> usize {
+    pub(crate) fn syn(&mut self, flow: usize, frame: &mut [u8]) -> usize {
         let state = &mut self.flows[flow];
         let sequence = state.snd_nxt;
         state.snd_nxt = sequence.wrapping_add(1);
@@ -109,14 +109,14 @@ impl Peer {
     }
 
     /// A pure ACK.
-    pub fn ack(&mut self, flow: usize, frame: &mut [u8]) -> usize {
+    pub(crate) fn ack(&mut self, flow: usize, frame: &mut [u8]) -> usize {
         let Flow { snd_nxt, rcv_nxt, .. } = self.flows[flow];
         let options = self.timestamps(flow);
         self.segment(flow, ACK, snd_nxt, rcv_nxt, &options, &[], frame)
     }
 
     /// A request with everything so far acknowledged.
-    pub fn request(&mut self, flow: usize, payload: &[u8], frame: &mut [u8]) -> usize {
+    pub(crate) fn request(&mut self, flow: usize, payload: &[u8], frame: &mut [u8]) -> usize {
         let Flow { snd_nxt, rcv_nxt, .. } = self.flows[flow];
         self.flows[flow].snd_nxt = snd_nxt.wrapping_add(payload.len() as u32);
         let options = self.timestamps(flow);
@@ -124,22 +124,22 @@ impl Peer {
     }
 
     /// Time passes for the clients' timestamps.
-    pub fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         self.timestamp = self.timestamp.wrapping_add(1);
     }
 
     /// Sets the clients' timestamp clock back, so that what they send is stale (PAWS).
-    pub fn set_timestamp(&mut self, timestamp: u32) -> u32 {
+    pub(crate) fn set_timestamp(&mut self, timestamp: u32) -> u32 {
         std::mem::replace(&mut self.timestamp, timestamp)
     }
 
     /// Takes a request back: it will be sent again.
-    pub fn unsend(&mut self, flow: usize, bytes: u32) {
+    pub(crate) fn unsend(&mut self, flow: usize, bytes: u32) {
         self.flows[flow].snd_nxt = self.flows[flow].snd_nxt.wrapping_sub(bytes);
     }
 
     /// True once the handshake of `flow` is done.
-    pub fn is_established(&self, flow: usize) -> bool {
+    pub(crate) fn is_established(&self, flow: usize) -> bool {
         self.flows[flow].established
     }
 
@@ -147,7 +147,7 @@ impl Peer {
     ///
     /// # Errors
     /// A frame that a correct server does not send here.
-    pub fn hear(&mut self, frame: &[u8]) -> Result<Heard> {
+    pub(crate) fn hear(&mut self, frame: &[u8]) -> Result<Heard> {
         if frame.get(12..14) == Some(&[8, 6]) {
             return Ok(Heard::Arp(self.arp_reply(frame)));
         }

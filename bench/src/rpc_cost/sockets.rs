@@ -17,7 +17,7 @@ const EVENTS: usize = 64;
 const LISTENER: u64 = u64::MAX;
 
 /// An echo server with one epoll instance.
-pub struct Sockets {
+pub(crate) struct Sockets {
     epoll: c_int,
     listener: c_int,
     connections: usize,
@@ -38,7 +38,7 @@ fn told<T>(result: Result<T, Errno>, what: &str) -> Result<T> {
 
 impl Sockets {
     /// Listens on `port`; requests and replies have `bytes` bytes.
-    pub fn new<P: Port>(host: &mut Host<P>, port: u16, bytes: usize) -> Result<Self> {
+    pub(crate) fn new<P: Port>(host: &mut Host<P>, port: u16, bytes: usize) -> Result<Self> {
         attach_to(&host.application()?)?;
         host.carry_out_notices()?;
         let listener = open::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
@@ -66,7 +66,7 @@ impl Sockets {
     }
 
     /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.connections
     }
 
@@ -77,7 +77,7 @@ impl Sockets {
     }
 
     /// Accepts what waits.
-    pub fn accept<P: Port>(&mut self, host: &mut Host<P>) -> Result<()> {
+    pub(crate) fn accept<P: Port>(&mut self, host: &mut Host<P>) -> Result<()> {
         loop {
             match accept::accept(stream(self.listener)?, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) {
                 Ok((fd, ..)) => self.watch(fd, fd as u64)?,
@@ -91,7 +91,7 @@ impl Sockets {
     }
 
     /// Echoes every request that is there; how many there were.
-    pub fn serve(&mut self) -> Result<usize> {
+    pub(crate) fn serve(&mut self) -> Result<usize> {
         let mut served = 0;
         loop {
             let Some(Entry::Epoll(epoll)) = find(self.epoll) else { bail!("the epoll instance is gone") };

@@ -33,7 +33,7 @@ fn request(name: &str) -> DeviceRequest {
 
 /// The wire between TAS's device and the clients' end. With `verified`, frames to TAS carry the flags that a NIC
 /// sets when it found both checksums right.
-pub fn make(verified: bool) -> Result<(Device, Wire)> {
+pub(crate) fn make(verified: bool) -> Result<(Device, Wire)> {
     // SAFETY: EAL runs; the rings live as long as the process.
     let peer = unsafe {
         let mut rings = [null_mut(), null_mut()];
@@ -52,7 +52,7 @@ pub fn make(verified: bool) -> Result<(Device, Wire)> {
 }
 
 /// The clients' end.
-pub struct Wire {
+pub(crate) struct Wire {
     rx: RxBurst,
     tx: TxBurst,
     cache: PoolCache,
@@ -82,7 +82,7 @@ impl Wire {
     }
 
     /// Puts a frame on the wire to TAS.
-    pub fn send(&self, frame: &[u8]) -> Result<()> {
+    pub(crate) fn send(&self, frame: &[u8]) -> Result<()> {
         // SAFETY: the mbuf is ours until it is sent; its buffer holds a frame.
         unsafe {
             let mut packet: *mut rte_mbuf = self.cache.alloc(frame.len() as u16);
@@ -95,7 +95,7 @@ impl Wire {
     }
 
     /// Takes a frame from TAS off the wire and shows it to `read`; false if there is none.
-    pub fn receive(&self, read: impl FnOnce(&[u8]) -> Result<()>) -> Result<bool> {
+    pub(crate) fn receive(&self, read: impl FnOnce(&[u8]) -> Result<()>) -> Result<bool> {
         let mut packet: *mut rte_mbuf = null_mut();
         // SAFETY: a received mbuf is ours; its data is data_len bytes.
         unsafe {

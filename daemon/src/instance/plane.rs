@@ -64,8 +64,8 @@ pub(super) struct CoreEnd {
 
 /// True for entries that carry a frame.
 pub(super) fn has_frame(entry: &KernelEntry) -> bool {
-    use abi::kernel_ring::to_fast::{INJECT, TRANSMIT};
-    matches!(entry.op, INJECT | TRANSMIT)
+    use abi::kernel_ring::to_fast::{INJECT, SYN_DATA, TRANSMIT};
+    matches!(entry.op, INJECT | SYN_DATA | TRANSMIT)
 }
 
 impl CoreEnd {

@@ -54,7 +54,8 @@ impl Instance {
             | Op::GetOption
             | Op::Names
             | Op::Move
-            | Op::Close => self.ask_socket(now_us, client, message),
+            | Op::Close
+            | Op::SynData => self.ask_socket(now_us, client, message),
         }
     }
 

@@ -5,6 +5,7 @@ mod acknowledge;
 mod congestion_marks;
 mod context;
 mod cores;
+mod fast_open;
 mod hold;
 mod kernel;
 mod out_of_order;

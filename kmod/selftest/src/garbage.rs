@@ -127,14 +127,14 @@ fn random_message(random: &mut Random) -> (u32, Message) {
         word.copy_from_slice(&random.field().to_ne_bytes());
     }
     // Half of the attaches get past the first check.
-    let hash = match op {
-        Op::AttachFast => version::FAST_HASH,
-        Op::AttachApplication => version::APPLICATION_HASH,
-        _ => version::CONTROL_HASH,
+    let (hash, number) = match op {
+        Op::AttachFast => (version::FAST_HASH, version::FAST_VERSION),
+        Op::AttachApplication => (version::APPLICATION_HASH, version::APPLICATION_VERSION),
+        _ => (version::CONTROL_HASH, version::CONTROL_VERSION),
     };
     if matches!(op, Op::AttachFast | Op::AttachApplication | Op::AttachControl) && random.below(2) == 0 {
         message.body[..8].copy_from_slice(&hash.to_ne_bytes());
-        message.body[8..12].copy_from_slice(&1u32.to_ne_bytes());
+        message.body[8..12].copy_from_slice(&number.to_ne_bytes());
         if op == Op::AttachFast && random.below(2) == 0 {
             message.body[12..16].copy_from_slice(&(random.below(18) as u32).to_ne_bytes());
             message.body[16..32].copy_from_slice(&crate::roles::OTHER);

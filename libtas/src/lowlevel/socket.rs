@@ -6,7 +6,10 @@ use crate::{
     control::{errno, explained, Target},
     sys,
 };
-use abi::message::{self, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_, AF_INET};
+use abi::message::{
+    self, connect_flags, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_, SynData, AF_INET,
+    SYN_DATA_BYTES,
+};
 use std::{
     io,
     os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
@@ -19,6 +22,15 @@ use std::{
 const NO_DESCRIPTOR: RawFd = -1;
 /// `shutdown(2)`'s SHUT_RD.
 const SHUT_RD: u32 = 0;
+
+/// What [`Socket::connect_fast`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FastOpen {
+    /// A SYN is on its way.
+    pub started: bool,
+    /// Bytes that went with it; or that may go, if it was not sent yet.
+    pub syn_bytes: usize,
+}
 
 /// A TAS socket. It owns a descriptor, closed on drop: its release is the close, unless another
 /// descriptor of the same file lives.
@@ -158,6 +170,46 @@ impl Socket {
         }
     }
 
+    /// Begins to connect with fast open (RFC 7413). With `data`: as much of it as may goes with the SYN. Without: if
+    /// data could go with the SYN, nothing is sent yet.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub fn connect_fast(
+        &self,
+        context: &Arc<Context>,
+        remote: &Endpoint,
+        data: Option<&[u8]>,
+    ) -> io::Result<FastOpen> {
+        // What finds no room does not go with the SYN: its beginning does.
+        let _ = data.unwrap_or(&[]).chunks(SYN_DATA_BYTES).try_for_each(|piece| self.stage(piece));
+        let request = Connect { remote: *remote, context: context.id(), ..Connect::default() };
+        self.expect_from(Some(context));
+        let mut reply = Connect::default();
+        let flags = if data.is_some() { connect_flags::FAST_OPEN } else { connect_flags::DEFER };
+        let mut call = || {
+            let mut message = Message::with(Op::Connect, self.id, &request);
+            message.flags = flags;
+            self.call(message).map(|message| reply = message.get())
+        };
+        let done = match call() {
+            Err(error) if errno(&error) == libc::ENOBUFS && self.application.grow_maps().is_ok() => call(),
+            other => other,
+        };
+        if done.is_err() || reply.started == 0 {
+            self.expect_from(None);
+        }
+        done.map(|()| FastOpen { started: reply.started != 0, syn_bytes: reply.syn_bytes as usize })
+    }
+
+    fn stage(&self, piece: &[u8]) -> io::Result<()> {
+        let mut body = SynData::default();
+        body.bytes[..piece.len()].copy_from_slice(piece);
+        let mut message = Message::with(Op::SynData, self.id, &body);
+        message.flags = piece.len() as u32;
+        self.call(message).map(drop)
+    }
+
     /// The connection after CONNECTED, its events in the context of [`Self::connect`]. Once per
     /// socket.
     ///
@@ -218,6 +270,15 @@ impl Socket {
     /// ENOPROTOOPT, EINVAL.
     pub fn set_option(&self, option: u32, value: u32, value2: u32) -> io::Result<()> {
         let request = Option_ { option, value, value2, ..Option_::default() };
+        self.call(Message::with(Op::SetOption, self.id, &request)).map(drop)
+    }
+
+    /// Sets an option of four words, a key.
+    ///
+    /// # Errors
+    /// EINVAL.
+    pub fn set_key(&self, option: u32, [value, value2, third, fourth]: [u32; 4]) -> io::Result<()> {
+        let request = Option_ { option, value, value2, more: [third, fourth], ..Option_::default() };
         self.call(Message::with(Op::SetOption, self.id, &request)).map(drop)
     }
 

@@ -83,6 +83,7 @@ impl Engine {
         }
         if event.flags & event::WRITABLE != 0 {
             stream.write_blocked = false;
+            stream.flush_early();
             happened |= OUT;
         }
         if event.flags & event::FINISHED != 0 {
@@ -226,13 +227,14 @@ fn establish(stream: &mut Stream) {
     }
     match stream.socket.established() {
         Ok(connection) => {
-            let info = connection.info();
+            let info = *connection.info();
             stream.local = Some(info.local);
             stream.remote = Some(info.remote);
             if stream.options.urgent_is_inline() {
                 connection.set_urgent_inline(true);
             }
             stream.phase = Phase::Connected { connection: Arc::new(connection), announced: false };
+            stream.send_early(info.syn_data_bytes as usize);
         }
         Err(error) => stream.fail(Errno::from(error).0),
     }

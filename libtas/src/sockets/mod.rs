@@ -24,6 +24,7 @@ mod engine;
 mod epoll;
 pub mod epoll_calls;
 pub mod errno;
+pub mod fast_open;
 mod fork;
 pub mod open;
 pub mod options;

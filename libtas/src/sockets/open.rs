@@ -5,6 +5,7 @@ use super::{
     address::{self, is_loopback, is_unspecified, Family, Given},
     descriptors,
     errno::{check, Errno, Result},
+    fast_open,
     process::{process, Process},
     real,
     report::{self, Reason},
@@ -175,8 +176,17 @@ pub unsafe fn connect(token: Token, fd: c_int, name: *const sockaddr, length: so
             Given::Name(remote) => remote,
             Given::Unspecified => return Ok(()),
         };
-        match start(process, token, &socket, &remote) {
-            Ok(()) => {}
+        let fast =
+            process.engine().stream(token)?.options.integer(libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT)
+                != 0;
+        let begun = if fast {
+            fast_open::defer(process, token, &remote)
+        } else {
+            start(process, token, &socket, &remote).map(|()| false)
+        };
+        match begun {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
             Err(error @ Errno(libc::ENETUNREACH | libc::EHOSTUNREACH)) => {
                 let what = format!("connect() to {}", address::text(&remote));
                 fall_back(process, token, Reason::AddressNotServed, &what, error)?;
@@ -203,6 +213,9 @@ fn next_step(process: &Process, token: Token) -> Result<Step> {
             Ok(Step::Done)
         }
         Phase::Connected { .. } => Err(Errno(libc::EISCONN)),
+        Phase::Connecting if stream.early.as_ref().is_some_and(|early| early.deferred) => {
+            Err(Errno(libc::EISCONN))
+        }
         Phase::Connecting if stream.nonblocking => Err(Errno(libc::EALREADY)),
         Phase::Connecting => Ok(Step::Wait),
         Phase::Failed if stream.error != 0 => stream.take_error().map(|()| Step::Done),
@@ -212,13 +225,19 @@ fn next_step(process: &Process, token: Token) -> Result<Step> {
     }
 }
 
-/// Asks for the connection. The phase changes first: the answer may come on another thread.
-fn start(process: &Process, token: Token, socket: &Socket, remote: &Endpoint) -> Result<()> {
-    let network = process.network().ok_or(Errno(libc::ENETDOWN))?;
+/// Addresses that are never TAS's.
+pub(crate) fn check_remote(remote: &Endpoint) -> Result<()> {
     // The unspecified address is the loopback's (RFC 1122 §3.2.1.3 aside, as on every Unix).
     if is_loopback(remote) || is_unspecified(remote) || is_on_linux_link(remote)? {
         return Err(Errno(libc::ENETUNREACH));
     }
+    Ok(())
+}
+
+/// Asks for the connection. The phase changes first: the answer may come on another thread.
+fn start(process: &Process, token: Token, socket: &Socket, remote: &Endpoint) -> Result<()> {
+    let network = process.network().ok_or(Errno(libc::ENETDOWN))?;
+    check_remote(remote)?;
     let former = {
         let mut engine = process.engine();
         let stream = engine.stream(token)?;
@@ -235,7 +254,7 @@ fn start(process: &Process, token: Token, socket: &Socket, remote: &Endpoint) ->
     })
 }
 
-fn wait_connected(process: &Process, token: Token) -> Result<()> {
+pub(crate) fn wait_connected(process: &Process, token: Token) -> Result<()> {
     let limit = process.engine().stream(token)?.options.send_timeout;
     let waited = block(process, token, limit, |engine| {
         let stream = engine.stream(token)?;
@@ -350,7 +369,8 @@ pub fn local_name(token: Token) -> Result<(Endpoint, Family)> {
     let stream = engine.stream(token)?;
     if stream.local.is_none() && !matches!(stream.phase, Phase::Fresh) {
         let names = stream.socket.names()?;
-        if names.local.family != 0 {
+        // A port of zero is not the last word: the port is chosen when the SYN leaves.
+        if names.local.family != 0 && names.local.port != 0 {
             stream.local = Some(names.local);
         }
     }

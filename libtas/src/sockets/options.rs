@@ -103,6 +103,8 @@ const INTEGERS: &[Integer] = &[
     integer(IPPROTO_TCP, libc::TCP_THIN_LINEAR_TIMEOUTS, 0, Range::Within(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_THIN_DUPACK, 0, Range::Ignored(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, 0, Range::Any, 0),
+    integer(IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 0, Range::Within(0, 1), 0),
+    integer(IPPROTO_TCP, libc::TCP_FASTOPEN_NO_COOKIE, 0, Range::Within(0, 1), slow::FAST_OPEN_NO_COOKIE),
     integer(IPPROTO_TCP, libc::TCP_INQ, 0, Range::Within(0, 1), 0),
     integer(IPPROTO_TCP, libc::TCP_TIMESTAMP, 0, Range::Ignored(i32::MIN, i32::MAX), 0),
     integer(IPPROTO_TCP, TCP_TX_DELAY, 0, Range::Any, 0),
@@ -139,6 +141,10 @@ const BUFFER_MAX: i32 = 212_992;
 /// net.ipv4.tcp_rmem[1] and tcp_wmem[1] as shipped.
 const RECEIVE_BUFFER_DEFAULT: i32 = 131_072;
 const SEND_BUFFER_DEFAULT: i32 = 16_384;
+/// net.core.somaxconn as shipped: bounds TCP_FASTOPEN.
+const FAST_OPEN_MAX: i32 = 4096;
+/// Bytes of a fast-open key (TCP_FASTOPEN_KEY_LENGTH); one or two of them are given.
+const KEY_BYTES: usize = 16;
 /// Longest name of a congestion control, with its NUL (TCP_CA_NAME_MAX).
 const CONGESTION_NAME_BYTES: usize = 16;
 
@@ -165,17 +171,23 @@ pub struct Options {
     /// TCP_MAXSEG as set, zero when it was not.
     pub max_segment: i32,
     congestion: Option<&'static str>,
+    /// TCP_FASTOPEN.
+    fast_open: i32,
+    /// TCP_FASTOPEN_KEY as set.
+    fast_open_key: Vec<u8>,
     /// What was given in full, to be set again on a kernel socket.
     replay: Vec<(c_int, c_int, Vec<u8>)>,
 }
 
 /// What is left to do after an option was set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     None,
     /// Tell the slow path: option, value, second value.
     Slow(u32, u32, u32),
+    /// Give the slow path these keys of fast-open cookies, the current one first.
+    Keys(Vec<[u32; 4]>),
     /// TCP_CORK, on or off.
     Cork(bool),
     /// SO_OOBINLINE was set: the connection is told.
@@ -193,6 +205,8 @@ impl Default for Options {
             send_buffer: SEND_BUFFER_DEFAULT,
             max_segment: 0,
             congestion: None,
+            fast_open: 0,
+            fast_open_key: Vec::new(),
             replay: Vec::new(),
         }
     }
@@ -260,6 +274,8 @@ impl Options {
             (SOL_SOCKET, libc::SO_BINDTODEVICE) => Ok(Effect::None),
             (IPPROTO_TCP, libc::TCP_MAXSEG) => self.set_max_segment(number(bytes)?),
             (IPPROTO_TCP, libc::TCP_CONGESTION) => self.set_congestion(bytes),
+            (IPPROTO_TCP, libc::TCP_FASTOPEN) => self.set_fast_open(number(bytes)?),
+            (IPPROTO_TCP, libc::TCP_FASTOPEN_KEY) => self.set_fast_open_key(bytes),
             _ => self.set_integer(level, name, bytes),
         }
     }
@@ -319,6 +335,25 @@ impl Options {
         Ok(Effect::Slow(slow::MAX_SEGMENT, value as u32, 0))
     }
 
+    fn set_fast_open(&mut self, limit: i32) -> Result<Effect> {
+        if limit < 0 {
+            return Err(Errno(libc::EINVAL));
+        }
+        self.fast_open = limit.min(FAST_OPEN_MAX);
+        Ok(Effect::Slow(slow::FAST_OPEN, self.fast_open as u32, 0))
+    }
+
+    fn set_fast_open_key(&mut self, bytes: &[u8]) -> Result<Effect> {
+        if bytes.len() != KEY_BYTES && bytes.len() != 2 * KEY_BYTES {
+            return Err(Errno(libc::EINVAL));
+        }
+        self.fast_open_key = bytes.to_vec();
+        let word =
+            |key: &[u8], at: usize| u32::from_le_bytes([key[at], key[at + 1], key[at + 2], key[at + 3]]);
+        let key = |key: &[u8]| [0, 4, 8, 12].map(|at| word(key, at));
+        Ok(Effect::Keys(bytes.chunks_exact(KEY_BYTES).map(key).collect()))
+    }
+
     fn set_congestion(&mut self, bytes: &[u8]) -> Result<Effect> {
         if bytes.is_empty() {
             return Err(Errno(libc::EINVAL));
@@ -362,6 +397,8 @@ impl Options {
                 bytes.resize(CONGESTION_NAME_BYTES, 0);
                 bytes
             }
+            (IPPROTO_TCP, libc::TCP_FASTOPEN) => self.fast_open.to_ne_bytes().to_vec(),
+            (IPPROTO_TCP, libc::TCP_FASTOPEN_KEY) => self.fast_open_key.clone(),
             _ => {
                 let (index, rule) = find(level, name).ok_or(Errno(libc::ENOPROTOOPT))?;
                 self.value(index, rule).to_ne_bytes().to_vec()

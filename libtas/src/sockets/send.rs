@@ -3,6 +3,7 @@
 
 use super::{
     errno::{check, Errno, Result},
+    fast_open,
     process::{process, Process},
     real,
     table::Token,
@@ -58,7 +59,8 @@ fn writable_now(process: &Process, token: Token) -> Option<Arc<Connection>> {
     let mut engine = process.engine();
     let stream = engine.stream(token).ok()?;
     let connection = stream.connection()?;
-    (stream.error == 0 && !stream.more && !stream.is_send_shut(connection)).then(|| connection.clone())
+    (stream.error == 0 && stream.early.is_none() && !stream.more && !stream.is_send_shut(connection))
+        .then(|| connection.clone())
 }
 
 /// [`send`] of anything; the first `sent` bytes have gone already.
@@ -66,7 +68,7 @@ fn writable_now(process: &Process, token: Token) -> Option<Arc<Connection>> {
 /// # Safety
 /// Every buffer is readable for its length.
 #[inline(never)]
-unsafe fn send_any(
+pub(crate) unsafe fn send_any(
     process: &Process,
     token: Token,
     buffers: &[iovec],
@@ -75,6 +77,10 @@ unsafe fn send_any(
 ) -> Result<usize> {
     if is_null(buffers) {
         return Err(Errno(libc::EFAULT));
+    }
+    if process.engine().stream(token)?.is_deferred() {
+        // SAFETY: the caller's promise.
+        return unsafe { fast_open::send_deferred(process, token, buffers, flags) };
     }
     // SAFETY: the caller's promise.
     let result = unsafe { send_all(process, token, buffers, flags, sent) };

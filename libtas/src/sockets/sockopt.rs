@@ -12,7 +12,10 @@ use super::{
     stream::{Phase, Stream},
     table::Token,
 };
-use abi::message::option::{NODELAY, V6ONLY};
+use abi::message::{
+    option::{self, NODELAY, V6ONLY},
+    tcp_state,
+};
 use libc::{c_int, c_void, socklen_t, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, SOL_SOCKET};
 use std::{ptr, slice};
 
@@ -20,6 +23,8 @@ use std::{ptr, slice};
 const VALUE_MAX: usize = 256;
 /// TCP_MSS_DEFAULT: what TCP_MAXSEG answers before there is a connection.
 const MSS_DEFAULT: i32 = 536;
+/// `tcpi_options` bit of data that went with the SYN (linux/tcp.h); the others are [`abi::message::negotiated`]'s.
+const TCPI_OPT_SYN_DATA: u8 = 32;
 
 /// setsockopt().
 ///
@@ -51,8 +56,9 @@ pub unsafe fn set(
         let stream = engine.stream(token)?;
         check_family(stream, level)?;
         let is_v6only = (level, name) == (IPPROTO_IPV6, libc::IPV6_V6ONLY);
-        if is_v6only && !matches!(stream.phase, Phase::Fresh) {
-            // Not once it has a port (do_ipv6_setsockopt).
+        // Not once it has a port (do_ipv6_setsockopt).
+        let too_late = is_v6only && !matches!(stream.phase, Phase::Fresh);
+        if too_late || level == IPPROTO_TCP && !may_set_fast_open(&stream.phase, name) {
             return Err(Errno(libc::EINVAL));
         }
         (stream.options.set(level, name, bytes)?, stream.socket.clone())
@@ -67,6 +73,10 @@ pub unsafe fn set(
             Ok(())
         }
         Effect::Cork(on) => process.engine().stream(token).map(|stream| stream.cork(on)),
+        Effect::Keys(keys) => {
+            let names = [option::FAST_OPEN_KEY, option::FAST_OPEN_BACKUP_KEY];
+            names.into_iter().zip(keys).try_for_each(|(name, key)| Ok(socket.set_key(name, key)?))
+        }
         // No IPv4 through it, and TAS has nothing else.
         Effect::Slow(option, 1, _) if option == V6ONLY && !has_ipv6() => {
             open::fall_back(process, token, Reason::Ipv6, "IPV6_V6ONLY", Errno(libc::EAFNOSUPPORT))?;
@@ -98,6 +108,17 @@ fn check_family(stream: &Stream, level: c_int) -> Result<()> {
 /// True if the instance serves IPv6.
 fn has_ipv6() -> bool {
     process().network().is_some_and(|network| network.application.ipv6().is_some())
+}
+
+/// Whether a fast-open option can be set in this phase; true for every other option.
+fn may_set_fast_open(phase: &Phase, name: c_int) -> bool {
+    match name {
+        libc::TCP_FASTOPEN | libc::TCP_FASTOPEN_NO_COOKIE => {
+            matches!(phase, Phase::Fresh | Phase::Bound | Phase::Failed | Phase::Listening { .. })
+        }
+        libc::TCP_FASTOPEN_CONNECT => matches!(phase, Phase::Fresh | Phase::Bound | Phase::Failed),
+        _ => true,
+    }
 }
 
 /// getsockopt().
@@ -189,6 +210,12 @@ fn tcp_info(stream: &Stream) -> Vec<u8> {
         let known = *connection.info();
         let now = stream.socket.flow_info().unwrap_or(known);
         info.tcpi_options = known.options as u8;
+        if now.syn_data_bytes > 0 {
+            info.tcpi_options |= TCPI_OPT_SYN_DATA;
+        }
+        if now.tcp_state == tcp_state::SYN_RECEIVED && info.tcpi_state == tcp_state::ESTABLISHED as u8 {
+            info.tcpi_state = now.tcp_state as u8;
+        }
         info.tcpi_snd_mss = known.mss_bytes;
         info.tcpi_rcv_mss = known.mss_bytes;
         info.tcpi_advmss = known.mss_bytes;

@@ -6,6 +6,7 @@ use super::{
     bell::Bell,
     epoll::Watch,
     errno::{Errno, Result},
+    fast_open::Early,
     options::Options,
     table::Token,
 };
@@ -66,6 +67,8 @@ pub(crate) struct Stream {
     /// TCP_CORK is on, or the last call that sent had MSG_MORE. The fast path holds the small segment back, so
     /// that a process that dies does not take it along.
     pub(crate) more: bool,
+    /// Data of the SYN that the peer may not have; see [`super::fast_open`].
+    pub(crate) early: Option<Box<Early>>,
     pub(crate) options: Options,
     pub(crate) watches: Vec<Watch>,
     pub(crate) waiters: Vec<Arc<Bell>>,
@@ -99,6 +102,7 @@ impl Stream {
             read_shut: false,
             write_blocked: false,
             more: false,
+            early: None,
             options: Options::default(),
             watches: Vec::new(),
             waiters: Vec::new(),
@@ -172,6 +176,7 @@ impl Stream {
             }
             Phase::Listening { arrived, .. } => u32::from(!arrived.is_empty()) * IN,
             Phase::Fresh | Phase::Bound => OUT | HUP,
+            Phase::Connecting if self.is_deferred() => OUT,
             Phase::Connecting => 0,
             Phase::Failed => IN | OUT | RDHUP | HUP,
             Phase::Connected { connection, .. } => self.connected_readiness(connection, asked),
@@ -227,7 +232,10 @@ impl Stream {
     pub(crate) fn fail(&mut self, error: i32) {
         let mut error = if error == 0 { libc::ECONNRESET } else { error };
         match &self.phase {
-            Phase::Connecting => self.phase = Phase::Failed,
+            Phase::Connecting => {
+                self.phase = Phase::Failed;
+                self.early = None;
+            }
             Phase::Connected { connection, .. } if !self.broken => {
                 // tcp_reset: a reset after the peer's FIN is EPIPE, before it ECONNRESET.
                 if error == libc::ECONNRESET && connection.has_peer_finished() {
@@ -271,6 +279,9 @@ impl Stream {
         if self.error != 0 || shut {
             self.take_error()?;
             return Err(Errno(libc::EPIPE));
+        }
+        if self.early.is_some() && !self.flush_early() {
+            return Ok(None);
         }
         Ok(self.connection().cloned())
     }

@@ -216,6 +216,7 @@ fn option(cursor: &mut Cursor<'_>) -> Result<TcpOption> {
             }
             TcpOption::Timestamps(value, cursor.number()?)
         }
+        "FO" if cursor.take('*') => TcpOption::AnyFastOpen,
         "FO" => TcpOption::FastOpen(hex(cursor)?),
         "hex" => TcpOption::Raw(hex(cursor)?),
         other => return Err(cursor.error(format!("unknown option {other}"))),

@@ -40,6 +40,17 @@ enum Outcome {
 /// An attempt that could not even be made is a mistake of the script.
 type Attempt = Result<Outcome, String>;
 
+/// What a connect() under way came to, if it is over.
+fn connected(live: c_int) -> Option<Answer<i64>> {
+    let mut set = [pollfd { fd: live, events: libc::POLLOUT, revents: 0 }];
+    if sockets::poll(&mut set) != Ok(1) {
+        return None;
+    }
+    let error = sockets::option(live, libc::SOL_SOCKET, libc::SO_ERROR, 4).unwrap_or_default();
+    let error = error.try_into().map_or(0, i32::from_ne_bytes);
+    Some(if error == 0 { Ok(0) } else { Err(error) })
+}
+
 fn done(answer: Answer<i64>) -> Attempt {
     Ok(Outcome::Done(answer))
 }
@@ -168,7 +179,7 @@ impl Runner<'_> {
     fn publish(&mut self, call: &Call, live: c_int, kind: c_int, connection: Option<usize>) -> Answer<i64> {
         let name = call.result.filter(|_| call.errno.is_none()).unwrap_or(live.into());
         let blocking = kind & libc::SOCK_NONBLOCK == 0;
-        self.descriptors.insert(name, Descriptor { live, blocking, connection });
+        self.descriptors.insert(name, Descriptor { live, blocking, connection, remote_port: 0 });
         Ok(name)
     }
 
@@ -198,33 +209,41 @@ impl Runner<'_> {
     fn connect(&mut self, call: &Call, progress: &mut Progress) -> Attempt {
         let (live, blocking) = self.live(call)?;
         if progress.begun {
-            let mut set = [pollfd { fd: live, events: libc::POLLOUT, revents: 0 }];
-            if sockets::poll(&mut set) != Ok(1) {
-                return Ok(Outcome::Blocks);
-            }
-            let error = sockets::option(live, libc::SOL_SOCKET, libc::SO_ERROR, 4).unwrap_or_default();
-            let error = error.try_into().map_or(0, i32::from_ne_bytes);
-            return done(if error == 0 { Ok(0) } else { Err(error) });
+            return match connected(live) {
+                None => Ok(Outcome::Blocks),
+                Some(answer) => done(answer),
+            };
         }
         let (address, port) = endpoint(call, 1, (world::REMOTE, SERVER_PORT));
         let answer = sockets::connect(live, address, port);
-        let fresh = self.descriptor(call, 0)?.connection.is_none();
-        if fresh && matches!(answer, Ok(_) | Err(libc::EINPROGRESS)) {
-            let local = sockets::local_port(live).ok_or("no local port after connect()")?;
-            self.connections.push(Connection::new(port, local));
-            let index = self.connections.len() - 1;
-            self.current = Some(index);
-            let fd = number(call, 0)?;
-            self.observed = Some(fd);
-            if let Some(descriptor) = self.descriptors.get_mut(&fd) {
-                descriptor.connection = Some(index);
-            }
+        if let Some(descriptor) = self.descriptors.get_mut(&number(call, 0)?) {
+            descriptor.remote_port = port;
+        }
+        if matches!(answer, Ok(_) | Err(libc::EINPROGRESS)) {
+            self.opened(call)?;
         }
         if blocking && answer == Err(libc::EINPROGRESS) {
             progress.begun = true;
             return Ok(Outcome::Blocks);
         }
         done(answer)
+    }
+
+    /// The descriptor may have begun to connect, or with TCP_FASTOPEN_CONNECT not yet: it has no port then.
+    fn opened(&mut self, call: &Call) -> Result<(), String> {
+        let fd = number(call, 0)?;
+        let Descriptor { live, connection, remote_port, .. } = *self.descriptor(call, 0)?;
+        let Some(local) = sockets::local_port(live).filter(|port| *port != 0 && connection.is_none()) else {
+            return Ok(());
+        };
+        self.connections.push(Connection::new(remote_port, local));
+        let index = self.connections.len() - 1;
+        self.current = Some(index);
+        self.observed = Some(fd);
+        if let Some(descriptor) = self.descriptors.get_mut(&fd) {
+            descriptor.connection = Some(index);
+        }
+        Ok(())
     }
 
     fn receive(&mut self, call: &Call, progress: &mut Progress) -> Attempt {
@@ -272,16 +291,45 @@ impl Runner<'_> {
     fn send(&mut self, call: &Call, progress: &mut Progress) -> Attempt {
         let (live, blocking) = self.live(call)?;
         let count = number(call, 2)? as usize;
-        let flags = number(call, 3).unwrap_or(0) as c_int;
+        let mut flags = number(call, 3).unwrap_or(0) as c_int;
+        let may_wait = blocking && flags & libc::MSG_DONTWAIT == 0;
+        if progress.begun {
+            // With MSG_FASTOPEN a call that blocks waits for the connection first, as connect() does.
+            match connected(live) {
+                None => return Ok(Outcome::Blocks),
+                Some(Err(errno)) => return done(Err(errno)),
+                Some(Ok(_)) => flags &= !libc::MSG_FASTOPEN,
+            }
+            if progress.moved == count {
+                return done(Ok(count as i64));
+            }
+        }
         let index = self.descriptor(call, 0)?.connection;
         let written = index.map_or(0, |index| self.connections[index].written.len());
         let bytes: Vec<u8> = match call.arguments.get(1) {
             Some(Argument::Text(text)) => text.iter().copied().skip(progress.moved).collect(),
             _ => (0..count - progress.moved).map(|at| pattern(written + at)).collect(),
         };
-        let answer = sockets::send(live, &bytes, flags);
-        if let (Ok(count), Some(index)) = (answer, index) {
+        let opens = index.is_none();
+        let answer = if flags & libc::MSG_FASTOPEN != 0 {
+            let (address, port) = endpoint(call, 4, (world::REMOTE, SERVER_PORT));
+            if let Some(descriptor) = self.descriptors.get_mut(&number(call, 0)?) {
+                descriptor.remote_port = port;
+            }
+            sockets::send_to(live, &bytes, flags, address, port)
+        } else {
+            sockets::send(live, &bytes, flags)
+        };
+        if opens && matches!(answer, Ok(_) | Err(libc::EINPROGRESS)) {
+            self.opened(call)?;
+        }
+        if let (Ok(count), Some(index)) = (answer, self.descriptor(call, 0)?.connection) {
             self.connections[index].written.extend(&bytes[..count]);
+        }
+        if opens && may_wait && matches!(answer, Ok(_) | Err(libc::EINPROGRESS)) {
+            progress.begun = true;
+            progress.moved = answer.unwrap_or(0);
+            return Ok(Outcome::Blocks);
         }
         match answer {
             Ok(moved) => progress.moved += moved,
@@ -289,7 +337,7 @@ impl Runner<'_> {
             Err(_) if progress.moved > 0 => return done(Ok(progress.moved as i64)),
             Err(errno) => return done(Err(errno)),
         }
-        if blocking && flags & libc::MSG_DONTWAIT == 0 && progress.moved < count {
+        if may_wait && progress.moved < count {
             return Ok(Outcome::Blocks);
         }
         done(answer.map(|_| progress.moved as i64))

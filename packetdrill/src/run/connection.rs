@@ -8,6 +8,9 @@ use crate::wire::{flag, Segment, TcpOption};
 /// them have no order.
 const HALF_WRAP_US: u64 = 1000 << 31;
 
+/// Most data of a SYN.
+const SYN_DATA_MAX: u32 = 1460;
+
 /// A connection between the host and the peer that the script plays.
 #[derive(Debug, Default)]
 pub(super) struct Connection {
@@ -109,7 +112,12 @@ impl Connection {
         }
         if wire.flags & (flag::ACK | flag::RST) == flag::ACK && !self.remote_confirmed {
             self.remote_confirmed = true;
-            if syn {
+            // Data of the peer's SYN may be acknowledged with it (RFC 7413).
+            let known = self.remote_start.is_some_and(|start| {
+                let taken = wire.ack.wrapping_sub(start.wrapping_add(1));
+                taken <= SYN_DATA_MAX
+            });
+            if syn && !known {
                 self.remote_start = Some(wire.ack.wrapping_sub(1));
             }
         }

@@ -42,6 +42,7 @@ impl fmt::Display for Mismatch {
 impl std::error::Error for Mismatch {}
 
 /// A descriptor of the script.
+#[derive(Clone, Copy)]
 struct Descriptor {
     /// Its number in this process.
     live: i32,
@@ -49,6 +50,8 @@ struct Descriptor {
     blocking: bool,
     /// Index of its connection.
     connection: Option<usize>,
+    /// The peer's port that it connects to.
+    remote_port: u16,
 }
 
 /// A call that has not returned.
@@ -71,6 +74,8 @@ struct Runner<'a> {
     /// The script's descriptor of the connection that code asserts about.
     observed: Option<i64>,
     pending: Vec<Pending>,
+    /// The fast-open cookie that the host gave last.
+    cookie: Option<Vec<u8>>,
     start_us: u64,
     /// Time of the event before.
     last_us: u64,
@@ -94,6 +99,7 @@ pub fn run(script: &Script, verbose: &mut dyn FnMut(&str)) -> Result<(), Mismatc
         descriptors: HashMap::new(),
         observed: None,
         pending: Vec::new(),
+        cookie: None,
         start_us,
         last_us: start_us,
         verbose,

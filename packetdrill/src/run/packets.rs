@@ -34,6 +34,13 @@ impl Runner<'_> {
     /// It is larger than the MTU.
     pub(super) fn send_packet(&mut self, packet: &PacketSpec) -> Result<(), String> {
         let index = self.connection_for(packet.port);
+        let mut packet = packet.clone();
+        for option in &mut packet.segment.options {
+            if *option == TcpOption::AnyFastOpen {
+                let cookie = self.cookie.clone().ok_or("FO *: the host has given no cookie yet")?;
+                *option = TcpOption::FastOpen(cookie);
+            }
+        }
         let connection = &mut self.connections[index];
         let segment = connection.outgoing(&packet.segment);
         let payload = connection.payload(&packet.segment);
@@ -138,6 +145,11 @@ impl Runner<'_> {
         if !sent.dont_fragment || sent.ttl == 0 {
             return Err("the IPv4 header has a TTL of 0, or not DF (RFC 1191)".to_owned());
         }
+        for option in &sent.segment.options {
+            if let TcpOption::FastOpen(cookie) = option {
+                self.cookie = (!cookie.is_empty()).then(|| cookie.clone()).or(self.cookie.take());
+            }
+        }
         let (tick_us, tolerance_us) = (self.settings.tick_us, self.settings.tolerance_us);
         let connection = &mut self.connections[index];
         connection.notice(&sent.segment, &packet.segment);
@@ -150,7 +162,9 @@ impl Runner<'_> {
         if !packet.any_options {
             compare_options(&packet.segment, &got)?;
         }
-        connection.check_payload(sent.segment.seq, &sent.payload)
+        // Data on a SYN lies behind it.
+        let syn = u32::from(sent.segment.flags & flag::SYN != 0);
+        connection.check_payload(sent.segment.seq.wrapping_add(syn), &sent.payload)
     }
 }
 
@@ -202,6 +216,7 @@ fn compare_ecn(wanted: Option<EcnSpec>, got: Ecn) -> Result<(), String> {
 /// Which options there are, whatever their order and padding. The TSval was compared before.
 fn compare_options(wanted: &Segment, got: &Segment) -> Result<(), String> {
     let any_shift = wanted.options.contains(&TcpOption::WindowScale(ANY_SHIFT));
+    let any_cookie = wanted.options.contains(&TcpOption::AnyFastOpen);
     let essence = |segment: &Segment| {
         let mut options: Vec<String> = segment
             .options
@@ -210,6 +225,7 @@ fn compare_options(wanted: &Segment, got: &Segment) -> Result<(), String> {
             .map(|option| match option {
                 TcpOption::Timestamps(_, echo) => format!("TS ecr {echo}"),
                 TcpOption::WindowScale(_) if any_shift => "wscale *".to_owned(),
+                TcpOption::FastOpen(cookie) if any_cookie && !cookie.is_empty() => "FO *".to_owned(),
                 other => other.to_string(),
             })
             .collect();

@@ -8,8 +8,8 @@ use std::{ptr, sync::Arc, time::Duration};
 use tas::{
     lowlevel::Application,
     sockets::{
-        accept, address, attach_to, descriptors, find, open, poll, receive, send, sockopt, Entry, Errno,
-        Token,
+        accept, address, attach_to, descriptors, fast_open, find, open, poll, receive, send, sockopt, Entry,
+        Errno, Token,
     },
 };
 
@@ -85,6 +85,15 @@ pub(super) fn send(fd: c_int, bytes: &[u8], flags: c_int) -> Answer<usize> {
     let piece = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: the piece is readable for its length.
     plain(unsafe { send::send(token(fd)?, &[piece], flags | libc::MSG_NOSIGNAL) })
+}
+
+/// sendto() with an address, which MSG_FASTOPEN connects to.
+pub(super) fn send_to(fd: c_int, bytes: &[u8], flags: c_int, address: u32, port: u16) -> Answer<usize> {
+    let piece = iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let (name, flags) = (name(address, port), flags | libc::MSG_NOSIGNAL);
+    let length = name.len() as u32;
+    // SAFETY: the piece and the name are readable for their lengths.
+    plain(unsafe { fast_open::send_to(token(fd)?, fd, &[piece], flags, name.as_ptr().cast(), length) })
 }
 
 pub(super) fn receive(fd: c_int, room: usize, flags: c_int) -> Answer<Vec<u8>> {

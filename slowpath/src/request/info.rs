@@ -38,8 +38,9 @@ impl Stack<'_> {
             mss_bytes: connection.mss_bytes as u32,
             tx_buffer_bytes: self.config.tx_buffer_bytes,
             rx_buffer_bytes: connection.rcv_buffer_bytes,
-            tcp_state: connection.state.number(),
+            tcp_state: self.shown_state(flow).number(),
             srtt_us: connection.srtt_us,
+            syn_data_bytes: connection.syn_data_bytes as u32,
             context: socket.context,
             options: connection.negotiated(),
             ..FlowInfo::default()
@@ -66,7 +67,7 @@ impl Stack<'_> {
             if socket.kind == Kind::Connected {
                 body.remote = socket.endpoint(&connection.tuple.remote, connection.remote_port());
             }
-            body.tcp_state = connection.state.number();
+            body.tcp_state = self.shown_state(flow).number();
         } else {
             let port = if socket.is(flag::BOUND) { socket.port } else { 0 };
             body.local = socket.endpoint(&socket.local, port);

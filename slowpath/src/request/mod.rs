@@ -43,7 +43,7 @@ impl Stack<'_> {
             Op::ApplicationEntry => self.request_application_entry(message),
             Op::ResetFlow => self.request_reset(caller, message),
             Op::SlowCounters => self.request_counters(message),
-            _ if (Op::Bind as u32..=Op::Close as u32).contains(&message.op) => {
+            _ if (Op::Bind as u32..=Op::SynData as u32).contains(&message.op) => {
                 self.socket_request(op, caller, socket, message)
             }
             _ => return Outcome::NotForStack,
@@ -85,6 +85,7 @@ impl Stack<'_> {
             Op::Names => self.request_names(id, message),
             Op::Move => self.request_move(id, message)?,
             Op::Close => self.close_socket(id),
+            Op::SynData => self.request_syn_data(id, message)?,
             _ => return Ok(Outcome::NotForStack),
         }
         Ok(Outcome::Done)

@@ -16,7 +16,7 @@ use abi::{
 };
 
 /// Longest accept queue, as Linux's somaxconn.
-const BACKLOG_MAX: u32 = 4096;
+pub(super) const BACKLOG_MAX: u32 = 4096;
 
 /// The address in an endpoint, which must be of the socket's family.
 fn address_for(socket: &Socket, endpoint: &Endpoint) -> Result<Address, Errno> {
@@ -182,7 +182,10 @@ impl Stack<'_> {
         if body.remote.scope != 0 {
             entry.scope = body.remote.scope;
         }
-        self.begin_connect(id, address, body.remote.port)?;
+        if message.flags != 0 {
+            return self.connect_fast(id, address, &body, message);
+        }
+        self.begin_connect(id, address, body.remote.port, false)?;
         Err(Errno::EINPROGRESS)
     }
 

@@ -5,6 +5,8 @@ use crate::{
     config::BUFFER_BYTES_MIN,
     connection::flag as fact,
     errno::Errno,
+    random::SipKey,
+    request::open::BACKLOG_MAX,
     socket::{flag, Kind, Socket},
     stack::Stack,
     wire::service::Service,
@@ -32,6 +34,13 @@ fn in_range(value: u32, max: u32) -> Result<u32, Errno> {
     } else {
         Ok(value)
     }
+}
+
+/// The key in a FAST_OPEN_KEY.
+fn key_of(body: &Option_) -> SipKey {
+    let [third, fourth] = body.more;
+    let word = |low: u32, high: u32| (high as u64) << 32 | low as u64;
+    SipKey(word(body.value, body.value2), word(third, fourth))
 }
 
 impl Stack<'_> {
@@ -89,6 +98,18 @@ impl Stack<'_> {
                 self.set_service(id, service);
             }
             option::RECEIVE_ERRORS => self.sockets.at_mut(id).set(flag::RECEIVE_ERRORS, on),
+            option::FAST_OPEN => self.fast_open_socket(id)?.fast_open_limit = body.value.min(BACKLOG_MAX),
+            option::FAST_OPEN_NO_COOKIE => {
+                self.fast_open_socket(id)?.set(flag::FAST_OPEN_NO_COOKIE, on);
+            }
+            option::FAST_OPEN_KEY => {
+                let key = key_of(&body);
+                self.sockets.at_mut(id).fast_open_keys = Some([key, key]);
+            }
+            option::FAST_OPEN_BACKUP_KEY => {
+                let [first, _] = self.sockets.at(id).fast_open_keys.ok_or(Errno::EINVAL)?;
+                self.sockets.at_mut(id).fast_open_keys = Some([first, key_of(&body)]);
+            }
             option::SYN_COUNT => {
                 self.sockets.at_mut(id).syn_retries = in_range(body.value, SYN_COUNT_MAX)? as u8;
             }
@@ -106,6 +127,15 @@ impl Stack<'_> {
         if self.connections.has(flow) {
             self.connections.at_mut(flow).service = service;
             self.update_flow(flow);
+        }
+    }
+
+    /// The socket, if fast open can still be set: it listens, or may yet.
+    fn fast_open_socket(&mut self, id: u32) -> Result<&mut Socket, Errno> {
+        let socket = self.sockets.at_mut(id);
+        match socket.kind {
+            Kind::Idle | Kind::Listening => Ok(socket),
+            _ => Err(Errno::EINVAL),
         }
     }
 
@@ -207,8 +237,7 @@ impl Stack<'_> {
     pub(super) fn request_get_option(&mut self, id: u32, message: &mut Message) -> Result<(), Errno> {
         let mut body: Option_ = message.get();
         let socket: Socket = *self.sockets.at(id);
-        body.reserved = [0; 5];
-        body.value2 = 0;
+        body = Option_ { option: body.option, ..Option_::default() };
         let is = |bit| u32::from(socket.is(bit));
         body.value = match body.option {
             option::REUSE_ADDRESS => is(flag::REUSE_ADDRESS),
@@ -232,6 +261,8 @@ impl Stack<'_> {
             option::SYN_COUNT if socket.syn_retries == 0 => self.config.handshake_retries,
             option::SYN_COUNT => socket.syn_retries as u32,
             option::MAX_SEGMENT => socket.max_segment as u32,
+            option::FAST_OPEN => socket.fast_open_limit,
+            option::FAST_OPEN_NO_COOKIE => is(flag::FAST_OPEN_NO_COOKIE),
             option::CONGESTION if socket.congestion == 0 => self.config.congestion,
             option::CONGESTION => socket.congestion,
             _ => return Err(Errno::ENOPROTOOPT),

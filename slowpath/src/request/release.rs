@@ -39,6 +39,7 @@ impl Stack<'_> {
         if socket.is(flag::BOUND) {
             self.ports.remove(socket.port, socket.families(), Self::socket_use(&socket));
         }
+        self.free_syn_data(id);
         self.unlink_socket(id);
         let queued = socket.is(flag::QUEUED);
         let entry = self.sockets.at_mut(id);
@@ -81,6 +82,7 @@ impl Stack<'_> {
         let socket = self.sockets.at_mut(id);
         socket.listener_next = NONE;
         socket.half_open = 0;
+        socket.fast_open_pending = 0;
         // Half-open connections compare it.
         socket.generation = socket.generation.wrapping_add(1);
     }

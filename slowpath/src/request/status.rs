@@ -55,7 +55,7 @@ impl Stack<'_> {
             local: connection.tuple.local.endpoint(connection.local_port()),
             remote: connection.tuple.remote.endpoint(connection.remote_port()),
             id: flow,
-            tcp_state: connection.state.number(),
+            tcp_state: self.shown_state(flow).number(),
             pid: if connection.is(fact::ORPHAN) { 0 } else { application.pid },
             core: connection.core,
             command: application.command,

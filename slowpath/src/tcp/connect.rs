@@ -40,17 +40,15 @@ impl Stack<'_> {
     /// # Errors
     /// ENETDOWN: no fast path. ENETUNREACH: no route, or the address is our own. EADDRNOTAVAIL: no
     /// local port or address for this peer. ENOBUFS: no flow, record or neighbour entry is free.
-    pub(crate) fn begin_connect(&mut self, id: u32, address: Address, port: u16) -> Result<(), Errno> {
-        if !self.attached {
-            return Err(Errno::ENETDOWN);
-        }
+    pub(crate) fn begin_connect(
+        &mut self,
+        id: u32,
+        address: Address,
+        port: u16,
+        fast: bool,
+    ) -> Result<(), Errno> {
+        let (hop, local) = self.may_connect(id, &address)?;
         let socket = *self.sockets.at(id);
-        let only_v6 = socket.is(option::V6ONLY) && address.is_v4();
-        if only_v6 || !self.config.is_host(&address) {
-            return Err(Errno::ENETUNREACH);
-        }
-        let hop = self.next_hop(&address)?;
-        let local = self.local_of(&socket, &address)?;
         let tuple = if socket.is(option::BOUND) {
             let tuple = Tuple::new(local, socket.port, address, port);
             if self.lookup.find(&tuple) != Found::Nothing {
@@ -85,6 +83,9 @@ impl Stack<'_> {
         connection.context = socket.context;
         connection.neighbor = neighbor;
         connection.rcv_buffer_bytes = buffer;
+        if fast {
+            self.prepare_fast_open(id, flow);
+        }
         self.set_state(flow, State::SynSent);
         let socket = self.sockets.at_mut(id);
         socket.kind = Kind::Connecting;
@@ -105,6 +106,23 @@ impl Stack<'_> {
             None
         };
         local.filter(|local| self.owns(local)).ok_or(Errno::EADDRNOTAVAIL)
+    }
+
+    /// The next hop to an address that a socket can connect to, and the local address for it.
+    ///
+    /// # Errors
+    /// As [`Stack::begin_connect`]'s.
+    pub(crate) fn may_connect(&self, id: u32, address: &Address) -> Result<(Address, Address), Errno> {
+        if !self.attached {
+            return Err(Errno::ENETDOWN);
+        }
+        let socket = self.sockets.at(id);
+        let only_v6 = socket.is(option::V6ONLY) && address.is_v4();
+        if only_v6 || !self.config.is_host(address) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let hop = self.next_hop(address)?;
+        Ok((hop, self.local_of(socket, address)?))
     }
 
     fn start_handshake(&mut self, flow: u32, neighbor: u32) {
@@ -160,6 +178,7 @@ impl Stack<'_> {
                 0 => Errno::ETIMEDOUT,
                 noted => Errno(noted),
             };
+            self.note_fast_open_loss(flow, false);
             self.fail_handshake(flow, error);
             return;
         }
@@ -193,14 +212,17 @@ impl Stack<'_> {
 
     /// A segment in SYN-SENT (RFC 9293 §3.10.7.3).
     pub(crate) fn syn_sent_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
-        let iss = self.connections.at(flow).iss;
-        if segment.has(flag::ACK) && segment.ack != iss.wrapping_add(1) {
+        if segment.has(flag::ACK) && !self.acknowledges_syn(flow, segment.ack) {
             self.refuse(core, segment);
             return;
         }
         if segment.has(flag::RST) {
             if segment.has(flag::ACK) {
                 self.counters.add(Counter::ResetsReceived);
+                if self.connections.at(flow).backoff > 0 {
+                    // It answers the SYN without data.
+                    self.note_fast_open_loss(flow, false);
+                }
                 self.fail_handshake(flow, Errno::ECONNREFUSED);
             }
             return;
@@ -215,6 +237,7 @@ impl Stack<'_> {
                 && self.connections.at(flow).backoff == 0
                 && segment.flags & (flag::ECE | flag::CWR) == flag::ECE;
             self.connections.at_mut(flow).set(fact::ECN, ecn);
+            self.learn_fast_open(flow, segment);
             self.establish(core, flow, segment, frame, segment.window as u32);
         } else {
             let ecn = self.config.ecn && segment.flags & (flag::ECE | flag::CWR) == flag::ECE | flag::CWR;
@@ -267,7 +290,7 @@ impl Stack<'_> {
         if !segment.has(flag::ACK) {
             return;
         }
-        if segment.ack != connection.iss.wrapping_add(1) {
+        if !self.acknowledges_syn(flow, segment.ack) {
             self.refuse(core, segment);
             return;
         }
@@ -297,6 +320,8 @@ impl Stack<'_> {
         let now_us = self.now_us;
         let connection = self.connections.at_mut(flow);
         connection.core = core;
+        let taken = segment.ack.wrapping_sub(connection.iss.wrapping_add(1));
+        connection.syn_data_bytes = taken as u16;
         let repeated = connection.backoff != 0;
         let rtt_us = (!repeated).then(|| now_us.saturating_sub(connection.started_us));
         let peer_shift = if connection.is(fact::WINDOW_SCALE) { connection.peer_shift } else { 0 };

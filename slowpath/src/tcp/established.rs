@@ -23,7 +23,7 @@ enum Verdict {
 
 impl Stack<'_> {
     /// RST or SYN for a connection beyond the handshake (RFC 9293 §3.10.7.4, second and fourth step).
-    pub(crate) fn control_input(&mut self, flow: u32, segment: &Segment) {
+    pub(crate) fn control_input(&mut self, core: u32, flow: u32, segment: &Segment) {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
@@ -35,8 +35,10 @@ impl Stack<'_> {
             return;
         }
         if !segment.has(flag::RST) {
-            // RFC 5961 §4: whatever its number.
-            self.challenge(flow);
+            // RFC 5961 §4: whatever its number, once the peer has acknowledged our own.
+            if !self.repeats_fast_open(core, flow, segment) {
+                self.challenge(flow);
+            }
             return;
         }
         match self.judge_reset(flow, segment.seq) {
@@ -46,6 +48,7 @@ impl Stack<'_> {
                     State::CloseWait => Errno::EPIPE,
                     _ => Errno::ECONNRESET,
                 };
+                self.hold_fast_open(flow);
                 self.fail_connection(flow, error);
             }
             Verdict::Challenge => self.challenge(flow),

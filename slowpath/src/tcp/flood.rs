@@ -68,6 +68,7 @@ impl Stack<'_> {
                     window_shift: scaled.then(|| Self::shift_for(buffer)),
                     timestamps: echo.map(|echo| (value, echo)),
                     sack_permitted: echo.is_some() && offered.sack_permitted,
+                    fast_open: None,
                 },
             },
             service,

@@ -132,6 +132,8 @@ impl Stack<'_> {
             return;
         }
         self.stop_timers(flow);
+        self.free_half_open(self.connections.at(flow).handshake);
+        self.drop_syn_data(flow);
         self.leave_neighbor(Found::Connection(flow));
         if self.connections.at(flow).is(flag::USES_NEIGHBOR) {
             self.release_neighbor(self.connections.at(flow).neighbor);
@@ -200,7 +202,7 @@ impl Stack<'_> {
         cold.buffers.store(connection.record, Relaxed);
         cold.generation.store(connection.generation, Relaxed);
         cold.socket.store(connection.socket, Relaxed);
-        cold.tcp_state.store(connection.state.number(), Relaxed);
+        cold.tcp_state.store(self.shown_state(flow).number(), Relaxed);
         cold.timestamp_offset.store(connection.ts_offset, Relaxed);
         cold.srtt_us.store(connection.srtt_us, Relaxed);
         cold.timeouts.store(connection.timeouts, Relaxed);
@@ -255,7 +257,7 @@ impl Stack<'_> {
     pub(crate) fn set_state(&mut self, flow: u32, state: State) {
         self.connections.at_mut(flow).state = state;
         if let Some(cold) = self.cold(flow) {
-            cold.tcp_state.store(state.number(), Relaxed);
+            cold.tcp_state.store(self.shown_state(flow).number(), Relaxed);
         }
     }
 

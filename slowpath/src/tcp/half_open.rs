@@ -15,6 +15,10 @@ pub struct HalfOpen {
     pub(crate) sack: bool,
     pub(crate) ecn: bool,
     pub(crate) waits_for_arp: bool,
+    /// The SYN-ACK brings a fast-open cookie (RFC 7413).
+    pub(crate) offers_cookie: bool,
+    /// It is a connection already, or was one before it was reset, and counts against the limit of RFC 7413 §5.1.
+    pub(crate) fast: bool,
     pub(crate) peer_shift: u8,
     /// SYN-ACKs sent.
     pub(crate) sent: u8,
@@ -26,6 +30,8 @@ pub struct HalfOpen {
     pub(crate) iss: u32,
     pub(crate) irs: u32,
     pub(crate) ts_recent: u32,
+    /// The connection that fast open made of it.
+    pub(crate) flow: u32,
     /// Listening socket, and its generation.
     pub(crate) listener: u32,
     pub(crate) generation: u32,
@@ -51,6 +57,8 @@ impl Default for HalfOpen {
             sack: false,
             ecn: false,
             waits_for_arp: false,
+            offers_cookie: false,
+            fast: false,
             peer_shift: 0,
             sent: 0,
             peer_mss: 0,
@@ -59,6 +67,7 @@ impl Default for HalfOpen {
             iss: 0,
             irs: 0,
             ts_recent: 0,
+            flow: NONE,
             listener: NONE,
             generation: 0,
             neighbor: NONE,

@@ -131,7 +131,7 @@ impl Stack<'_> {
         match self.lookup.find(&segment.tuple) {
             Found::Connection(flow) => self.connection_input(core, flow, ip, &segment, frame),
             Found::HalfOpen(id) => self.half_open_input(core, id, &segment, frame),
-            Found::TimeWait(id) => self.time_wait_input(core, id, &segment),
+            Found::TimeWait(id) => self.time_wait_input(core, id, &segment, frame),
             Found::Nothing => self.stranger_input(core, &segment, frame),
         }
     }
@@ -144,7 +144,7 @@ impl Stack<'_> {
         }
         match self.find_listener(&segment.tuple) {
             Some(listener) if segment.has(flag::SYN) && !segment.has(flag::ACK) => {
-                self.listen_input(core, listener, segment, None);
+                self.listen_input(core, listener, segment, frame, None);
             }
             Some(listener) if self.may_be_cookie(listener, segment) => {
                 self.cookie_input(core, listener, segment, frame);
@@ -159,7 +159,7 @@ impl Stack<'_> {
         match self.connections.at(flow).state {
             State::SynSent => self.syn_sent_input(core, flow, segment, frame),
             State::SynReceived => self.syn_received_input(core, flow, segment, frame),
-            _ if segment.has(flag::SYN | flag::RST) => self.control_input(flow, segment),
+            _ if segment.has(flag::SYN | flag::RST) => self.control_input(core, flow, segment),
             _ => self.hand_back(core, flow, ip, frame),
         }
     }

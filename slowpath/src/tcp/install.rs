@@ -105,11 +105,16 @@ impl Stack<'_> {
         let (Some(hot), Some(cold)) = (self.hot(flow), self.cold(flow)) else {
             return;
         };
-        let send = start_position(connection.iss.wrapping_add(1));
+        let acknowledged = connection.syn_data_bytes;
+        // What went with our SYN and was taken is done with (zero for a passive open).
+        let send = start_position(connection.iss.wrapping_add(1).wrapping_add(acknowledged as u32));
         let receive = start_position(connection.irs.wrapping_add(1));
         let mut flags = hot_flags::INSTALLED;
         if !connection.tuple.local.is_v4() {
             flags |= hot_flags::IPV6;
+        }
+        if connection.handshake != NONE {
+            flags |= hot_flags::SYN_RECEIVED;
         }
         for (fact, bit) in [
             (flag::TIMESTAMPS, hot_flags::TIMESTAMPS),

@@ -72,7 +72,7 @@ impl Stack<'_> {
     }
 
     /// The listener of a half-open connection, if it still listens.
-    fn listener_of(&self, half: &HalfOpen) -> Option<u32> {
+    pub(crate) fn listener_of(&self, half: &HalfOpen) -> Option<u32> {
         let socket = self.sockets.at(half.listener);
         let same = socket.kind == Kind::Listening && socket.generation == half.generation;
         (self.sockets.has(half.listener) && same).then_some(half.listener)
@@ -84,6 +84,7 @@ impl Stack<'_> {
         core: u32,
         listener: u32,
         segment: &Segment,
+        frame: &[u8],
         least_iss: Option<u32>,
     ) {
         self.counters.add(Counter::Syns);
@@ -102,6 +103,7 @@ impl Stack<'_> {
             self.counters.add(Counter::SynsDropped);
             return;
         };
+        let fast = self.judge_fast_open(listener, segment);
         let buffer_bytes = self.listener_buffer(listener);
         let generation = socket.generation;
         let mut iss = self.initial_sequence(&segment.tuple);
@@ -120,6 +122,7 @@ impl Stack<'_> {
             peer_mss: options.mss.unwrap_or(default_mss(&segment.tuple.remote)).max(MSS_MIN),
             max_segment: socket.max_segment,
             service: socket.service,
+            offers_cookie: fast.cookie,
             iss,
             irs: segment.seq,
             ts_recent: options.timestamps.map_or(0, |(value, _)| value),
@@ -133,7 +136,15 @@ impl Stack<'_> {
         let Some(id) = self.remember_half_open(half, segment.tuple) else {
             return;
         };
-        if self.is_resolved(neighbor) {
+        let resolved = self.is_resolved(neighbor);
+        if fast.accepted && resolved {
+            self.lookup.remove(Found::HalfOpen(id));
+            if self.open_fast(listener, id, segment, frame) {
+                return;
+            }
+            self.lookup.insert(Found::HalfOpen(id), segment.tuple);
+        }
+        if resolved {
             self.first_syn_ack(id);
         } else {
             self.half_open.at_mut(id).waits_for_arp = true;
@@ -174,6 +185,10 @@ impl Stack<'_> {
         if !half.used {
             return;
         }
+        if half.fast {
+            self.fast_open_timer(id);
+            return;
+        }
         let tries = half.sent;
         if tries as u32 > self.config.handshake_retries || self.listener_of(&half).is_none() {
             self.counters.add(Counter::HandshakesFailed);
@@ -187,6 +202,11 @@ impl Stack<'_> {
             self.send_syn_ack(id);
             self.half_open.at_mut(id).sent = tries.saturating_add(1);
         }
+        self.arm_syn_ack(id, tries);
+    }
+
+    /// Sets the timer of the next SYN-ACK after `tries`.
+    pub(crate) fn arm_syn_ack(&mut self, id: u32, tries: u8) {
         let shift = (tries as u32).min(16);
         let timeout = self.config.handshake_timeout_us.saturating_mul(1u64.wrapping_shl(shift));
         self.set_timer(Timer::SynAck(id), timeout);
@@ -199,11 +219,18 @@ impl Stack<'_> {
             return;
         }
         self.cancel_timer(Timer::SynAck(id));
-        self.leave_neighbor(Found::HalfOpen(id));
-        self.lookup.remove(Found::HalfOpen(id));
+        if half.fast {
+            if self.connections.at(half.flow).handshake == id {
+                self.connections.at_mut(half.flow).handshake = NONE;
+            }
+        } else {
+            self.leave_neighbor(Found::HalfOpen(id));
+            self.lookup.remove(Found::HalfOpen(id));
+        }
         if let Some(listener) = self.listener_of(&half) {
             let socket = self.sockets.at_mut(listener);
             socket.half_open = socket.half_open.saturating_sub(1);
+            socket.fast_open_pending = socket.fast_open_pending.saturating_sub(u32::from(half.fast));
         }
         *self.half_open.at_mut(id) = HalfOpen { next: self.half_open_free, ..HalfOpen::default() };
         self.half_open_free = id;
@@ -280,7 +307,7 @@ impl Stack<'_> {
     /// A SYN for a half-open connection: the same one again, or an attempt to confuse us. RFC 9293
     /// would return to LISTEN for the latter; asking first, as RFC 5961 §4 does later, costs an
     /// honest peer no more and a blind one everything.
-    fn repeated_syn(&mut self, core: u32, id: u32, segment: &Segment) {
+    pub(crate) fn repeated_syn(&mut self, core: u32, id: u32, segment: &Segment) {
         let half = *self.half_open.at(id);
         if segment.seq != half.irs || segment.has(flag::ACK) {
             self.answer_half_open(core, id, segment);
@@ -342,10 +369,40 @@ impl Stack<'_> {
         segment: &Segment,
         frame: &[u8],
     ) -> bool {
-        let socket = *self.sockets.at(listener);
-        let Ok(flow) = self.new_connection(socket.application, segment.tuple) else {
+        let mut half = *half;
+        if let (true, Some((value, _))) = (half.timestamps, segment.options.timestamps) {
+            half.ts_recent = value;
+        }
+        let shift = if half.window_scale { half.peer_shift } else { 0 };
+        let opening = Opening {
+            peer_mss: half.peer_mss,
+            peer_shift: shift,
+            peer_window: (segment.window as u32).wrapping_shl(shift as u32),
+            rtt_us,
+            repeated: half.sent > 1,
+        };
+        half.core = core;
+        let Some(flow) = self.make_connection(listener, &half, segment.tuple, NONE, &opening) else {
             return false;
         };
+        self.queue_for_accept(listener, flow);
+        if segment.payload_bytes > 0 || segment.has(flag::FIN) {
+            self.inject(flow, frame);
+        }
+        true
+    }
+
+    /// Installs the connection of a half-open one; `None`: no memory. `handshake`: the half-open entry if it lives on.
+    pub(crate) fn make_connection(
+        &mut self,
+        listener: u32,
+        half: &HalfOpen,
+        tuple: Tuple,
+        handshake: u32,
+        opening: &Opening,
+    ) -> Option<u32> {
+        let socket = *self.sockets.at(listener);
+        let flow = self.new_connection(socket.application, tuple).ok()?;
         self.count_port(
             flow,
             Use {
@@ -362,33 +419,17 @@ impl Stack<'_> {
         connection.set(fact::ECN, half.ecn);
         connection.iss = half.iss;
         connection.irs = half.irs;
-        connection.core = core;
+        connection.core = half.core;
         connection.rcv_buffer_bytes = half.buffer_bytes;
         connection.socket = listener;
         connection.neighbor = half.neighbor;
-        connection.ts_recent = match segment.options.timestamps {
-            Some((value, _)) if half.timestamps => value,
-            _ => half.ts_recent,
-        };
-        let shift = if half.window_scale { half.peer_shift } else { 0 };
-        self.install(
-            flow,
-            &Opening {
-                peer_mss: half.peer_mss,
-                peer_shift: shift,
-                peer_window: (segment.window as u32).wrapping_shl(shift as u32),
-                rtt_us,
-                repeated: half.sent > 1,
-            },
-        );
-        self.queue_for_accept(listener, flow);
-        if segment.payload_bytes > 0 || segment.has(flag::FIN) {
-            self.inject(flow, frame);
-        }
-        true
+        connection.ts_recent = half.ts_recent;
+        connection.handshake = handshake;
+        self.install(flow, opening);
+        Some(flow)
     }
 
-    fn queue_for_accept(&mut self, listener: u32, flow: u32) {
+    pub(crate) fn queue_for_accept(&mut self, listener: u32, flow: u32) {
         self.counters.add(Counter::PassiveOpens);
         let connection = self.connections.at_mut(flow);
         connection.set(fact::IN_ACCEPT_QUEUE, true);

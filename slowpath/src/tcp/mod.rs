@@ -5,6 +5,8 @@ mod close;
 mod connect;
 mod cookies;
 mod established;
+pub(crate) mod fast_connect;
+mod fast_open;
 mod flood;
 mod flows;
 pub(crate) mod half_open;

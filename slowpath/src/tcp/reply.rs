@@ -143,11 +143,13 @@ impl Stack<'_> {
         let syn = if answer { flag::SYN | flag::ACK } else { flag::SYN };
         let shift = Self::shift_for(connection.rcv_buffer_bytes);
         let echo = if answer { connection.ts_recent } else { 0 };
+        let first = !answer && connection.backoff == 0;
         let options = Options {
             mss: Some(self.announced_mss(&tuple.remote, connection.max_segment)),
             window_shift: offers(fact::WINDOW_SCALE).then_some(shift),
             timestamps: offers(fact::TIMESTAMPS).then_some((self.timestamp(&tuple), echo)),
             sack_permitted: offers(fact::SACK),
+            fast_open: if first { self.cookie_to_show(flow) } else { None },
         };
         let outgoing = Outgoing {
             tuple,
@@ -158,14 +160,28 @@ impl Stack<'_> {
             window: Self::syn_window(connection.rcv_buffer_bytes),
             options,
         };
-        self.transmit_as(connection.core, &outgoing, connection.service);
+        if first {
+            self.transmit_syn(flow, &outgoing);
+        } else {
+            self.transmit_as(connection.core, &outgoing, connection.service);
+        }
     }
 
     /// Sends the SYN-ACK of a half-open connection.
     pub(crate) fn send_syn_ack(&mut self, id: u32) {
         let half: HalfOpen = *self.half_open.at(id);
-        let tuple = self.lookup.tuple(Found::HalfOpen(id));
+        let owner = if half.fast { Found::Connection(half.flow) } else { Found::HalfOpen(id) };
+        let tuple = self.lookup.tuple(owner);
         let buffer = half.buffer_bytes;
+        // What a fast open took is acknowledged at once, and takes its place in the window.
+        let (next, window) = match owner {
+            Found::Connection(flow) => {
+                let view = self.view(flow);
+                (view.rcv_nxt as u32, view.rcv_adv.wrapping_sub(view.rcv_nxt as u32))
+            }
+            _ => (half.irs.wrapping_add(1), buffer),
+        };
+        let cookie = half.offers_cookie && half.sent == 0;
         // Also when it is repeated: the peer may have seen none of the earlier ones (RFC 3168 §6.1.1).
         let ecn = if half.ecn { flag::ECE } else { 0 };
         let options = Options {
@@ -173,14 +189,15 @@ impl Stack<'_> {
             window_shift: half.window_scale.then_some(Self::shift_for(buffer)),
             timestamps: half.timestamps.then_some((self.timestamp(&tuple), half.ts_recent)),
             sack_permitted: half.sack,
+            fast_open: cookie.then(|| self.fast_open_cookie(half.listener, &tuple)),
         };
         let outgoing = Outgoing {
             tuple,
             destination_mac: self.neighbors.at(half.neighbor).mac,
             seq: half.iss,
-            ack: half.irs.wrapping_add(1),
+            ack: next,
             flags: flag::SYN | flag::ACK | ecn,
-            window: Self::syn_window(buffer),
+            window: Self::syn_window(window),
             options,
         };
         self.transmit_as(half.core, &outgoing, half.service);

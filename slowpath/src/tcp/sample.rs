@@ -233,6 +233,7 @@ impl Stack<'_> {
         connection.retransmit_window = allowance.cwnd_bytes;
         let timeouts = connection.timeouts;
         self.suspect_path(flow, view);
+        self.suspect_fast_open(flow, view);
         if let Some(cold) = self.cold(flow) {
             cold.timeouts.store(timeouts, Relaxed);
             cold.rate_kbps.store(allowance.rate_kbps, Relaxed);

@@ -149,7 +149,7 @@ impl Stack<'_> {
     }
 
     /// A segment for a connection in TIME-WAIT (RFC 9293 §3.10.7.4).
-    pub(crate) fn time_wait_input(&mut self, core: u32, id: u32, segment: &Segment) {
+    pub(crate) fn time_wait_input(&mut self, core: u32, id: u32, segment: &Segment, frame: &[u8]) {
         let entry = *self.time_wait.at(id);
         if segment.has(flag::RST) {
             // RFC 1337: an old duplicate must not end TIME-WAIT.
@@ -158,7 +158,7 @@ impl Stack<'_> {
         let opens = segment.has(flag::SYN) && !segment.has(flag::ACK);
         if opens && may_reopen(&entry, segment) {
             if let Some(listener) = self.find_listener(&segment.tuple) {
-                self.reopen(core, id, listener, segment);
+                self.reopen(core, id, listener, segment, frame);
                 return;
             }
         }
@@ -192,11 +192,11 @@ impl Stack<'_> {
     }
 
     /// Ends TIME-WAIT for a new incarnation of the connection.
-    fn reopen(&mut self, core: u32, id: u32, listener: u32, segment: &Segment) {
+    fn reopen(&mut self, core: u32, id: u32, listener: u32, segment: &Segment, frame: &[u8]) {
         let least = self.time_wait.at(id).snd_nxt.wrapping_add(REUSE_GAP);
         self.counters.add(Counter::TimeWaitsReused);
         self.leave_time_wait(id);
-        self.listen_input(core, listener, segment, Some(least));
+        self.listen_input(core, listener, segment, frame, Some(least));
     }
 }
 

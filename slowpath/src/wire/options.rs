@@ -10,8 +10,46 @@ const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const TIMESTAMPS: u8 = 8;
+const FAST_OPEN: u8 = 34;
 /// Largest shift of a window (RFC 7323 §2.3): a larger one counts as this.
 pub(crate) const SHIFT_MAX: u8 = 14;
+
+/// Bytes of a fast-open cookie (RFC 7413 §4.1.1), besides none at all.
+const COOKIE_MIN_BYTES: usize = 4;
+const COOKIE_MAX_BYTES: usize = 16;
+
+/// A fast-open cookie; an empty one asks for a cookie (RFC 7413 §4.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cookie {
+    bytes: [u8; COOKIE_MAX_BYTES],
+    length: u8,
+}
+
+impl Cookie {
+    /// Asks for one.
+    pub(crate) const REQUEST: Self = Self { bytes: [0; COOKIE_MAX_BYTES], length: 0 };
+
+    /// A cookie of these bytes, if their number is one the RFC allows.
+    pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+        let length = bytes.len();
+        let allowed =
+            length == 0 || (COOKIE_MIN_BYTES..=COOKIE_MAX_BYTES).contains(&length) && length % 2 == 0;
+        let mut cookie = Self::REQUEST;
+        cookie.bytes.get_mut(..length).filter(|_| allowed)?.copy_from_slice(bytes);
+        cookie.length = length as u8;
+        Some(cookie)
+    }
+
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length as usize).unwrap_or_default()
+    }
+
+    /// Whether it asks for one.
+    pub(crate) fn is_request(&self) -> bool {
+        self.length == 0
+    }
+}
 
 /// The options we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +62,8 @@ pub(crate) struct Options {
     pub(crate) timestamps: Option<(u32, u32)>,
     /// RFC 2018 §2.
     pub(crate) sack_permitted: bool,
+    /// RFC 7413 §4.1.1.
+    pub(crate) fast_open: Option<Cookie>,
 }
 
 impl Options {
@@ -60,6 +100,7 @@ impl Options {
             (TIMESTAMPS, 10) => {
                 self.timestamps = get_u32(option, 2).zip(get_u32(option, 6));
             }
+            (FAST_OPEN, _) => self.fast_open = option.get(2..).and_then(Cookie::new),
             _ => {}
         }
     }
@@ -87,6 +128,14 @@ impl Options {
         if let Some(shift) = self.window_shift {
             emit(&[NO_OPERATION, WINDOW_SCALE, 3, shift]);
         }
+        if let Some(cookie) = &self.fast_open {
+            emit(&[FAST_OPEN, cookie.length.wrapping_add(2)]);
+            emit(cookie.bytes());
+            // The length is even: one word of no-operations at most is missing.
+            if cookie.length % 4 == 0 {
+                emit(&[NO_OPERATION, NO_OPERATION]);
+            }
+        }
         at
     }
 }
@@ -98,16 +147,18 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        for bits in 0..16u32 {
+        for bits in 0..64u32 {
             let options = Options {
                 mss: (bits & 1 != 0).then_some(1460),
                 window_shift: (bits & 2 != 0).then_some(7),
                 timestamps: (bits & 4 != 0).then_some((0x0102_0304, 0xfffe_fdfc)),
                 sack_permitted: bits & 8 != 0,
+                fast_open: [None, Cookie::new(&[]), Cookie::new(&[7; 6]), Cookie::new(&[9; 16])]
+                    [bits as usize / 16],
             };
             let mut bytes = [0xffu8; 40];
             let length = options.write(&mut bytes);
-            assert!(length % 4 == 0 && length <= 24);
+            assert!(length % 4 == 0 && length <= 40);
             assert_eq!(Options::parse(&bytes[..length]), options);
         }
     }
@@ -128,6 +179,15 @@ mod tests {
                     assert!(options.window_shift.unwrap_or(0) <= SHIFT_MAX, "seed {seed}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn cookies_have_an_even_number_of_bytes() {
+        for length in 0..=38usize {
+            let bytes = [&[FAST_OPEN, length as u8 + 2][..], &vec![5; length]].concat();
+            let good = length == 0 || (4..=16).contains(&length) && length % 2 == 0;
+            assert_eq!(Options::parse(&bytes).fast_open.is_some(), good, "{length}");
         }
     }
 

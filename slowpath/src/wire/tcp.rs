@@ -69,7 +69,7 @@ impl Segment {
     }
 }
 
-/// A segment without payload, to be sent.
+/// A segment to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outgoing {
     /// Seen from us: local is the source.
@@ -83,8 +83,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Writes the whole frame; its length.
-    pub(crate) fn write(&self, frame: &mut [u8], source_mac: u64) -> usize {
+    /// Writes the whole frame, with as much of `payload` as there is room for; its length.
+    pub(crate) fn write(&self, frame: &mut [u8], source_mac: u64, payload: &[u8]) -> usize {
         let (source, destination) = (self.tuple.local, self.tuple.remote);
         let ethernet = ethernet::Ethernet {
             destination: self.destination_mac,
@@ -97,12 +97,15 @@ impl Outgoing {
             return 0;
         };
         let options = segment.get_mut(HEADER_BYTES..).map_or(0, |bytes| self.options.write(bytes));
-        let length = HEADER_BYTES.wrapping_add(options);
+        let header_bytes = HEADER_BYTES.wrapping_add(options);
+        let payload = payload.get(..segment.len().saturating_sub(header_bytes)).unwrap_or(payload);
+        let length = header_bytes.wrapping_add(payload.len());
+        put(segment, header_bytes, payload);
         put(segment, 0, &self.tuple.local_port().to_be_bytes());
         put(segment, 2, &self.tuple.remote_port().to_be_bytes());
         put(segment, 4, &self.seq.to_be_bytes());
         put(segment, 8, &self.ack.to_be_bytes());
-        put(segment, 12, &[((length / 4) as u8).wrapping_shl(4), self.flags]);
+        put(segment, 12, &[((header_bytes / 4) as u8).wrapping_shl(4), self.flags]);
         put(segment, 14, &self.window.to_be_bytes());
         put(segment, 16, &[0, 0, 0, 0]);
         let sum = checksum::pseudo_header(&source, &destination, ipv4::TCP, length as u16);

@@ -149,6 +149,9 @@ pub struct World {
     pub drained: Vec<u32>,
     /// Answer REMOVE with REMOVED.
     pub removes: bool,
+    /// Answer SYN_DATA, and take as much.
+    pub takes_syn_data: bool,
+    pub pool_bytes: u64,
     /// Accept at most this many actions per poll round.
     pub room: usize,
 }
@@ -205,6 +208,8 @@ impl World {
             events: vec![],
             drained: vec![],
             removes: true,
+            takes_syn_data: true,
+            pool_bytes: u64::MAX,
             room: usize::MAX,
         };
         world.pump();
@@ -243,6 +248,15 @@ impl World {
             }
             to_fast::INJECT => {
                 self.injected.push((entry.flow, bytes));
+            }
+            to_fast::SYN_DATA => {
+                self.entries.push(entry);
+                if self.takes_syn_data {
+                    let bytes = Tcp::parse(&bytes).payload.len() as u64;
+                    let hot = &self.hot[entry.flow as usize];
+                    hot.rcv_nxt.fetch_add(bytes.min(self.pool_bytes), Relaxed);
+                    self.report(core, to_slow::SYN_DATA, entry.flow);
+                }
             }
             op => {
                 self.entries.push(entry);
@@ -350,6 +364,29 @@ impl World {
         message.error
     }
 
+    /// CONNECT with flags: what went or may go with the SYN, and whether it did.
+    pub fn connect_fast(&mut self, socket: u32, flags: u32) -> Result<(u32, bool), u32> {
+        let body = Connect { remote: Endpoint::ipv4(PEER, 80), context: CONTEXT, ..Connect::default() };
+        let mut message = Message::with(Op::Connect, socket, &body);
+        message.flags = flags;
+        self.call(Some(socket), &mut message);
+        let reply = message.get::<Connect>();
+        result(&message).map(|()| (reply.syn_bytes, reply.started == 1))
+    }
+
+    /// Data for the SYN.
+    pub fn syn_data(&mut self, socket: u32, data: &[u8]) -> Result<(), u32> {
+        for piece in data.chunks(SYN_DATA_BYTES) {
+            let mut body = SynData::default();
+            body.bytes[..piece.len()].copy_from_slice(piece);
+            let mut message = Message::with(Op::SynData, socket, &body);
+            message.flags = piece.len() as u32;
+            self.call(Some(socket), &mut message);
+            result(&message)?;
+        }
+        Ok(())
+    }
+
     pub fn accept(&mut self, socket: u32) -> Result<FlowInfo, u32> {
         let body = Accept { opaque: 5, context: CONTEXT, ..Accept::default() };
         let mut message = Message::with(Op::Accept, socket, &body);
@@ -377,14 +414,14 @@ impl World {
     }
 
     pub fn set_option(&mut self, socket: u32, option: u32, value: u32, value2: u32) -> Result<(), u32> {
-        let body = Option_ { option, value, value2, reserved: [0; 5] };
+        let body = Option_ { option, value, value2, ..Option_::default() };
         let mut message = Message::with(Op::SetOption, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message)
     }
 
     pub fn get_option(&mut self, socket: u32, option: u32) -> Result<u32, u32> {
-        let body = Option_ { option, value: 0, value2: 0, reserved: [0; 5] };
+        let body = Option_ { option, value: 0, value2: 0, ..Option_::default() };
         let mut message = Message::with(Op::GetOption, socket, &body);
         self.call(Some(socket), &mut message);
         result(&message).map(|()| message.get::<Option_>().value)
