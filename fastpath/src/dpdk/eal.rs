@@ -65,14 +65,14 @@ impl Drop for Eal {
 
 /// The calling thread's membership in EAL: an lcore id, and with it mempool caches. Stays in the
 /// thread.
-pub struct RegisteredThread(PhantomData<*const ()>);
+pub(super) struct RegisteredThread(PhantomData<*const ()>);
 
 impl RegisteredThread {
     /// Registers the calling thread.
     ///
     /// # Errors
     /// DPDK has no lcore id left.
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         // SAFETY: EAL is running; the thread leaves on drop.
         if unsafe { dpdk_sys::rte_thread_register() } != 0 {
             // SAFETY: reads the calling thread's rte_errno.

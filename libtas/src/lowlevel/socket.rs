@@ -7,8 +7,8 @@ use crate::{
     sys,
 };
 use abi::message::{
-    self, connect_flags, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_, SynData, AF_INET,
-    SYN_DATA_BYTES,
+    self, connect_flags, Accept, Connect, Endpoint, FlowInfo, Message, Name, Names, Op, Option_, SynData,
+    AF_INET, SYN_DATA_BYTES,
 };
 use std::{
     io,

@@ -7,10 +7,10 @@ use sim::{Random, World};
 use std::{collections::BTreeMap, sync::Arc};
 use tas::lowlevel::{event, Application, Close, Connection, Context, Event, Socket};
 
-pub const PORT: u16 = 80;
+pub(crate) const PORT: u16 = 80;
 
 /// One connection's data, both ways, as a test wants it.
-pub struct Stream {
+pub(crate) struct Stream {
     pub socket: Socket,
     pub connection: Option<Connection>,
     pub to_send: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(socket: Socket, connection: Option<Connection>, to_send: Vec<u8>) -> Self {
+    pub(crate) fn new(socket: Socket, connection: Option<Connection>, to_send: Vec<u8>) -> Self {
         Self {
             socket,
             connection,
@@ -46,7 +46,7 @@ impl Stream {
     }
 
     /// Sends, reads and finishes as far as possible, in pieces of random size.
-    pub fn turn(&mut self, random: &mut Random) {
+    pub(crate) fn turn(&mut self, random: &mut Random) {
         let Some(connection) = &self.connection else {
             return;
         };
@@ -74,13 +74,13 @@ impl Stream {
         }
     }
 
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.finished && self.peer_finished && self.sent == self.to_send.len()
     }
 }
 
 /// One side: an application with a context.
-pub struct Side {
+pub(crate) struct Side {
     pub application: Arc<Application>,
     pub context: Arc<Context>,
     pub listener: Option<Socket>,
@@ -93,7 +93,7 @@ pub struct Side {
 const LISTENER: u64 = u64::MAX;
 
 impl Side {
-    pub fn new(world: &mut World, host: usize) -> Self {
+    pub(crate) fn new(world: &mut World, host: usize) -> Self {
         let application = world.hosts[host].application().expect("attach");
         let context = Context::new(&application).expect("context");
         world.hosts[host].carry_out_notices().expect("notices");
@@ -107,14 +107,14 @@ impl Side {
         }
     }
 
-    pub fn listen(&mut self, world: &World, host: usize) {
+    pub(crate) fn listen(&mut self, world: &World, host: usize) {
         let listener = Socket::new(&self.context, LISTENER, 0).expect("socket");
         listener.bind(&Endpoint::ipv4(world.hosts[host].config().ipv4, PORT)).expect("bind");
         listener.listen(128).expect("listen");
         self.listener = Some(listener);
     }
 
-    pub fn connect(&mut self, address: u32, to_send: Vec<u8>) -> u64 {
+    pub(crate) fn connect(&mut self, address: u32, to_send: Vec<u8>) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
         let socket = Socket::new(&self.context, token, 0).expect("socket");
@@ -124,7 +124,7 @@ impl Side {
     }
 
     /// Takes events and gives every stream a turn. `reply` makes what an accepted stream sends.
-    pub fn turn(&mut self, random: &mut Random, mut reply: impl FnMut() -> Vec<u8>) {
+    pub(crate) fn turn(&mut self, random: &mut Random, mut reply: impl FnMut() -> Vec<u8>) {
         let mut events = [Event::default(); 32];
         loop {
             let count = self.context.poll(&mut events);
@@ -162,7 +162,7 @@ impl Side {
 }
 
 /// Bytes that depend on the seed.
-pub fn pattern(random: &mut Random, count: usize) -> Vec<u8> {
+pub(crate) fn pattern(random: &mut Random, count: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
         bytes.extend_from_slice(&random.next().to_le_bytes());
@@ -172,7 +172,7 @@ pub fn pattern(random: &mut Random, count: usize) -> Vec<u8> {
 }
 
 /// Seeds to run: `SIM_SEED` replays one.
-pub fn seeds(count: u64) -> Vec<u64> {
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
     match std::env::var("SIM_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
         Err(_) => (1..=count).collect(),
