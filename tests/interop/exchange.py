@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
 """What both ends of the interop matrix do with a connection: as many bytes each way at the same time, every one
-compared, and an orderly end. Run as a program it is the end on TAS: `exchange.py ADDRESS PORT`."""
+compared, and an orderly end. Run as a program it is the end on TAS: `exchange.py PORT`."""
 import hashlib
 import socket
 import struct
@@ -92,7 +92,8 @@ def answer(connection):
 
 
 def main():
-    listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=64)
+    # Both versions of IP on one socket.
+    listener = socket.create_server(("", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
     print("interop: listening", flush=True)
     while True:
         connection, _ = listener.accept()

@@ -18,8 +18,11 @@ AXES = {
     "scale": (14, 0, "off"),
     # net.ipv4.tcp_ecn: off, asked for and accepted, accepted only.
     "ecn": (0, 1, 2),
-    "mtu": (1500, 576, 9000),
+    # The smallest that every IPv4 host takes; over IPv6 the smallest a link may have.
+    "mtu": (1500, "least", 9000),
+    "IPv": (4, 6),
 }
+LEAST_MTU = {4: 576, 6: 1280}
 ROLES = ("Linux connects", "TAS connects")
 # Bits of tcpi_options, and where to find what else is looked at (linux/tcp.h).
 TIMESTAMPS, SACK, SCALE, ECN = 1, 2, 4, 8
@@ -28,8 +31,8 @@ OPTIONS_AT, SHIFTS_AT, SND_MSS_AT = 5, 6, 16
 CLAMP_BYTES = 60000
 # Receive buffer limit for which Linux announces a shift of 14.
 LARGE_BYTES = 1 << 30
-# IPv4 and TCP headers.
-HEADERS_BYTES = 40
+# IP and TCP headers.
+HEADERS_BYTES = {4: 40, 6: 60}
 
 
 def everything():
@@ -53,9 +56,9 @@ def pairwise():
 class Linux:
     """The switches of this side; what they were comes back at the end."""
 
-    def __init__(self, device):
+    def __init__(self, device, address6):
         self.device, self.before = device, {}
-        self.mtu = None
+        self.address6, self.mtu = address6, None
 
     def set(self, name, value):
         path = f"/proc/sys/net/ipv4/{name}"
@@ -66,7 +69,7 @@ class Linux:
             file.write(str(value))
 
     def take(self, combination):
-        timestamps, sack, scale, ecn, mtu = combination
+        timestamps, sack, scale, ecn, _, _ = combination
         self.set("tcp_timestamps", timestamps)
         self.set("tcp_sack", sack)
         self.set("tcp_window_scaling", 0 if scale == "off" else 1)
@@ -74,21 +77,32 @@ class Linux:
         self.set("tcp_ecn", ecn)
         # An ECN handshake that failed is remembered for a while and not tried again.
         self.set("tcp_ecn_fallback", 0)
-        if mtu != self.mtu:
-            subprocess.run(["ip", "link", "set", self.device, "mtu", str(mtu)], check=True)
-            self.mtu = mtu
+        if mtu_of(combination) != self.mtu:
+            self.set_mtu(mtu_of(combination))
         # What earlier connections learned of this path is no part of the combination.
         subprocess.run(["ip", "tcp_metrics", "flush", "all"], check=False, capture_output=True)
+
+    def set_mtu(self, mtu):
+        subprocess.run(["ip", "link", "set", self.device, "mtu", str(mtu)], check=True)
+        self.mtu = mtu
+        if mtu >= LEAST_MTU[6]:
+            # Below it Linux has taken IPv6 off the interface, and its address with it.
+            subprocess.run(["ip", "-6", "addr", "replace", f"{self.address6}/64", "dev", self.device, "nodad"], check=True)
 
     def restore(self):
         for name, value in self.before.items():
             self.set(name, value)
         if self.mtu:
-            subprocess.run(["ip", "link", "set", self.device, "mtu", "1500"], check=True)
+            self.set_mtu(1500)
 
 
-def new_socket(scale):
-    made = socket.socket()
+def mtu_of(combination):
+    *_, mtu, version = combination
+    return LEAST_MTU[version] if mtu == "least" else mtu
+
+
+def new_socket(scale, version):
+    made = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if scale == 0:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, CLAMP_BYTES)
@@ -98,7 +112,7 @@ def new_socket(scale):
 
 def check(connection, combination, role):
     """What was agreed is what Linux allows."""
-    timestamps, sack, scale, ecn, mtu = combination
+    timestamps, sack, scale, ecn, _, version = combination
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
     options, shifts = info[OPTIONS_AT], info[SHIFTS_AT]
     (mss,) = struct.unpack_from("I", info, SND_MSS_AT)
@@ -110,25 +124,29 @@ def check(connection, combination, role):
             raise RuntimeError(f"{name} is {'on' if options & bit else 'off'}")
     if scale != "off" and shifts >> 4 != scale:
         raise RuntimeError(f"Linux's shift is {shifts >> 4}, not {scale}")
-    if mss > min(mtu, 1500) - HEADERS_BYTES:
+    mtu = mtu_of(combination)
+    if mss > min(mtu, 1500) - HEADERS_BYTES[version]:
         raise RuntimeError(f"an MSS of {mss} with an MTU of {mtu}")
 
 
 def linux_connects(options, combination, seed):
-    with new_socket(combination[2]) as connection:
-        connection.connect((options.tas, options.port))
+    tas, _ = options.ends[combination[-1]]
+    with new_socket(combination[2], combination[-1]) as connection:
+        connection.connect((tas, options.port))
         connection.sendall(f"serve {seed} {options.bytes}\n".encode())
         exchange(connection, seed, options.bytes, "a", ends_first=True)
         check(connection, combination, ROLES[0])
 
 
 def tas_connects(options, combination, seed):
-    with new_socket(combination[2]) as listener, new_socket(None) as control:
-        listener.bind((options.peer, 0))
+    version = combination[-1]
+    tas, peer = options.ends[version]
+    with new_socket(combination[2], version) as listener, new_socket(None, version) as control:
+        listener.bind((peer, 0))
         listener.listen(1)
-        control.connect((options.tas, options.port))
+        control.connect((tas, options.port))
         port = listener.getsockname()[1]
-        control.sendall(f"dial {options.peer} {port} {seed} {options.bytes}\n".encode())
+        control.sendall(f"dial {peer} {port} {seed} {options.bytes}\n".encode())
         connection, _ = listener.accept()
         with connection:
             exchange(connection, seed, options.bytes, "a", ends_first=False)
@@ -154,13 +172,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tas", default="10.77.0.1")
     parser.add_argument("--peer", default="10.77.0.2")
+    parser.add_argument("--tas6", default="fd77::1")
+    parser.add_argument("--peer6", default="fd77::2")
     parser.add_argument("--port", type=int, default=9100)
     parser.add_argument("--device", default="tas0", help="Linux's interface, whose MTU is changed")
     parser.add_argument("--bytes", type=int, default=200_000, help="each way on each connection")
     parser.add_argument("--pairwise", action="store_true", help="only so many that every pair of values occurs")
     options = parser.parse_args()
+    options.ends = {4: (options.tas, options.peer), 6: (options.tas6, options.peer6)}
     wait_for_tas(options)
-    linux, failed, done = Linux(options.device), [], 0
+    linux, failed, done = Linux(options.device, options.peer6), [], 0
     try:
         for number, combination in enumerate(pairwise() if options.pairwise else everything()):
             linux.take(combination)

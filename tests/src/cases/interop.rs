@@ -17,7 +17,7 @@ const PORT: u16 = 9100;
 pub(crate) const PAIRS: Case = Case {
     name: "interop",
     about:
-        "timestamps, SACK, window scaling, ECN and MTU of the peer, in pairs: bytes, ends and what was agreed",
+        "timestamps, SACK, window scaling, ECN, MTU and version of IP of the peer, in pairs: bytes, ends and what was agreed",
     least_segments: 1000,
     run: |lab| pairs(lab),
 };
@@ -27,7 +27,7 @@ fn pairs(lab: &Lab) -> Result<()> {
         std::fs::write(format!("{}/{name}", lab.share()), text)?;
     }
     let bytes = lab.volume(200_000, 20_000);
-    lab.start(Side::Tas, &format!("python3 {}/exchange.py {TAS} {PORT}", lab.share()))?;
+    lab.start(Side::Tas, &format!("python3 {}/exchange.py {PORT}", lab.share()))?;
     let line = format!(
         "PYTHONDONTWRITEBYTECODE=1 python3 {}/matrix.py --tas {TAS} --peer {PEER} --port {PORT} --bytes {bytes} --pairwise",
         lab.share()
