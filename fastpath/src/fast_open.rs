@@ -29,7 +29,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
 
     fn store_syn_data(&mut self, flow: Flow<'m>, packet: &P::Packet) {
         let mut segment = Segment::default();
-        if parse(packet.data(), RxChecksum::Good, &mut segment) != Verdict::Tcp {
+        if !matches!(parse(packet.data(), RxChecksum::Good, &mut segment), Verdict::Tcp | Verdict::Tcp6) {
             return;
         }
         let hot = flow.hot;

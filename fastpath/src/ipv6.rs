@@ -36,6 +36,13 @@ pub(crate) struct Addresses {
     pub(crate) local: [u64; 2],
 }
 
+impl Addresses {
+    /// Those of what goes the other way.
+    pub(crate) fn turned(self) -> Self {
+        Self { remote: self.local, local: self.remote }
+    }
+}
+
 fn be64(bytes: &[u8; PLAIN_BYTES], at: usize) -> u64 {
     u64::from_be_bytes(std::array::from_fn(|index| bytes[at + index]))
 }

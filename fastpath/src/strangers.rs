@@ -4,7 +4,7 @@
 
 use crate::{
     core::Core,
-    lookup,
+    ipv6, lookup,
     parse::{flag, parse, Segment, Verdict},
     port::{Port, RxChecksum, Steer},
 };
@@ -68,12 +68,17 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// The slow path sends a frame: its receiver may answer. A RST is not answered.
     pub(crate) fn expect_answer(&mut self, frame: &[u8]) {
         let mut segment = Segment::default();
-        if parse(frame, RxChecksum::Good, &mut segment) != Verdict::Tcp || segment.flags & flag::RST != 0 {
+        let verdict = parse(frame, RxChecksum::Good, &mut segment);
+        if segment.flags & flag::RST != 0 {
             return;
         }
         // As the receiver's segments will look from here.
-        let ports = segment.ports.rotate_left(16);
-        let hash = lookup::hash(self.config.hash_key, segment.local_ip, segment.remote_ip, ports);
+        let (key, ports) = (self.config.hash_key, segment.ports.rotate_left(16));
+        let hash = match verdict {
+            Verdict::Tcp => lookup::hash(key, segment.local_ip, segment.remote_ip, ports),
+            Verdict::Tcp6 => ipv6::hash(key, &ipv6::addresses(frame).turned(), ports),
+            _ => return,
+        };
         self.strangers.expect(hash);
     }
 }

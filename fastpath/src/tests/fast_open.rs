@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Fast open, RFC 7413: a flow that is installed before the peer has acknowledged our SYN.
 
+use super::World;
 use crate::testing::*;
 use abi::{
     flow::hot_flags,

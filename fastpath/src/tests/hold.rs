@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Small segments held back for what the application will write soon (TCP_CORK, MSG_MORE), and its leaving.
 
+use super::World;
 use crate::testing::*;
 use abi::{
     event::{event_flags, FlowEvent},
@@ -22,9 +23,9 @@ fn write(world: &mut World, bytes: &[u8], flags: u16) -> Vec<usize> {
 fn full_segments_leave_and_the_rest_waits_for_more() {
     let mut world = World::connected();
     assert_eq!(write(&mut world, &[1; 100], event_flags::MORE), [0; 0]);
-    assert_eq!(write(&mut world, &[2; 1500], event_flags::MORE), [1448]);
+    assert_eq!(write(&mut world, &[2; 1500], event_flags::MORE), [MSS]);
     assert_eq!(world.receive(&world.from_peer(1, b"")).len(), 0, "no acknowledgement releases it");
-    assert_eq!(write(&mut world, &[3; 8], 0), [160]);
+    assert_eq!(write(&mut world, &[3; 8], 0), [1608 - MSS]);
     assert_eq!(write(&mut world, &[], event_flags::MORE), [0; 0]);
 }
 

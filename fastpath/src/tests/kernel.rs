@@ -271,3 +271,26 @@ fn a_detached_flow_gets_no_segments_and_stays_readable() {
     world.ask(to_fast::REMOVE, 1, 0);
     assert_eq!(world.report_ops(), [to_slow::REMOVED]);
 }
+
+/// A flood of segments of no flow does not drown the answer to what the slow path has sent.
+#[test]
+fn an_answer_to_the_slow_path_passes_in_a_flood() {
+    let mut world = World::connected();
+    let mut stranger = world.from_peer(2, b"x");
+    for port in 1..3000 {
+        stranger.source_port = port;
+        world.receive(&stranger);
+        world.reports();
+    }
+    assert!(world.counter(Counter::StrangersRefused) > 0);
+    stranger.source_port = 5000;
+    let mut ours = stranger.clone();
+    std::mem::swap(&mut ours.source_ip, &mut ours.destination_ip);
+    std::mem::swap(&mut ours.source_port, &mut ours.destination_port);
+    assert_eq!(world.ask_with_frame(to_fast::TRANSMIT, &ours.encode()).len(), 1);
+    world.receive(&stranger);
+    assert_eq!(world.reports().len(), 1);
+    stranger.source_port = 5001;
+    world.receive(&stranger);
+    assert_eq!(world.reports().len(), 0, "another four-tuple is refused");
+}
