@@ -4,6 +4,8 @@
 
 #[path = "close.rs"]
 mod close;
+#[path = "fast_open.rs"]
+mod fast_open;
 #[path = "flood.rs"]
 mod flood;
 #[path = "fuzz.rs"]

@@ -366,7 +366,7 @@ impl World {
 
     /// CONNECT with flags: what went or may go with the SYN, and whether it did.
     pub fn connect_fast(&mut self, socket: u32, flags: u32) -> Result<(u32, bool), u32> {
-        let body = Connect { remote: Endpoint::ipv4(PEER, 80), context: CONTEXT, ..Connect::default() };
+        let body = Connect { remote: endpoint(PEER, 80), context: CONTEXT, ..Connect::default() };
         let mut message = Message::with(Op::Connect, socket, &body);
         message.flags = flags;
         self.call(Some(socket), &mut message);
