@@ -94,6 +94,8 @@ counters! {
     SourceRouted = "source_routed_dropped",
     /// Neighbor solicitations and advertisements sent.
     DiscoverySent = "discovery_sent",
+    /// Reports of multicast groups sent (RFC 3810).
+    MembershipReports = "membership_reports_sent",
     /// Times another host had, or wanted, an IPv6 address of ours.
     DuplicateAddresses = "duplicate_addresses",
     /// Connections made before their handshake was complete (RFC 7413).

@@ -42,10 +42,13 @@ impl Stack<'_> {
     /// Asks whether somebody has our addresses; without `anew` they have been ours all along.
     pub(crate) fn detect_duplicates(&mut self, anew: bool) {
         if !anew {
+            self.join_groups();
             return;
         }
         self.duplicates =
             Duplicates { until_us: self.now_us.saturating_add(DETECTION_US), ..Default::default() };
+        // First, or no objection would be heard (RFC 4862 §5.4.2).
+        self.join_groups();
         for target in [self.config.link_local_v6(), self.config.global_v6()].into_iter().flatten() {
             let probe = Discovery { kind: SOLICITATION, flags: 0, target, link: None };
             let group = solicited_node(&target);
@@ -53,10 +56,15 @@ impl Stack<'_> {
         }
     }
 
+    /// Whether nobody has had the time yet to object to our addresses.
+    pub(crate) fn detects_duplicates(&self) -> bool {
+        self.now_us < self.duplicates.until_us
+    }
+
     /// Somebody else has, or wants, an address of ours.
     fn note_duplicate(&mut self, target: &Address) {
         self.counters.add(Counter::DuplicateAddresses);
-        if self.now_us < self.duplicates.until_us {
+        if self.detects_duplicates() {
             if target.is_link_local() {
                 self.duplicates.link_local = true;
             } else {

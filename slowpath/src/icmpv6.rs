@@ -16,6 +16,7 @@ use crate::{
         ethernet::Ethernet,
         get_u16, get_u32, ipv4, ipv6,
         ipv6::{get_address, Ipv6},
+        membership::QUERY,
         put,
     },
 };
@@ -63,6 +64,7 @@ impl Stack<'_> {
         }
         match kind {
             SOLICITATION | ADVERTISEMENT => self.discovery_input(core, header, ip, message),
+            QUERY => self.membership_query(ip, frame, message),
             _ if !for_us => {}
             ECHO => self.answer_echo_v6(core, header, ip, message),
             UNREACHABLE | TOO_BIG | TIME_EXCEEDED | PARAMETER_PROBLEM => {

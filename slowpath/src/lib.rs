@@ -44,6 +44,7 @@ mod fastpath;
 mod icmp;
 mod icmpv6;
 mod lookup;
+mod membership;
 mod neighbors;
 mod ports;
 mod queues;

@@ -9,6 +9,7 @@ use crate::{
     discovery::Duplicates,
     errno::Errno,
     lookup::Lookup,
+    membership::Membership,
     neighbors::Neighbor,
     ports::Ports,
     queues::{CoreQueue, Frame, Last},
@@ -107,6 +108,7 @@ pub struct Stack<'m> {
     pub(crate) answers: Limiter,
     pub(crate) challenge_limit: Limiter,
     pub(crate) duplicates: Duplicates,
+    pub(crate) membership: Membership,
 }
 
 /// Threads a free list through a whole table; its head.
@@ -219,6 +221,7 @@ impl<'m> Stack<'m> {
             answers: Limiter::answers(),
             challenge_limit: Limiter::challenges(),
             duplicates: Duplicates::default(),
+            membership: Membership::default(),
         })
     }
 
@@ -279,6 +282,7 @@ impl<'m> Stack<'m> {
             Timer::SynAck(id) => self.syn_ack_timer(id),
             Timer::Neighbor(id) => self.neighbor_timer(id),
             Timer::TimeWait => self.time_wait_timer(),
+            Timer::Membership => self.membership_timer(),
         }
     }
 

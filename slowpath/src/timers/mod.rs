@@ -21,10 +21,12 @@ pub(crate) enum Timer {
     Neighbor(u32),
     /// The oldest connection in TIME-WAIT is over.
     TimeWait,
+    /// A report of multicast groups is due.
+    Membership,
 }
 
 /// Timers beside the tables.
-const FIXED: u32 = 1;
+const FIXED: u32 = 2;
 
 /// Nodes needed for tables of the given sizes.
 pub(crate) const fn nodes(flows: u32, half_open: u32, neighbors: u32) -> u32 {
@@ -56,6 +58,7 @@ impl Numbering {
             Timer::SynAck(id) => half_open.wrapping_add(id),
             Timer::Neighbor(id) => neighbors.wrapping_add(id),
             Timer::TimeWait => fixed,
+            Timer::Membership => fixed.wrapping_add(1),
         }
     }
 
@@ -77,7 +80,10 @@ impl Numbering {
         if rest < self.neighbors {
             return Timer::Neighbor(rest);
         }
-        Timer::TimeWait
+        match rest.wrapping_sub(self.neighbors) {
+            0 => Timer::TimeWait,
+            _ => Timer::Membership,
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod discovery;
 pub(crate) mod ethernet;
 pub(crate) mod ipv4;
 pub(crate) mod ipv6;
+pub(crate) mod membership;
 pub(crate) mod options;
 pub(crate) mod service;
 pub(crate) mod tcp;

@@ -63,7 +63,7 @@ print("equal")"#
 pub(crate) const IPV6_DUAL_STACK: Case = Case {
     name: "ipv6-dual-stack",
     about: "a listener on [::] takes both families, IPv4 in mapped form; with IPV6_V6ONLY it refuses IPv4",
-    least_segments: 20,
+    least_segments: 12,
     run: |lab| {
         serve(
             lab,
