@@ -38,8 +38,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return false;
         }
         if ack < una {
-            // RFC 5961 §5: within the largest window it is merely old.
-            return una.wrapping_sub(ack) <= 0xffff << peer_shift;
+            return ack >= self.oldest_acceptable(flow, una);
         }
         let window = u32::from(segment.window) << peer_shift;
         let old_window = hot.snd_wnd.get();
@@ -68,6 +67,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             private.snd_wl1 = segment.seq;
             if window != old_window {
                 hot.snd_wnd.set(window);
+                private.max_window = private.max_window.max(segment.window);
             }
         }
         let end = hot.snd_end.get();
@@ -75,6 +75,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.schedule(flow);
         }
         true
+    }
+
+    /// RFC 5961 §5.2: an acknowledgement within the largest window the peer ever offered is merely old.
+    #[cold]
+    pub(crate) fn oldest_acceptable(&self, flow: Flow<'m>, una: u64) -> u64 {
+        let largest = u64::from(self.private[flow.id as usize].max_window) << flow.scale().peer_shift();
+        una.saturating_sub(largest)
     }
 
     /// The peer answered a probe, or sent one: the slow path, which sees positions only, is told.

@@ -8,6 +8,7 @@ use crate::{
     lookup::flow_hash,
     port::{Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX},
     private::{bit, hot_bit, Private},
+    receive::TS_RECENT_SHIFT,
     word::Word,
 };
 use abi::{
@@ -18,6 +19,8 @@ use abi::{
     pool::BUFFER_BYTES_MAX,
 };
 
+/// MAX.SND.WND at least: an earlier process may have seen a larger window than the present one.
+const WINDOW_FLOOR_BYTES: u32 = 0xffff;
 /// State bits that make no sense in a flow that is just taken over.
 const TRANSIENT: u32 = hot_flags::SCHEDULED
     | hot_flags::EVENT_PENDING
@@ -112,7 +115,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             ts_offset: cold.timestamp_offset.get(),
             last_ack: hot.rcv_nxt.get() as u32,
             snd_wl1: (hot.rcv_nxt.get() as u32).wrapping_sub(1),
-            ts_recent_at: (self.now_us >> 20) as u32,
+            ts_recent_at: (self.now_us >> TS_RECENT_SHIFT) as u16,
+            max_window: (hot.snd_wnd.get().max(WINDOW_FLOOR_BYTES) >> flow.scale().peer_shift()) as u16,
             challenge_at_us: (self.now_us as u32).wrapping_sub(u32::MAX / 2),
             small_end: una,
             recover: una,

@@ -90,8 +90,11 @@ pub(crate) struct Private {
     pub(crate) last_ack: u32,
     /// SND.WL1: sequence number of the segment that last updated the peer's window.
     pub(crate) snd_wl1: u32,
-    /// When TS.Recent was last updated, in units of 2^20 µs (RFC 7323 §5.5).
-    pub(crate) ts_recent_at: u32,
+    /// When TS.Recent was last updated, in units of 2^30 µs (RFC 7323 §5.5): 18 minutes, so that it wraps after two
+    /// years.
+    pub(crate) ts_recent_at: u16,
+    /// Largest window field that the peer sent (MAX.SND.WND of RFC 5961 §5.2, before it is scaled).
+    pub(crate) max_window: u16,
     /// Next flow in the same slot of the timing wheel.
     pub(crate) next: u32,
     /// End of the segment being timed, and when it was sent.
@@ -121,6 +124,7 @@ impl Private {
         last_ack: 0,
         snd_wl1: 0,
         ts_recent_at: 0,
+        max_window: 0,
         next: 0,
         timed_end: 0,
         timed_at_us: 0,

@@ -19,8 +19,10 @@ use abi::{
 const CHALLENGE_INTERVAL_US: u32 = 500_000;
 /// The same for a segment just left of the window: a probe or keepalive, which never answers anything.
 const PROBE_INTERVAL_US: u32 = 20_000;
-/// TS.Recent is outdated after 24 days (RFC 7323 §5.5), in units of 2^20 µs.
-const TS_RECENT_LIFE: u32 = ((24 * 86_400 * 1_000_000u64) >> 20) as u32;
+/// TS.Recent is outdated after 24 days (RFC 7323 §5.5), in units of 2^[`TS_RECENT_SHIFT`] µs.
+const TS_RECENT_LIFE: u16 = ((24 * 86_400 * 1_000_000u64) >> TS_RECENT_SHIFT) as u16;
+/// See `Private::ts_recent_at`.
+pub(crate) const TS_RECENT_SHIFT: u32 = 30;
 /// A pool that stays empty is reported this often.
 const POOL_EMPTY_INTERVAL_US: u64 = 1000;
 
@@ -151,7 +153,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if segment.ts_value.wrapping_sub(flow.hot.ts_recent.get()) as i32 >= 0 {
             return false;
         }
-        let now = (self.now_us >> 20) as u32;
+        let now = (self.now_us >> TS_RECENT_SHIFT) as u16;
         now.wrapping_sub(self.private[flow.id as usize].ts_recent_at) < TS_RECENT_LIFE
     }
 
@@ -160,7 +162,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn update_recent(&mut self, flow: Flow<'m>, segment: &Segment) {
         let private = &mut self.private[flow.id as usize];
         if segment.seq.wrapping_sub(private.last_ack) as i32 <= 0 {
-            private.ts_recent_at = (self.now_us >> 20) as u32;
+            private.ts_recent_at = (self.now_us >> TS_RECENT_SHIFT) as u16;
             flow.hot.ts_recent.set(segment.ts_value);
         }
     }

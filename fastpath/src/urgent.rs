@@ -77,7 +77,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let end = start.wrapping_add(u64::from(segment.payload_bytes));
         let una = hot.snd_una.get();
         let ack = extend(segment.ack, una);
-        let oldest = una.wrapping_sub(0xffff << flow.scale().peer_shift());
+        let oldest = self.oldest_acceptable(flow, una);
         !self.is_stale_segment(flow, segment)
             && start <= flow.advertised(rcv_nxt)
             && end >= rcv_nxt

@@ -57,6 +57,30 @@ fn old_acknowledgements_are_ignored_and_ancient_ones_refused() {
     assert_eq!(world.counter(Counter::Unacceptable), 1);
 }
 
+/// RFC 5961 §5.2: what counts is the largest window that was offered, not what its scale would allow.
+#[test]
+fn an_old_acknowledgement_is_within_the_largest_window_offered() {
+    for (window, distance, taken) in
+        [(1000u16, 65_472u32, true), (1000, 65_536, false), (2000, 128_000, true), (2000, 128_064, false)]
+    {
+        let mut world = World::connected();
+        world.hot(1).mss_scale.store(abi::flow::mss_scale(MSS as u16, 6, 0), Relaxed);
+        world.restart();
+        let mut offer = world.from_peer(1, b"a");
+        offer.window = window;
+        world.receive(&offer);
+        // A smaller window does not take it back.
+        let mut offer = world.from_peer(1, b"b");
+        offer.window = 10;
+        world.receive(&offer);
+        let mut old = world.from_peer(1, b"data");
+        old.ack = old.ack.wrapping_sub(distance);
+        world.receive(&old);
+        let got = world.hot(1).rcv_nxt.load(Relaxed) - RCV_START;
+        assert_eq!(got, if taken { 6 } else { 2 }, "{window} {distance}");
+    }
+}
+
 #[test]
 fn our_fin_is_sent_after_the_data_and_its_acknowledgement_reported() {
     let mut world = World::connected();
