@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The cases. Each runs on either backend and says how many TAS segments it cannot do without.
 
+mod adversaries;
 mod applications;
 mod bulk;
 mod closing;
@@ -52,4 +53,7 @@ pub(crate) const ALL: &[Case] = &[
     interop::PAIRS,
     posix::POSIX_PROBE,
     misbehaviour::GARBAGE_APPLICATION,
+    adversaries::SYN_FLOOD,
+    adversaries::HOSTILE_PEER,
+    adversaries::HOSTILE_APPLICATION,
 ];

@@ -2,6 +2,7 @@
 """The victim: a connection that carries known bytes both ways at a given rate, and short connections beside it.
 
     victim.py serve ADDRESS PORT                       on TAS
+    victim.py ping ADDRESS PORT                        one short connection: whether the server is there
     victim.py use ADDRESS PORT SECONDS MBIT_PER_S      on Linux; prints what it saw as JSON
 """
 import hashlib
@@ -99,14 +100,18 @@ def serve(address, port):
         threading.Thread(target=guarded, args=(connection,), daemon=True).start()
 
 
+def ping(address, port):
+    with socket.create_connection((address, port), PATIENCE) as connection:
+        connection.sendall(b"ping")
+        if connection.recv(4) != b"pong":
+            raise OSError("no answer")
+
+
 def short_connections(address, port, until, seen):
     while time.monotonic() < until:
         begin = time.monotonic()
         try:
-            with socket.create_connection((address, port), PATIENCE) as connection:
-                connection.sendall(b"ping")
-                if connection.recv(4) != b"pong":
-                    raise OSError("no answer")
+            ping(address, port)
             seen["done"] += 1
         except OSError as error:
             seen["failed"].append(str(error))
@@ -147,5 +152,7 @@ def use(address, port, seconds, mbit):
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         serve(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1] == "ping":
+        ping(sys.argv[2], int(sys.argv[3]))
     else:
         use(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), int(sys.argv[5]))
