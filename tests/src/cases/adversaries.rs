@@ -28,7 +28,12 @@ pub(crate) const SYN_FLOOD: Case = Case {
     about: "SYNs that are never completed, at a victim's listener: its connections get in, no byte is wrong",
     least_segments: 500,
     run: |lab| {
-        beside(lab, Side::Peer, &format!("syn-flood {DEVICE} {TAS} {PORT} {FRAMES_PER_SECOND}"), "\"sent\": [1-9]")
+        beside(
+            lab,
+            Side::Peer,
+            &format!("syn-flood {DEVICE} {TAS} {PORT} {FRAMES_PER_SECOND}"),
+            "\"sent\": [1-9]",
+        )
     },
 };
 
@@ -48,7 +53,8 @@ pub(crate) const HOSTILE_PEER: Case = Case {
 
 pub(crate) const HOSTILE_APPLICATION: Case = Case {
     name: "hostile-application",
-    about: "applications that write garbage into all that they map, one after the other, with a live flow each",
+    about:
+        "applications that write garbage into all that they map, one after the other, with a live flow each",
     least_segments: 500,
     run: |lab| beside(lab, Side::Tas, &format!("application {PEER} {PORT}"), "\"applications\": [1-9]"),
 };
@@ -59,7 +65,9 @@ fn beside(lab: &Lab, side: Side, attack: &str, begun: &str) -> Result<()> {
     for (name, text) in PROGRAMS {
         std::fs::write(format!("{share}/{name}"), text)?;
     }
-    for (side, address, port) in [(Side::Tas, TAS, PORT), (Side::Tas, TAS, OTHER_PORT), (Side::Peer, PEER, PORT)] {
+    for (side, address, port) in
+        [(Side::Tas, TAS, PORT), (Side::Tas, TAS, OTHER_PORT), (Side::Peer, PEER, PORT)]
+    {
         let serve = format!("python3 {share}/victim.py serve {address} {port}");
         lab.serve(side, &serve, &format!("python3 {share}/victim.py ping {address} {port}"))?;
     }
