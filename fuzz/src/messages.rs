@@ -4,13 +4,14 @@
 
 use crate::{
     events,
+    frames::Family,
     slow_world::{Memory, World, APPLICATION, CONTEXT},
 };
 use abi::{
     limits::{CORES_MAX, FLOWS_MAX, MTU_MAX, MTU_MIN},
     message::{
-        Accept, ApplicationEntry, AttachFast, Connect, Endpoint, FlowEntry, FlowInfo, Message, Name, Names,
-        Op, Option_, Shutdown, Socket, Status, BODY_BYTES,
+        Accept, ApplicationEntry, AttachFast, Connect, FlowEntry, FlowInfo, Message, Name, Names, Op,
+        Option_, Shutdown, Socket, Status, SynData, BODY_BYTES, SYN_DATA_BYTES,
     },
     pool::BUFFER_BYTES_MAX,
 };
@@ -47,20 +48,22 @@ pub enum Operation {
     Event(events::Operation),
 }
 
-/// Runs the operations.
+/// Runs the operations, over IPv4 and over IPv6.
 pub fn check(operations: &[Operation]) {
-    Memory::with(|memory| {
-        let mut world = World::new(memory);
-        for operation in operations {
-            step(&mut world, operation);
-            world.pump();
-            for socket in world.sockets.clone() {
-                let ready = world.stack.readiness(socket);
-                assert!(!ready.hang_up || ready.writable, "a writer would wait for ever");
+    for family in Family::BOTH {
+        Memory::with(|memory| {
+            let mut world = World::new(memory, family);
+            for operation in operations {
+                step(&mut world, operation);
+                world.pump();
+                for socket in world.sockets.clone() {
+                    let ready = world.stack.readiness(socket);
+                    assert!(!ready.hang_up || ready.writable, "a writer would wait for ever");
+                }
             }
-        }
-        world.finish();
-    });
+            world.finish();
+        });
+    }
 }
 
 fn step(world: &mut World<'_>, operation: &Operation) {
@@ -113,6 +116,7 @@ fn call(world: &mut World<'_>, socket: Option<u32>, mut message: Message, applic
         Some(Op::Socket) => size_of::<Socket>(),
         Some(Op::Bind) => size_of::<Name>(),
         Some(Op::SetOption | Op::GetOption) => size_of::<Option_>(),
+        Some(Op::Connect | Op::SynData) => size_of::<Connect>(),
         Some(Op::Accept | Op::FlowInfo) => size_of::<FlowInfo>(),
         Some(Op::Names) => size_of::<Names>(),
         Some(Op::Status) => size_of::<Status>(),
@@ -170,25 +174,27 @@ fn plausible(world: &World<'_>, op: u8, a: u8, b: u8, c: u16) -> Message {
     let op = Op::ALL[usize::from(op) % Op::ALL.len()];
     let port = if c % 4 == 0 { c } else { 8080 + c % 3 };
     let context = if b == 9 { 1 } else { CONTEXT };
+    let family = world.family;
     let mut message = match op {
         Op::Socket => {
-            let family = if a % 8 == 0 { a.into() } else { 2 };
+            let family = if a % 8 == 0 { a.into() } else { family.number() };
             Message::with(op, 0, &Socket { opaque: 1, family, context, ..Socket::default() })
         }
         Op::Bind => {
             let address = if a % 4 == 0 { address(a / 4) } else { 0 };
-            Message::with(op, 0, &Name { endpoint: Endpoint::ipv4(address, port), reserved: 0 })
+            Message::with(op, 0, &Name { endpoint: family.endpoint(address, port), reserved: 0 })
         }
         Op::Connect => {
-            let remote = Endpoint::ipv4(address(a), port);
+            let remote = family.endpoint(address(a), port);
             Message::with(op, 0, &Connect { remote, context, ..Connect::default() })
         }
         Op::Accept => Message::with(op, 0, &Accept { context, ..Accept::default() }),
         Op::Shutdown => Message::with(op, 0, &Shutdown { tx_end: c.into(), reserved: 0 }),
         Op::SetOption | Op::GetOption => {
-            let option = u32::from(b) % 20;
+            let option = u32::from(b) % events::OPTIONS;
             Message::with(op, 0, &Option_ { option, value: c.into(), value2: a.into(), ..Option_::default() })
         }
+        Op::SynData => Message::with(op, 0, &SynData { bytes: [a; SYN_DATA_BYTES] }),
         _ => Message::new(op, 0),
     };
     message.flags = match op {
@@ -197,7 +203,7 @@ fn plausible(world: &World<'_>, op: u8, a: u8, b: u8, c: u16) -> Message {
         Op::Move => context,
         _ => c.into(),
     };
-    let of_socket = (Op::Bind as u32..=Op::Close as u32).contains(&message.op);
+    let of_socket = (Op::Bind as u32..=Op::SynData as u32).contains(&message.op);
     let index = usize::from(a).checked_rem(world.sockets.len());
     message.object = index.filter(|_| of_socket).map_or(a.into(), |index| world.sockets[index]);
     message

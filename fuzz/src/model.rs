@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) shift: Option<u8>,
     pub(crate) sack_permitted: bool,
     pub(crate) timestamps: Option<(u32, u32)>,
+    /// A cookie of as many bytes as there may be (RFC 7413 §4.1.1).
+    pub(crate) fast_open: Option<Vec<u8>>,
     pub(crate) sack: bool,
     /// The edges of each SACK option.
     pub(crate) blocks: Vec<Vec<(u32, u32)>>,
@@ -62,11 +64,22 @@ pub(crate) fn read_options(bytes: &[u8]) -> Options {
                 options.blocks.push(edges.collect());
             }
             (8, 8) => options.timestamps = be32(value, 0).zip(be32(value, 4)),
+            (34, bytes) => {
+                let good = bytes == 0 || (bytes % 2 == 0 && (4..=16).contains(&bytes));
+                options.fast_open = good.then(|| value.to_vec());
+            }
             _ => {}
         }
         at += length;
     }
     options
+}
+
+/// A cookie as the slow path says it.
+pub(crate) fn padded(cookie: &[u8]) -> ([u8; 16], usize) {
+    let mut bytes = [0; 16];
+    bytes[..cookie.len()].copy_from_slice(cookie);
+    (bytes, cookie.len())
 }
 
 impl Options {
@@ -78,6 +91,7 @@ impl Options {
             window_shift: self.shift.map(|shift| shift.min(14)),
             timestamps: self.timestamps,
             sack_permitted: self.sack_permitted,
+            fast_open: self.fast_open.as_ref().map(|cookie| padded(cookie)),
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! TCP options: the slow path's reading and writing, the fast path's timestamps, and its reading of SACK and DSACK.
 
-use crate::model::{read_options, Options};
+use crate::model::{padded, read_options, Options};
 use arbitrary::Arbitrary;
 use fastpath::testing::parts::{read_report, Report};
 use slowpath::testing as slow;
@@ -50,6 +50,17 @@ pub enum Operation {
     Numbers {
         acked: u16,
         flight: u16,
+    },
+    /// A cookie of any number of bytes (RFC 7413).
+    FastOpen {
+        bytes: u8,
+        value: u8,
+    },
+    /// As [`Operation::Write`], with a cookie.
+    WriteFastOpen {
+        mss: u16,
+        timestamps: bool,
+        bytes: u8,
     },
 }
 
@@ -102,6 +113,22 @@ pub fn check(operations: &[Operation]) {
                     window_shift: shift.map(|shift| shift % 15),
                     timestamps: *timestamps,
                     sack_permitted: *sack,
+                    fast_open: None,
+                };
+                written(&options);
+            }
+            Operation::FastOpen { bytes: more, value } => {
+                bytes.extend([34, more % 20 + 2]);
+                bytes.extend(vec![*value; usize::from(more % 20)]);
+            }
+            Operation::WriteFastOpen { mss, timestamps, bytes } => {
+                let lengths = [0, 4, 6, 8, 10, 12, 14, 16];
+                let options = slow::Options {
+                    mss: Some(*mss),
+                    window_shift: Some(7),
+                    timestamps: timestamps.then_some((1, 2)),
+                    sack_permitted: true,
+                    fast_open: Some(padded(&vec![*bytes; lengths[usize::from(bytes % 8)]])),
                 };
                 written(&options);
             }

@@ -5,15 +5,16 @@
 use crate::model::{be32, read_options};
 use abi::{
     flow::{extend, hot_flags, NONE},
-    kernel_ring::to_fast,
+    kernel_ring::{to_fast, to_slow},
+    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
     recovery::INTERVALS,
 };
 use arbitrary::Arbitrary;
-use fastpath::testing::{recycle, TestSegment, World, ACK, APPLICATION, FIN, RCV_START};
+use fastpath::testing::{recycle, TestSegment, World, ACK, APPLICATION, FIN, MSS, RCV_START, SYN, URG};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// What the corpus covers.
-pub const COVERS: &[&str] = &["fastpath/src/reassembly.rs"];
+pub const COVERS: &[&str] = &["fastpath/src/reassembly.rs", "fastpath/src/fast_open.rs"];
 
 /// Flows 1 to this: more than there are recovery blocks.
 const FLOWS: u32 = 6;
@@ -52,6 +53,19 @@ pub enum Operation {
     Remove {
         flow: u8,
     },
+    /// A new connection, whose SYN brings data (RFC 7413).
+    SynData {
+        flow: u8,
+        bytes: u16,
+        /// It is given twice.
+        twice: bool,
+    },
+    /// As [`Operation::Next`], with an urgent pointer.
+    Urgent {
+        flow: u8,
+        bytes: u16,
+        pointer: u16,
+    },
 }
 
 #[derive(Debug, Clone, Default)]
@@ -73,18 +87,23 @@ fn byte(flow: u32, position: u64) -> u8 {
     (position as u32).wrapping_mul(2_654_435_761).wrapping_add(flow.wrapping_mul(97)).to_be_bytes()[0]
 }
 
-struct Harness {
-    world: World,
+struct Harness<const FAMILY: u8> {
+    world: World<FAMILY>,
     flows: Vec<Flow>,
 }
 
-/// Runs the operations.
+/// Runs the operations, over IPv4 and over IPv6.
 pub fn check(operations: &[Operation]) {
+    run::<4>(operations);
+    run::<6>(operations);
+}
+
+fn run<const FAMILY: u8>(operations: &[Operation]) {
     recycle();
-    let mut harness = Harness { world: World::with(8, fastpath::Config::default()), flows: vec![] };
+    let mut harness = Harness::<FAMILY> { world: World::with(8, fastpath::Config::default()), flows: vec![] };
     harness.flows = vec![Flow::default(); FLOWS as usize + 1];
     for flow in 1..=FLOWS {
-        harness.install(flow);
+        harness.install(flow, 0);
     }
     for operation in operations {
         harness.step(operation);
@@ -99,10 +118,10 @@ fn id(number: u8) -> u32 {
     u32::from(number) % FLOWS + 1
 }
 
-impl Harness {
-    fn install(&mut self, flow: u32) {
+impl<const FAMILY: u8> Harness<FAMILY> {
+    fn install(&mut self, flow: u32, flags: u32) {
         self.world.prepare(flow);
-        self.world.hot(flow).flags.fetch_or(hot_flags::SACK, Relaxed);
+        self.world.hot(flow).flags.fetch_or(hot_flags::SACK | flags, Relaxed);
         self.world.ask(to_fast::INSTALL, flow, 0);
         self.world.events();
         self.flows[flow as usize] =
@@ -152,19 +171,51 @@ impl Harness {
                 self.world.reports();
                 self.world.events();
             }
-            Operation::Remove { flow } => {
-                let flow = id(*flow);
-                self.world.ask(to_fast::REMOVE, flow, 0);
-                assert_eq!(self.world.hot(flow).recovery.load(Relaxed), NONE, "its block went back");
-                self.world.reports();
-                self.install(flow);
+            Operation::Remove { flow } => self.replace(id(*flow), 0),
+            Operation::SynData { flow, bytes, twice } => {
+                let (flow, bytes) = (id(*flow), u64::from(*bytes) % (MSS as u64 + 1));
+                self.replace(flow, hot_flags::SYN_RECEIVED);
+                for _ in 0..1 + u32::from(*twice) {
+                    self.syn_data(flow, bytes);
+                }
+            }
+            Operation::Urgent { flow, bytes, pointer } => {
+                let start = self.flows[id(*flow) as usize].next;
+                self.data_with(id(*flow), start, u64::from(bytes % 1449), false, Some(*pointer));
             }
         }
         self.world.reports();
         self.world.events();
     }
 
+    /// The flow is removed, and another takes its place.
+    fn replace(&mut self, flow: u32, flags: u32) {
+        self.world.ask(to_fast::REMOVE, flow, 0);
+        assert_eq!(self.world.hot(flow).recovery.load(Relaxed), NONE, "its block went back");
+        self.world.reports();
+        self.install(flow, flags);
+    }
+
+    /// The slow path gives the SYN that opened the flow: its data is taken once, and not acknowledged here.
+    fn syn_data(&mut self, flow: u32, bytes: u64) {
+        let payload: Vec<u8> = (RCV_START..RCV_START + bytes).map(|position| byte(flow, position)).collect();
+        let seq = (RCV_START - 1) as u32;
+        let frame =
+            TestSegment { seq, ack: 0, flags: SYN, payload, ..self.world.from_peer(flow, b"") }.encode();
+        let slot = self.world.to_fast.position() as usize % KERNEL_RING_ENTRIES as usize;
+        assert!(self.world.memory.to_fast_slots.write(slot * PACKET_SLOT_BYTES as usize, &frame));
+        let sent = self.world.ask(to_fast::SYN_DATA, flow, frame.len() as u64);
+        assert!(sent.is_empty(), "the SYN-ACK acknowledges it");
+        assert!(self.world.report_ops().contains(&to_slow::SYN_DATA), "an answer whatever was taken");
+        let model = &mut self.flows[flow as usize];
+        model.next = model.next.max(RCV_START + bytes);
+    }
+
     fn data(&mut self, flow: u32, start: u64, bytes: u64, fin: bool) {
+        self.data_with(flow, start, bytes, fin, None);
+    }
+
+    fn data_with(&mut self, flow: u32, start: u64, bytes: u64, fin: bool, urgent: Option<u16>) {
         let model = &self.flows[flow as usize];
         // A peer's stream has one end, and nothing behind it.
         let end = model.fin.unwrap_or(u64::MAX);
@@ -177,7 +228,8 @@ impl Harness {
         let payload: Vec<u8> = (start..start + bytes).map(|position| byte(flow, position)).collect();
         let segment = TestSegment {
             seq: start as u32,
-            flags: if fin { ACK | FIN } else { ACK },
+            flags: ACK | if fin { FIN } else { 0 } | if urgent.is_some() { URG } else { 0 },
+            urgent: urgent.unwrap_or(0),
             payload,
             ..self.world.from_peer(flow, b"")
         };

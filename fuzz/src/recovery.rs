@@ -8,6 +8,7 @@ use crate::model::read_options;
 use abi::{
     clock::timestamp_value,
     core_status::Counter,
+    event::{event_flags, FlowEvent},
     flow::{extend, hot_flags, NONE},
     kernel_ring::to_fast,
 };
@@ -21,9 +22,10 @@ pub const COVERS: &[&str] = &[
     "fastpath/src/acknowledge.rs",
     "fastpath/src/scoreboard.rs",
     "fastpath/src/sack.rs",
+    "fastpath/src/hold.rs",
 ];
 
-const MSS: u64 = 1448;
+const MSS: u64 = fastpath::testing::MSS as u64;
 /// Most bytes written and not acknowledged.
 const WRITTEN_MAX: u64 = 200_000;
 /// Segments in the network.
@@ -81,10 +83,18 @@ pub enum Operation {
     /// Other flows take recovery blocks, or give them back.
     Blocks(bool),
     Restart,
+    /// The peer has not acknowledged our SYN yet (RFC 7413); only at the beginning.
+    FastOpen,
+    /// The application writes, and says that more follows (TCP_CORK) or that it is urgent.
+    WriteWith {
+        bytes: u16,
+        more: bool,
+        urgent: bool,
+    },
 }
 
-struct Harness {
-    world: World,
+struct Harness<const FAMILY: u8> {
+    world: World<FAMILY>,
     sack: bool,
     timestamps: bool,
     network: Vec<TestSegment>,
@@ -105,16 +115,34 @@ struct Harness {
     lied: bool,
 }
 
-/// Runs the operations.
+/// What a connection agreed on.
+#[derive(Clone, Copy)]
+struct Setup {
+    sack: bool,
+    timestamps: bool,
+    ecn: bool,
+    cwnd: u8,
+    fast_open: bool,
+}
+
+/// Runs the operations, over IPv4 and over IPv6.
 pub fn check(operations: &[Operation]) {
+    let mut setup = Setup { sack: true, timestamps: true, ecn: false, cwnd: 10, fast_open: false };
+    let mut operations = operations;
+    if let [Operation::Setup { sack, timestamps, ecn, cwnd }, rest @ ..] = operations {
+        setup = Setup { sack: *sack, timestamps: *timestamps, ecn: *ecn, cwnd: *cwnd, ..setup };
+        operations = rest;
+    }
+    if let [Operation::FastOpen, rest @ ..] = operations {
+        (setup.fast_open, operations) = (true, rest);
+    }
+    run::<4>(setup, operations);
+    run::<6>(setup, operations);
+}
+
+fn run<const FAMILY: u8>(setup: Setup, operations: &[Operation]) {
     recycle();
-    let (setup, operations) = match operations {
-        [Operation::Setup { sack, timestamps, ecn, cwnd }, rest @ ..] => {
-            ((*sack, *timestamps, *ecn, *cwnd), rest)
-        }
-        all => ((true, true, false, 10), all),
-    };
-    let mut harness = Harness::new(setup);
+    let mut harness = Harness::<FAMILY>::new(setup);
     for operation in operations {
         harness.step(operation);
         harness.compare();
@@ -141,14 +169,21 @@ fn add(to: &mut Vec<(u64, u64)>, (mut start, mut end): (u64, u64)) {
     to.sort_unstable();
 }
 
-impl Harness {
-    fn new((sack, timestamps, ecn, cwnd): (bool, bool, bool, u8)) -> Self {
+impl<const FAMILY: u8> Harness<FAMILY> {
+    fn new(setup: Setup) -> Self {
+        let Setup { sack, timestamps, ecn, cwnd, fast_open } = setup;
         let mut world = World::new();
         for flow in 1..=5 {
             world.prepare(flow);
         }
-        let flags = [(sack, hot_flags::SACK), (timestamps, hot_flags::TIMESTAMPS), (ecn, hot_flags::ECN)];
-        let flags = flags.iter().filter(|(on, _)| *on).fold(0, |all, (_, flag)| all | flag);
+        let flags = [
+            (sack, hot_flags::SACK),
+            (timestamps, hot_flags::TIMESTAMPS),
+            (ecn, hot_flags::ECN),
+            (fast_open, hot_flags::SYN_RECEIVED),
+        ];
+        let family = World::<FAMILY>::FAMILY_FLAG;
+        let flags = flags.iter().filter(|(on, _)| *on).fold(family, |all, (_, flag)| all | flag);
         world.hot(1).flags.store(flags, Relaxed);
         world.tables.cold[1].cwnd_bytes.store((1 + u32::from(cwnd)) * MSS as u32, Relaxed);
         world.tables.cold[1].srtt_us.store(4000, Relaxed);
@@ -177,17 +212,11 @@ impl Harness {
 
     fn step(&mut self, operation: &Operation) {
         match operation {
-            Operation::Setup { .. } => {}
-            Operation::Write(bytes) => {
-                let una = self.world.hot(1).snd_una.load(Relaxed);
-                let room = (una + WRITTEN_MAX).saturating_sub(self.end);
-                let bytes = u64::from(*bytes).min(room);
-                if !self.finished && bytes > 0 {
-                    let payload: Vec<u8> = (self.end..self.end + bytes).map(byte).collect();
-                    self.end += bytes;
-                    let sent = self.world.write(1, &payload);
-                    self.sent(sent);
-                }
+            Operation::Setup { .. } | Operation::FastOpen => {}
+            Operation::Write(bytes) => self.write(*bytes, 0),
+            Operation::WriteWith { bytes, more, urgent } => {
+                let flag = |on: bool, flag: u16| if on { flag } else { 0 };
+                self.write(*bytes, flag(*more, event_flags::MORE) | flag(*urgent, event_flags::URGENT));
             }
             Operation::Finish => {
                 self.finished = true;
@@ -264,6 +293,23 @@ impl Harness {
         self.sent(sent);
         self.world.reports();
         self.world.events();
+    }
+
+    fn write(&mut self, bytes: u16, flags: u16) {
+        let una = self.world.hot(1).snd_una.load(Relaxed);
+        let room = (una + WRITTEN_MAX).saturating_sub(self.end);
+        let bytes = u64::from(bytes).min(room);
+        if self.finished || (bytes == 0 && flags == 0) {
+            return;
+        }
+        let payload: Vec<u8> = (self.end..self.end + bytes).map(byte).collect();
+        self.end += bytes;
+        let tx = self.world.place(1, &payload);
+        let flags = event_flags::TX | flags;
+        let event =
+            FlowEvent { flow: 1, flags, generation: 5, tx, urgent: tx as u32, ..FlowEvent::default() };
+        let sent = self.world.application(event);
+        self.sent(sent);
     }
 
     fn index(&self, number: u8) -> Option<usize> {
@@ -447,11 +493,9 @@ impl Harness {
             self.world.after(3_000_000);
         }
         let flags = self.world.hot(1).flags.load(Relaxed);
-        assert_eq!(
-            flags & (hot_flags::DISORDER | hot_flags::SCOREBOARD | hot_flags::RECOVERY),
-            0,
-            "{flags:x}"
-        );
+        let unusual =
+            hot_flags::DISORDER | hot_flags::SCOREBOARD | hot_flags::RECOVERY | hot_flags::SYN_RECEIVED;
+        assert_eq!(flags & unusual, 0, "{flags:x}");
         let usage = self.world.core.usage(&[APPLICATION]);
         assert_eq!((usage.recovery_blocks, usage.scheduled), (0, 0), "{usage:?}");
         let retransmitted = self.world.counter(Counter::Retransmits);

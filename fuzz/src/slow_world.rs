@@ -2,7 +2,7 @@
 //! A `Stack` with its memory, a clock, a stand-in for the fast path that believes what it is told, and a list of the
 //! connections that a peer has seen. Every action is checked.
 
-use crate::frames::{self, Segment, ACK, FIN, SYN};
+use crate::frames::{self, Family, Segment, ACK, FIN, SYN};
 use abi::{
     adjacency::Adjacency,
     core_status::CoreStatus,
@@ -22,6 +22,8 @@ use std::{
 /// The application, and its context.
 pub(crate) const APPLICATION: u32 = 3;
 pub(crate) const CONTEXT: u32 = 7;
+/// Our address on the link, in worlds of IPv6.
+pub(crate) const LINK_LOCAL: [u32; 4] = [0xfe80_0000, 0, 0, 1];
 /// Flow slots: the fewest there can be.
 const FLOWS: u32 = 64;
 /// Calls of `handle_timer` until nothing is due any more: far more than all tables hold.
@@ -66,7 +68,7 @@ impl Memory {
     pub(crate) fn with(run: impl FnOnce(&mut Self)) {
         let mut memory = match SPARE.take() {
             Some(spare) => spare.reset(),
-            None => Self::shared(Owned::new(&Sizes::of(&config()))),
+            None => Self::shared(Owned::new(&Sizes::of(&config(Family::V4)))),
         };
         run(&mut memory);
         SPARE.set(Some(memory));
@@ -96,9 +98,9 @@ impl Memory {
     }
 }
 
-/// The configuration of every world.
-pub(crate) fn config() -> Config {
-    Config {
+/// The configuration of every world of IPv4, which one of IPv6 has as well.
+fn config(family: Family) -> Config {
+    let ipv4 = Config {
         cores: 1,
         flows: FLOWS,
         ipv4: frames::LOCAL,
@@ -106,14 +108,26 @@ pub(crate) fn config() -> Config {
         mac: frames::LOCAL_MAC,
         secret: [1, 2, 3, 4],
         ..Config::default()
+    };
+    match family {
+        Family::V4 => ipv4,
+        Family::V6 => Config {
+            ipv6: family.words(frames::LOCAL),
+            ipv6_prefix: 120,
+            ipv6_link_local: LINK_LOCAL,
+            ..ipv4
+        },
     }
 }
 
 /// A connection, or an attempt, as the peer sees it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Known {
+    pub(crate) family: Family,
     /// Our port and the peer's.
     pub(crate) ports: (u16, u16),
+    /// Our first sequence number that it saw.
+    pub(crate) first: u32,
     /// The peer's next sequence number, and the one it expects.
     pub(crate) next: u32,
     pub(crate) expected: u32,
@@ -124,6 +138,8 @@ pub(crate) struct World<'m> {
     pub(crate) hot: &'m [HotFlow],
     pub(crate) cold: &'m [ColdFlow],
     pub(crate) core: &'m CoreStatus,
+    /// Addresses of most sockets and of most of the peer's segments.
+    pub(crate) family: Family,
     pub(crate) now: u64,
     /// The core's clock stands still.
     pub(crate) preempted: bool,
@@ -133,7 +149,13 @@ pub(crate) struct World<'m> {
     pub(crate) removes: bool,
     /// Actions the rings take per call.
     pub(crate) room: usize,
+    /// Most bytes that the pool has for the data of a SYN; `None`: SYN_DATA is not answered.
+    pub(crate) syn_data_room: Option<u64>,
+    /// The cookie that we gave to the peer last.
+    pub(crate) cookie: Vec<u8>,
     pub(crate) attached: bool,
+    /// Somebody said that he has our IPv6 address (RFC 4862 §5.4).
+    pub(crate) disputed: bool,
     /// Somebody wrote lies into the tables.
     pub(crate) lied: bool,
     /// REMOVEs that were not answered.
@@ -150,25 +172,29 @@ pub(crate) struct World<'m> {
 }
 
 impl<'m> World<'m> {
-    pub(crate) fn new(memory: &'m mut Memory) -> Self {
+    pub(crate) fn new(memory: &'m mut Memory, family: Family) -> Self {
         let Memory { hot, cold, adjacencies, core, owned } = memory;
         let mut cores = [None; 16];
         cores[0] = Some(&*core);
         let storage = Storage { hot, cold, adjacencies, cores, private: owned.private() };
         let now = 1_000_000;
-        let mut stack = Stack::new(now, config(), storage).unwrap();
-        assert_eq!(stack.fast_path_attached(now, &config(), 42), Ok(false));
+        let mut stack = Stack::new(now, config(family), storage).unwrap();
+        assert_eq!(stack.fast_path_attached(now, &config(family), 42), Ok(false));
         let mut world = Self {
             stack,
             hot,
             cold,
             core,
+            family,
             now,
             preempted: false,
             answers_arp: true,
             removes: true,
             room: usize::MAX,
+            syn_data_room: Some(u64::MAX),
+            cookie: vec![],
             attached: true,
+            disputed: false,
             lied: false,
             owed: BTreeSet::new(),
             installed: BTreeSet::new(),
@@ -264,8 +290,18 @@ impl<'m> World<'m> {
                 let hot = &self.hot[flow as usize];
                 hot.snd_nxt.store(hot.snd_max.load(Relaxed), Relaxed);
             }
+            to_fast::SYN_DATA => {
+                assert!(self.installed.contains(&flow));
+                let syn = Segment::decode(&frame[..entry.value as usize]).expect("a segment");
+                assert!(syn.flags & SYN != 0, "the SYN of flow {flow}");
+                if let Some(room) = self.syn_data_room {
+                    let bytes = room.min(syn.payload.len() as u64);
+                    self.hot[flow as usize].rcv_nxt.fetch_add(bytes, Relaxed);
+                    self.report(to_slow::SYN_DATA, flow, 0);
+                }
+            }
             op => {
-                assert!((to_fast::INSTALL..=to_fast::TAIL_PROBE).contains(&op), "operation {op}");
+                assert!((to_fast::INSTALL..=to_fast::SYN_DATA).contains(&op), "operation {op}");
                 assert!(self.installed.contains(&flow), "operation {op} of a flow that is not installed");
             }
         }
@@ -274,16 +310,16 @@ impl<'m> World<'m> {
     /// A frame leaves: whole, ours, with good checksums.
     fn transmitted(&mut self, frame: &[u8]) {
         assert!((60..=1514).contains(&frame.len()), "{} bytes", frame.len());
-        if let Some(target) = frames::arp_request(frame) {
+        if let Some(answer) = frames::neighbor_answer(frame) {
             if self.answers_arp {
-                self.receive(frames::arp(2, target));
+                self.receive(answer);
             }
             return;
         }
         let Some(segment) = Segment::decode(frame) else {
             return;
         };
-        assert_eq!(frame[26..30], frames::LOCAL.to_be_bytes(), "from us");
+        assert!(frames::is_from_us(frame), "{frame:02x?}");
         assert!(!self.resetting || segment.flags & frames::RST == 0, "a RST answers a RST");
         let ports = segment.ports;
         let length = segment.payload.len() as u32 + u32::from(segment.flags & (SYN | FIN) != 0);
@@ -295,7 +331,13 @@ impl<'m> World<'m> {
                     known.next = segment.ack;
                 }
             }
-            None => self.known.push(Known { ports, next: 7000, expected: end }),
+            None => {
+                let (family, first) = (segment.family, segment.seq);
+                self.known.push(Known { family, ports, first, next: 7000, expected: end });
+            }
+        }
+        if let Some(cookie) = frames::cookie_in(&segment.options) {
+            self.cookie = cookie;
         }
         self.sent.push_back(frame.to_vec());
         if self.sent.len() > SENT_MAX {
@@ -375,7 +417,9 @@ impl<'m> World<'m> {
             self.installed = (0..FLOWS)
                 .filter(|flow| self.cold[*flow as usize].state.load(Relaxed) == slot_state::INSTALLED)
                 .collect();
-            self.stack.fast_path_attached(self.now, &config(), 43).expect("the same configuration");
+            self.stack
+                .fast_path_attached(self.now, &config(self.family), 43)
+                .expect("the same configuration");
             self.pump();
         }
     }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
-//! What frames and options say, for the models of `fuzz/`.
+//! What frames and options say, for the models of `fuzz/`, and a fast path that lies.
 
 use crate::{
     lookup::Tuple,
-    wire::{address::Address, ethernet, ethernet::Ethernet, ipv4, ipv4::Ipv4, options, tcp},
+    wire::{address::Address, ethernet, ethernet::Ethernet, ipv4, ipv4::Ipv4, ipv6::Ipv6, options, tcp},
 };
+use abi::{core_status::CoreStatus, flow::HotFlow};
+use core::sync::atomic::Ordering::Relaxed;
 
 /// TCP options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,21 +19,54 @@ pub struct Options {
     pub timestamps: Option<(u32, u32)>,
     /// SACK is permitted.
     pub sack_permitted: bool,
+    /// Fast-open cookie, and how many of its bytes count.
+    pub fast_open: Option<([u8; 16], usize)>,
 }
 
 impl Options {
     /// Reads the bytes between header and payload.
     pub fn parse(bytes: &[u8]) -> Self {
-        let options::Options { mss, window_shift, timestamps, sack_permitted, .. } =
-            options::Options::parse(bytes);
-        Self { mss, window_shift, timestamps, sack_permitted }
+        Self::from(&options::Options::parse(bytes))
     }
 
     /// Writes them; how many bytes.
     pub fn write(&self, bytes: &mut [u8]) -> usize {
-        let Self { mss, window_shift, timestamps, sack_permitted } = *self;
-        let options = options::Options { mss, window_shift, timestamps, sack_permitted, fast_open: None };
-        options.write(bytes)
+        self.inner().write(bytes)
+    }
+
+    fn from(options: &options::Options) -> Self {
+        let options::Options { mss, window_shift, timestamps, sack_permitted, fast_open } = *options;
+        let fast_open = fast_open.map(|cookie| {
+            let mut bytes = [0; 16];
+            crate::wire::put(&mut bytes, 0, cookie.bytes());
+            (bytes, cookie.bytes().len())
+        });
+        Self { mss, window_shift, timestamps, sack_permitted, fast_open }
+    }
+
+    fn inner(&self) -> options::Options {
+        let Self { mss, window_shift, timestamps, sack_permitted, fast_open } = *self;
+        let fast_open = fast_open.and_then(|(bytes, length)| options::Cookie::new(bytes.get(..length)?));
+        options::Options { mss, window_shift, timestamps, sack_permitted, fast_open }
+    }
+}
+
+/// Writes `value` into one of the words that a fast path has to itself: of a flow, or its own clock. What it says then
+/// is a lie.
+pub fn lie(hot: &HotFlow, core: &CoreStatus, word: u32, value: u64) {
+    match word % 12 {
+        0 => hot.flags.store(value as u32, Relaxed),
+        1 => hot.snd_una.store(value, Relaxed),
+        2 => hot.snd_max.store(value, Relaxed),
+        3 => hot.snd_nxt.store(value, Relaxed),
+        4 => hot.snd_end.store(value, Relaxed),
+        5 => hot.rcv_nxt.store(value, Relaxed),
+        6 => hot.rcv_read.store(value, Relaxed),
+        7 => hot.snd_wnd.store(value as u32, Relaxed),
+        8 => hot.acked_bytes.store(value as u32, Relaxed),
+        9 => hot.rtt_sample.store(value as u32, Relaxed),
+        10 => hot.loss_counts.store(value as u32, Relaxed),
+        _ => core.run_us.store(value, Relaxed),
     }
 }
 
@@ -52,46 +87,79 @@ pub struct Parsed {
     pub options: Options,
     /// Bytes of payload.
     pub payload_bytes: u32,
+    /// Sequence space it takes.
+    pub length: u32,
+    /// The IP header asks for a route that the sender chose.
+    pub source_routed: bool,
 }
 
-/// Writes a segment without payload from `addresses.0` to `addresses.1`; the length of the frame.
-pub fn write(segment: &Parsed, addresses: (u32, u32), frame: &mut [u8]) -> usize {
-    let Options { mss, window_shift, timestamps, sack_permitted } = segment.options;
+/// Addresses in a frame: words in host order, four of IPv6, or one of IPv4 and zeroes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Addresses {
+    /// From and to.
+    V4(u32, u32),
+    /// See above.
+    V6([u32; 4], [u32; 4]),
+}
+
+/// Writes a segment with `payload` as from `addresses`; the length of the frame.
+pub fn write(segment: &Parsed, addresses: Addresses, payload: &[u8], frame: &mut [u8]) -> usize {
     let (local, remote) = segment.ports;
+    let (from, to) = match addresses {
+        Addresses::V4(from, to) => (Address::v4(from), Address::v4(to)),
+        Addresses::V6(from, to) => (Address::v6(from), Address::v6(to)),
+    };
     let outgoing = tcp::Outgoing {
-        tuple: Tuple::new(Address::v4(addresses.0), local, Address::v4(addresses.1), remote),
+        tuple: Tuple::new(from, local, to, remote),
         destination_mac: ethernet::BROADCAST,
         seq: segment.seq,
         ack: segment.ack,
         flags: segment.flags,
         window: segment.window,
-        options: options::Options { mss, window_shift, timestamps, sack_permitted, fast_open: None },
+        options: segment.options.inner(),
     };
-    outgoing.write(frame, 1, &[])
+    outgoing.write(frame, 1, payload)
 }
 
-/// Parses a frame; `None` if it is not a whole TCP segment over IPv4.
-pub fn parse(frame: &[u8]) -> Option<Parsed> {
+/// The segment in a frame, and whether its route was chosen by the sender.
+fn segment_of(frame: &[u8]) -> Option<(tcp::Segment, bool)> {
     let header = Ethernet::parse(frame)?;
     let packet = frame.get(ethernet::HEADER_BYTES..)?;
-    if header.ethertype != ethernet::IPV4 {
-        return None;
+    match header.ethertype {
+        ethernet::IPV4 => {
+            let ip = Ipv4::parse(packet).filter(|ip| !ip.fragment && ip.protocol == ipv4::TCP)?;
+            let options = packet.get(ipv4::HEADER_BYTES..ip.header_bytes)?;
+            let (to, from) = (Address::v4(ip.destination), Address::v4(ip.source));
+            let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
+            let segment = tcp::Segment::parse(packet, to, from, header.source)?;
+            Some((segment, ipv4::is_source_routed(options)))
+        }
+        ethernet::IPV6 => {
+            let ip = Ipv6::parse(packet).filter(|ip| !ip.fragment && ip.protocol == ipv4::TCP)?;
+            let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
+            Some((tcp::Segment::parse(packet, ip.destination, ip.source, header.source)?, false))
+        }
+        _ => None,
     }
-    let ip = Ipv4::parse(packet)?;
-    if ip.fragment || ip.protocol != ipv4::TCP {
-        return None;
-    }
-    let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
-    let (to, from) = (Address::v4(ip.destination), Address::v4(ip.source));
-    let segment = tcp::Segment::parse(packet, to, from, header.source)?;
-    let options::Options { mss, window_shift, timestamps, sack_permitted, .. } = segment.options;
+}
+
+/// Parses a frame; `None` if it is not a whole TCP segment over IP.
+pub fn parse(frame: &[u8]) -> Option<Parsed> {
+    let (segment, source_routed) = segment_of(frame)?;
     Some(Parsed {
         ports: (segment.tuple.local_port(), segment.tuple.remote_port()),
         seq: segment.seq,
         ack: segment.ack,
         flags: segment.flags,
         window: segment.window,
-        options: Options { mss, window_shift, timestamps, sack_permitted },
+        options: Options::from(&segment.options),
         payload_bytes: segment.payload_bytes,
+        length: segment.length(),
+        source_routed,
     })
+}
+
+/// Whether the segment in a frame is older than `ts_recent` (PAWS).
+pub fn is_older_than(frame: &[u8], ts_recent: u32) -> bool {
+    segment_of(frame).is_some_and(|(segment, _)| segment.is_older_than(ts_recent))
 }
