@@ -147,12 +147,15 @@ impl Model {
     }
 }
 
+/// What an acknowledgement without news delivers.
+const NOTHING: Delivered = Delivered { bytes: 0, once_end: 0, resent_us: None };
+
 /// Runs the operations.
 pub fn check(operations: &[Operation]) {
     let block = RecoveryBlock::default();
     let mut board = Scoreboard::empty(BASE);
     let mut model = Model::read(&block, 0);
-    let mut last = Delivered { bytes: 0, once_end: 0, resent_us: None };
+    let mut last = NOTHING;
     let mut now = 1000u32;
     for operation in operations {
         let una = model.una;
@@ -170,7 +173,7 @@ pub fn check(operations: &[Operation]) {
                     .map(|(from, bytes)| (position(*from), position(from.saturating_add(*bytes))))
                     .collect();
                 let min_age = u32::from(*min_age);
-                let mut delivered = Delivered { bytes: 0, once_end: 0, resent_us: None };
+                let mut delivered = NOTHING;
                 model.deliver(una, ack, now, min_age, &mut delivered);
                 model.each(una..ack, |byte| *byte = Byte::default());
                 model.una = ack;
@@ -190,7 +193,7 @@ pub fn check(operations: &[Operation]) {
             }
             Operation::Sack { start, bytes } => {
                 let (start, end) = (position(*start), position(start.saturating_add(*bytes)));
-                let mut delivered = Delivered { bytes: 0, once_end: 0, resent_us: None };
+                let mut delivered = NOTHING;
                 model.deliver(start, end, now, 0, &mut delivered);
                 last =
                     board.acknowledge(BASE + una as u64, &[(BASE + start as u64, BASE + end as u64)], now, 0);
@@ -269,7 +272,11 @@ pub fn check(operations: &[Operation]) {
                 board.forgive();
             }
             Operation::Time(us) => now = now.saturating_add((*us).into()),
-            Operation::Reload => board = Scoreboard::load(&block, BASE + una as u64, MAX),
+            Operation::Reload => {
+                board = Scoreboard::load(&block, BASE + una as u64, MAX);
+                // What the last acknowledgement delivered is not in the block.
+                last = NOTHING;
+            }
             Operation::Scribble { range, word, value } => {
                 let index = usize::from(*range);
                 match (block.ranges.get(index), word % 5) {
@@ -282,6 +289,7 @@ pub fn check(operations: &[Operation]) {
                     (Some(range), _) => range.due_us.store(value % (now + 300), Relaxed),
                 }
                 board = Scoreboard::load(&block, BASE + una as u64, MAX);
+                last = NOTHING;
                 board.store(&block);
                 model = Model::read(&block, una);
             }
