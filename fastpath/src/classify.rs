@@ -57,11 +57,12 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Works on a burst. Returns its bytes.
     #[inline]
     fn receive_burst(&mut self, rx: &mut Batch<P::Packet>, steered: bool) -> u64 {
+        let Some(mut parsed) = self.parsed.take() else { return 0 };
         let count = rx.len();
         let mut bytes = 0u64;
         self.work.received += count as u32;
         rx.iter().for_each(Packet::prefetch);
-        for (packet, frame) in rx.iter().zip(self.parsed.frames.iter_mut()) {
+        for (packet, frame) in rx.iter().zip(parsed.frames.iter_mut()) {
             bytes = bytes.wrapping_add(packet.data().len() as u64);
             frame.verdict = parse(packet.data(), packet.checksum(), &mut frame.segment);
             frame.hash = identify(self.config.hash_key, frame, packet.data());
@@ -69,7 +70,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 P::prefetch(line);
             }
         }
-        for frame in self.parsed.frames.iter_mut().take(count) {
+        for frame in parsed.frames.iter_mut().take(count) {
             frame.candidate = self.lookup.candidate(frame.hash);
             let Some(id) = frame.candidate else { continue };
             if let (Some(hot), Some(private)) =
@@ -80,16 +81,13 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 P::prefetch(private);
             }
         }
-        for index in 0..count {
-            let Some(packet) = rx.take(index) else {
-                continue;
-            };
-            let Some(frame) = self.parsed.frames.get(index).copied() else {
-                break;
-            };
-            self.dispatch(packet, &frame, steered);
+        for (index, frame) in parsed.frames.iter().take(count).enumerate() {
+            if let Some(packet) = rx.take(index) {
+                self.dispatch(packet, frame, steered);
+            }
         }
         rx.reset();
+        self.parsed = Some(parsed);
         if !self.burst_acks.is_empty() {
             self.send_burst_acks();
         }

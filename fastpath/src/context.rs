@@ -23,6 +23,9 @@ use std::collections::VecDeque;
 /// Entries taken from a ring before they are processed, so that their flows' lines can be fetched meanwhile.
 const GROUP: usize = 8;
 
+/// Flags of an entry that says more than two positions.
+const UNUSUAL: u16 = event_flags::MORE | event_flags::CLOSED | event_flags::FIN | event_flags::URGENT;
+
 /// One context.
 pub(crate) struct Context<'m> {
     /// Owner word of its flows.
@@ -273,12 +276,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Checks an entry and carries it out.
     #[inline(always)]
     fn apply(&mut self, owner: u32, event: FlowEvent) -> Result<(), Refused> {
-        if !self.private.get(event.flow as usize).ok_or(Refused::Fault)?.has(bit::OURS) {
-            self.catch_up(event.flow);
-        }
-        let private = self.private.get(event.flow as usize).ok_or(Refused::Fault)?;
+        let bits = self.private.get(event.flow as usize).ok_or(Refused::Fault)?.bits;
         let hot = self.tables.hot.get(event.flow as usize).ok_or(Refused::Fault)?;
-        if !private.has(bit::OURS) || hot.generation.get() != event.generation {
+        if bits & bit::OURS == 0 && !self.catch_up(event.flow) || hot.generation.get() != event.generation {
             return Err(Refused::Stale);
         }
         // Any context of the application will do: an accepted or moved flow may be written to
@@ -290,23 +290,31 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if event.flags & event_flags::RX != 0 {
             self.application_read(flow, event.rx)?;
         }
-        if event.flags & (event_flags::MORE | event_flags::CLOSED) != 0
-            || self.private[event.flow as usize].has(bit::HELD)
-        {
-            self.application_intends(flow, event.flags);
+        if event.flags & UNUSUAL != 0 || bits & bit::HELD != 0 {
+            return self.application_unusual(flow, event);
         }
-        if event.flags & event_flags::TX != 0 {
-            self.application_wrote(flow, event)?;
-        }
-        if event.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
-            self.application_unusual(flow, event)?;
+        if event.flags & event_flags::TX != 0 && self.application_wrote(flow, event.tx)? {
+            self.transmit_written(flow, event.tx);
         }
         Ok(())
     }
 
-    /// The end of the stream, or urgent data: also if it was written and told before.
+    /// More than two positions: whether more follows, whether the application has left, urgent data, the end of the
+    /// stream; the last two also if they were written and told before.
     #[inline(never)]
     fn application_unusual(&mut self, flow: Flow<'m>, event: FlowEvent) -> Result<(), Refused> {
+        if event.flags & event_flags::CLOSED != 0 {
+            flow.set(hot_flags::ABANDONED);
+        }
+        if event.flags & event_flags::TX != 0 {
+            if event.flags & event_flags::MORE != 0 || self.private[flow.id as usize].has(bit::HELD) {
+                self.hold(flow, event.flags & event_flags::MORE != 0);
+            }
+            if self.application_wrote(flow, event.tx)? {
+                // Takes its turn, so that the FIN or the urgent pointer goes along.
+                self.schedule(flow);
+            }
+        }
         if event.flags & event_flags::URGENT != 0 && !self.application_urgent(flow, event.urgent) {
             return Err(Refused::Fault);
         }
@@ -319,14 +327,16 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// An entry names a flow that this core does not know. The slow path told the application of it after
     /// it pushed INSTALL, so INSTALL can be in the ring by now, although it was not when the ring was last
     /// looked at: an entry given up here would be lost for good.
+    /// True if it knows it now.
     #[cold]
-    fn catch_up(&mut self, flow: u32) {
+    fn catch_up(&mut self, flow: u32) -> bool {
         for _ in 0..KERNEL_RING_ENTRIES {
             if self.ours(flow).is_some() || !self.kernel.is_ready() {
                 break;
             }
             self.poll_kernel();
         }
+        self.ours(flow).is_some()
     }
 
     /// The application has read up to `position`.
@@ -356,42 +366,20 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Ok(())
     }
 
-    /// Whether the application will write more soon, and whether it has left.
-    #[cold]
-    fn application_intends(&mut self, flow: Flow<'m>, flags: u16) {
-        if flags & event_flags::CLOSED != 0 {
-            flow.set(hot_flags::ABANDONED);
-        }
-        if flags & event_flags::TX != 0 {
-            self.hold(flow, flags & event_flags::MORE != 0);
-        }
-    }
-
-    /// The application has written up to `event.tx`, and perhaps ends the stream there.
+    /// The application has written up to `position`. True if that is news.
     #[inline(always)]
-    fn application_wrote(&mut self, flow: Flow<'m>, event: FlowEvent) -> Result<(), Refused> {
+    fn application_wrote(&mut self, flow: Flow<'m>, position: u64) -> Result<bool, Refused> {
         let hot = flow.hot;
-        let position = event.tx;
         if position <= hot.snd_end.get() {
-            return Ok(());
+            return Ok(false);
         }
         let limit = hot.snd_una.get().wrapping_add(u64::from(BUFFER_BYTES_MAX));
         if position > limit || flow.has(hot_flags::FIN_QUEUED) {
             return Err(Refused::Fault);
         }
         hot.snd_end.set(position);
-        if event.flags & (event_flags::FIN | event_flags::URGENT) != 0 {
-            // Before the data leaves, so that it takes the FIN or the urgent pointer along.
-            if event.flags & event_flags::FIN != 0 {
-                flow.set(hot_flags::FIN_QUEUED);
-            }
-            if event.flags & event_flags::URGENT != 0 {
-                self.application_urgent(flow, event.urgent);
-            }
-        }
         self.report_active(flow);
-        self.transmit_written(flow, position);
-        Ok(())
+        Ok(true)
     }
 
     /// Ends the stream after what was written so far.

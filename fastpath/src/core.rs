@@ -88,9 +88,9 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) events: Queue<u32>,
     /// Flows with urgent data.
     pub(crate) urgent: Urgent,
-    /// Taken while a burst is worked on.
+    /// Taken while a burst is worked on, like the next.
     pub(crate) rx: Option<Box<Batch<P::Packet>>>,
-    pub(crate) parsed: Box<crate::classify::Parsed>,
+    pub(crate) parsed: Option<Box<crate::classify::Parsed>>,
     /// Of segments without a flow.
     pub(crate) strangers: Strangers,
     pub(crate) tx: Batch<P::Packet>,
@@ -145,7 +145,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             events: Queue::new(flows),
             urgent: Urgent::default(),
             rx: Some(Box::default()),
-            parsed: Box::default(),
+            parsed: Some(Box::default()),
             strangers: Strangers::new(),
             tx: Batch::default(),
             config,

@@ -14,8 +14,13 @@ use abi::{
     flow::{hot_flags, owner_context, CONTEXT_NONE},
 };
 
+/// Flags of a flow whose events say more than two positions: a FIN counts in them, the ring was full, urgent data.
+const UNUSUAL: u32 =
+    hot_flags::FIN_RECEIVED | hot_flags::FIN_SENT | hot_flags::EVENT_PENDING | hot_bit::URGENT_NEWS;
+
 /// How an event fared.
 enum Delivery {
+    /// Delivered, or no application is there to hear of it.
     Done,
     /// The ring is full: try again.
     Full,
@@ -96,15 +101,29 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(always)]
     fn push_event(&mut self, flow: Flow<'m>) -> Delivery {
         let hot = flow.hot;
+        if hot.flags.get() & UNUSUAL != 0 {
+            return self.push_unusual(flow);
+        }
+        let event = FlowEvent {
+            flow: flow.id,
+            flags: event_flags::RX | event_flags::TX,
+            generation: hot.generation.get(),
+            rx: hot.rcv_nxt.get(),
+            tx: hot.snd_una.get(),
+            ..FlowEvent::default()
+        };
+        self.push_to(hot.owner.get(), event)
+    }
+
+    /// [`Self::push_event`] of a flow with one of the [`UNUSUAL`] flags.
+    #[cold]
+    fn push_unusual(&mut self, flow: Flow<'m>) -> Delivery {
+        let hot = flow.hot;
         let owner = hot.owner.get();
         if owner_context(owner) == CONTEXT_NONE {
-            // UPDATE announces the state when a context is attached.
             return Delivery::Done;
         }
         let state = hot.flags.get();
-        let Some(context) = self.contexts.of(owner) else {
-            return Delivery::Nobody;
-        };
         let mut flags = event_flags::RX | event_flags::TX;
         if state & hot_flags::FIN_RECEIVED != 0 {
             flags |= event_flags::FIN;
@@ -112,7 +131,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if state & hot_flags::FIN_ACKED != 0 {
             flags |= event_flags::FIN_ACKED;
         }
-        let event = FlowEvent {
+        let mut event = FlowEvent {
             flow: flow.id,
             flags,
             generation: hot.generation.get(),
@@ -121,26 +140,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             tx: hot.snd_una.get().min(hot.snd_end.get()),
             ..FlowEvent::default()
         };
-        if state & (hot_flags::EVENT_PENDING | hot_bit::URGENT_NEWS) != 0 {
-            return self.push_unusual(flow, event);
+        self.add_urgent(flow, &mut event);
+        let delivery = self.push_to(owner, event);
+        if matches!(delivery, Delivery::Done) {
+            flow.clear(hot_flags::EVENT_PENDING);
+            if event.flags & event_flags::URGENT != 0 {
+                self.urgent_told(flow);
+            }
         }
-        if !context.to.push(event.encode()) {
-            return Delivery::Full;
-        }
-        if !context.dirty {
-            context.dirty = true;
-            self.contexts.mark(owner_context(owner));
-        }
-        Delivery::Done
+        delivery
     }
 
-    /// [`Self::push_event`] of an event that found the ring full before, or tells of urgent data.
-    #[cold]
-    fn push_unusual(&mut self, flow: Flow<'m>, mut event: FlowEvent) -> Delivery {
-        let owner = flow.hot.owner.get();
-        self.add_urgent(flow, &mut event);
+    /// Pushes an event to the context of this owner word.
+    #[inline(always)]
+    fn push_to(&mut self, owner: u32, event: FlowEvent) -> Delivery {
         let Some(context) = self.contexts.of(owner) else {
-            return Delivery::Nobody;
+            return nobody(owner);
         };
         if !context.to.push(event.encode()) {
             return Delivery::Full;
@@ -148,10 +163,6 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if !context.dirty {
             context.dirty = true;
             self.contexts.mark(owner_context(owner));
-        }
-        flow.clear(hot_flags::EVENT_PENDING);
-        if event.flags & event_flags::URGENT != 0 {
-            self.urgent_told(flow);
         }
         Delivery::Done
     }
@@ -167,5 +178,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 self.announce(Flow { id: id as u32, hot });
             }
         }
+    }
+}
+
+/// An event whose context is not known here. Of no context: UPDATE announces the state when one is attached.
+#[cold]
+fn nobody(owner: u32) -> Delivery {
+    if owner_context(owner) == CONTEXT_NONE {
+        Delivery::Done
+    } else {
+        Delivery::Nobody
     }
 }

@@ -140,7 +140,9 @@ impl<K> Batch<K> {
     pub fn push(&mut self, packet: K) -> Result<(), K> {
         match self.slots.get_mut(self.len) {
             Some(slot) => {
-                *slot = Some(packet);
+                debug_assert!(slot.is_none());
+                // Beyond the length every slot is empty: nothing is there to be dropped, and no test for it.
+                std::mem::forget(slot.replace(packet));
                 self.len += 1;
                 Ok(())
             }
@@ -193,9 +195,10 @@ impl<K> Batch<K> {
         }
         self.len -= count;
     }
-    /// The batch is empty: every packet was taken. (One that was not is dropped when its place is used again.)
+    /// The batch is empty: every packet was taken.
     #[inline]
     pub(crate) fn reset(&mut self) {
+        debug_assert!(self.slots.iter().all(Option::is_none));
         self.len = 0;
     }
     /// Drops every packet.

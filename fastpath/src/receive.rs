@@ -41,12 +41,63 @@ pub(crate) struct Arrival {
     pub(crate) urgent: bool,
 }
 
+impl Arrival {
+    /// All of a segment whose first byte is at `start`.
+    fn of(segment: &Segment, start: u64) -> Self {
+        Self {
+            start,
+            offset: usize::from(segment.payload_offset),
+            bytes: usize::from(segment.payload_bytes),
+            fin: segment.flags & flag::FIN != 0,
+            urgent: false,
+        }
+    }
+}
+
 impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Processes one segment. The packet is turned around into the acknowledgement if one leaves at once.
+    ///
+    /// Here is what most segments need: one that is exactly the next, with nothing that few have.
     #[inline(always)]
     pub(crate) fn receive(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        const USUAL: u8 = flag::SYN | flag::RST | flag::URG | flag::ACK | flag::FIN;
         let hot = flow.hot;
         self.status.count(Counter::RxSegments);
+        let state = hot.flags.get();
+        let rcv_nxt = hot.rcv_nxt.get();
+        let bytes = usize::from(segment.payload_bytes);
+        let next = rcv_nxt.wrapping_add(bytes as u64);
+        let timestamps = segment.timestamps && state & hot_flags::TIMESTAMPS != 0;
+        if segment.flags & USUAL != flag::ACK
+            || segment.seq != rcv_nxt as u32
+            || next > flow.advertised(rcv_nxt)
+            || (timestamps && self.is_stale(flow, segment))
+        {
+            return self.receive_unexpected(flow, segment, packet);
+        }
+        if !self.acknowledged(flow, segment, state, &packet) {
+            return self.refuse_acknowledgement(flow, packet);
+        }
+        if timestamps {
+            self.update_recent(flow, segment);
+        }
+        if bytes == 0 {
+            return;
+        }
+        if state & (hot_flags::RECEIVE_CLOSED | hot_flags::FIN_RECEIVED) != 0 || hot.recovery.get() != NONE {
+            let arrival = Arrival::of(segment, rcv_nxt);
+            return self.take_data(flow, segment, arrival, rcv_nxt, packet);
+        }
+        let echo = state & hot_flags::ECN != 0 && self.echo_congestion(flow, segment);
+        if self.store_bytes(flow, rcv_nxt, usize::from(segment.payload_offset), bytes, &packet) {
+            self.taken(flow, rcv_nxt, next, echo, packet);
+        }
+    }
+
+    /// [`Self::receive`] of any segment.
+    #[inline(never)]
+    fn receive_unexpected(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
+        let hot = flow.hot;
         if segment.flags & (flag::SYN | flag::RST | flag::URG | flag::ACK) != flag::ACK {
             return self.receive_unusual(flow, segment, packet);
         }
@@ -58,13 +109,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.status.count(Counter::StaleTimestamp);
             return self.refuse(flow, segment, packet);
         }
-        let mut arrival = Arrival {
-            start,
-            offset: usize::from(segment.payload_offset),
-            bytes: usize::from(segment.payload_bytes),
-            fin: segment.flags & flag::FIN != 0,
-            urgent: false,
-        };
+        let mut arrival = Arrival::of(segment, start);
         let end = start.wrapping_add(arrival.bytes as u64).wrapping_add(u64::from(arrival.fin));
         if start != rcv_nxt || end > flow.advertised(rcv_nxt) {
             match trim(flow, rcv_nxt, arrival) {
@@ -84,12 +129,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             }
         }
         if !self.acknowledged(flow, segment, state, &packet) {
-            self.status.count(Counter::Unacceptable);
-            // RFC 5961 §5: with data or without, a guess at the acknowledgement number gets few answers.
-            if self.may_challenge(flow, CHALLENGE_INTERVAL_US) {
-                self.acknowledge_now(flow, Some(packet));
-            }
-            return;
+            return self.refuse_acknowledgement(flow, packet);
         }
         if timestamps {
             self.update_recent(flow, segment);
@@ -97,6 +137,15 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if arrival.bytes > 0 || arrival.fin {
             self.take_data(flow, segment, arrival, rcv_nxt, packet);
         } else if arrival.urgent {
+            self.acknowledge_now(flow, Some(packet));
+        }
+    }
+
+    /// RFC 5961 §5: with data or without, a guess at the acknowledgement number gets few answers.
+    #[cold]
+    fn refuse_acknowledgement(&mut self, flow: Flow<'m>, packet: P::Packet) {
+        self.status.count(Counter::Unacceptable);
+        if self.may_challenge(flow, CHALLENGE_INTERVAL_US) {
             self.acknowledge_now(flow, Some(packet));
         }
     }
@@ -185,7 +234,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     /// Takes data and FIN, both already within the window.
-    #[inline(always)]
+    #[inline(never)]
     fn take_data(
         &mut self,
         flow: Flow<'m>,
@@ -224,14 +273,21 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 ..KernelEntry::default()
             });
         }
+        self.taken(flow, rcv_nxt, next, arrival.urgent || arrival.fin, packet);
+    }
+
+    /// Everything from `rcv_nxt` to `next` is stored: commits it, tells the application and owes the peer an
+    /// acknowledgement, which leaves `at_once` if it must.
+    #[inline(always)]
+    fn taken(&mut self, flow: Flow<'m>, rcv_nxt: u64, next: u64, at_once: bool, packet: P::Packet) {
         // The commit point: everything before is stored, nothing after is acknowledged.
-        hot.rcv_nxt.commit(next);
+        flow.hot.rcv_nxt.commit(next);
         self.status.add(Counter::RxPayloadBytes, next.wrapping_sub(rcv_nxt));
         self.announce(flow);
         let unacknowledged = (next as u32).wrapping_sub(self.private[flow.id as usize].last_ack);
         let full = 2 * flow.scale().mss();
         // RFC 9293 §3.8.6.3: at least every second full segment.
-        if arrival.urgent || arrival.fin {
+        if at_once {
             self.acknowledge_now(flow, Some(packet));
         } else if self.config.delayed_ack_us == 0 || unacknowledged >= full {
             self.acknowledge_after_burst(flow);
@@ -290,21 +346,35 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         true
     }
 
-    /// Copies an arrival's bytes into the application's chunks. False: dropped and counted.
-    #[inline(always)]
+    /// [`Self::store_bytes`] of an arrival.
+    #[inline(never)]
     pub(crate) fn store(&mut self, flow: Flow<'m>, arrival: Arrival, packet: &P::Packet) -> bool {
+        self.store_bytes(flow, arrival.start, arrival.offset, arrival.bytes, packet)
+    }
+
+    /// Copies `count` bytes at `offset` of the frame to `position` in the application's chunks. False: dropped and
+    /// counted.
+    #[inline(always)]
+    fn store_bytes(
+        &mut self,
+        flow: Flow<'m>,
+        position: u64,
+        offset: usize,
+        count: usize,
+        packet: &P::Packet,
+    ) -> bool {
         let number = owner_application(flow.hot.owner.get());
         let Some(application) = self.applications.get_mut(usize::from(number)).and_then(Option::as_mut)
         else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
-        let bytes = packet.data().get(arrival.offset..arrival.offset + arrival.bytes);
+        let bytes = packet.data().get(offset..offset + count);
         let (Some(bytes), Some(record)) = (bytes, application.record(flow.hot.buffers.get())) else {
             self.status.count(Counter::PoolEmpty);
             return false;
         };
-        if application.write(&self.shared, record, arrival.start, bytes) {
+        if application.write(&self.shared, record, position, bytes) {
             return true;
         }
         self.status.count(Counter::PoolEmpty);

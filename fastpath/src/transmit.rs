@@ -30,17 +30,44 @@ const UNUSUAL: u32 = hot_flags::SCOREBOARD | hot_bit::DRESSED;
 struct Plan {
     position: u64,
     bytes: usize,
-    fin: bool,
-    /// A retransmission beside the stream's own progress.
-    resend: bool,
-    /// The flow has a scoreboard, or its segments get more than the usual header.
-    unusual: bool,
-    /// Not a full segment.
-    small: bool,
+    /// See [`plan`].
+    bits: u32,
+}
+
+/// Bits of [`Plan::bits`]; one word, so that a plan stays in registers.
+mod plan {
+    use crate::parse::flag;
+    /// The end of the stream goes along.
+    pub(super) const FIN: u32 = flag::FIN as u32;
     /// Its last byte is the last one written.
-    push: bool,
+    pub(super) const PUSH: u32 = flag::PSH as u32;
+    /// The bits that are TCP flags, too.
+    pub(super) const FLAGS: u32 = FIN | PUSH;
+    /// A retransmission beside the stream's own progress.
+    pub(super) const RESEND: u32 = 1 << 8;
+    /// The flow has a scoreboard, or its segments get more than the usual header.
+    pub(super) const UNUSUAL: u32 = 1 << 9;
+    /// Not a full segment.
+    pub(super) const SMALL: u32 = 1 << 10;
     /// Nothing more is to be sent after it.
-    last: bool,
+    pub(super) const LAST: u32 = 1 << 11;
+}
+
+impl Plan {
+    #[inline(always)]
+    fn has(self, bit: u32) -> bool {
+        self.bits & bit != 0
+    }
+}
+
+/// `bit` if `condition`.
+#[inline(always)]
+fn bit_if(bit: u32, condition: bool) -> u32 {
+    if condition {
+        bit
+    } else {
+        0
+    }
 }
 
 /// What becomes of a flow after its turn.
@@ -144,11 +171,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn transmit_flow(&mut self, flow: Flow<'m>, budget: &mut usize) -> Next {
         for _ in 0..QUANTUM {
             let private = &self.private[flow.id as usize];
-            if private.has(bit::STOPPED) {
+            let (bits, byte_time, next_send_ns) = (private.bits, private.byte_time, private.next_send_ns);
+            if bits & bit::STOPPED != 0 {
                 return Next::Done;
             }
-            let (byte_time, next_send_ns) = (private.byte_time, private.next_send_ns);
-            let Some(plan) = self.plan(flow) else {
+            let Some(plan) = self.plan(flow, bits) else {
                 return Next::Done;
             };
             if byte_time != 0 && next_send_ns > self.now_us.wrapping_mul(1000) {
@@ -161,18 +188,18 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 return Next::Again;
             };
             *budget = budget.wrapping_sub(1);
-            if !self.send_segment(flow, plan, packet) || plan.last {
+            if !self.send_segment(flow, plan, packet) || plan.has(plan::LAST) {
                 return Next::Done;
             }
         }
         Next::Again
     }
 
-    /// The next segment that window, congestion window and the rules against small segments allow.
+    /// The next segment that window, congestion window and the rules against small segments allow. `bits` are the
+    /// flow's private bits.
     #[inline(always)]
-    fn plan(&mut self, flow: Flow<'m>) -> Option<Plan> {
+    fn plan(&mut self, flow: Flow<'m>, bits: u32) -> Option<Plan> {
         let hot = flow.hot;
-        let bits = self.private[flow.id as usize].bits;
         if bits & bit::RESEND != 0 {
             if let Some(plan) = self.plan_resend(flow) {
                 return Some(plan);
@@ -207,12 +234,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Some(Plan {
             position: nxt,
             bytes: bytes as usize,
-            fin,
-            resend: false,
-            unusual: state & UNUSUAL != 0,
-            small,
-            push: all && bytes > 0,
-            last: all && fin == fin_queued,
+            bits: bit_if(plan::FIN, fin)
+                | bit_if(plan::UNUSUAL, state & UNUSUAL != 0)
+                | bit_if(plan::SMALL, small)
+                | bit_if(plan::PUSH, all && bytes > 0)
+                | bit_if(plan::LAST, all && fin == fin_queued),
         })
     }
 
@@ -248,12 +274,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         Some(Plan {
             position: from,
             bytes: bytes as usize,
-            fin,
-            resend: true,
-            unusual: flow.has(UNUSUAL),
-            small: false,
-            push,
-            last: false,
+            bits: plan::RESEND
+                | bit_if(plan::FIN, fin)
+                | bit_if(plan::UNUSUAL, flow.has(UNUSUAL))
+                | bit_if(plan::PUSH, push),
         })
     }
 
@@ -263,13 +287,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let hot = flow.hot;
         let max = hot.snd_max.get();
         let new = plan.position >= max;
-        let mut flags = 0;
-        if plan.push {
-            flags |= flag::PSH;
-        }
-        if plan.fin {
-            flags |= flag::FIN;
-        }
+        let mut flags = (plan.bits & plan::FLAGS) as u8;
         let mut ecn = 0;
         if hot.flags.get() & hot_flags::ECN != 0 && new && plan.bytes > 0 {
             ecn = ECT0;
@@ -285,7 +303,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return false;
         }
         self.sent(flow, plan, max, offset);
-        if plan.unusual {
+        if plan.has(plan::UNUSUAL) {
             self.sent_unusually(flow, plan, packet.data_mut());
         }
         self.emit_segment(packet);
@@ -323,11 +341,11 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn sent(&mut self, flow: Flow<'m>, plan: Plan, max: u64, offset: usize) {
         let hot = flow.hot;
         let end = plan.position.wrapping_add(plan.bytes as u64);
-        let next = end.wrapping_add(u64::from(plan.fin));
+        let next = end.wrapping_add(u64::from(plan.has(plan::FIN)));
         let now = self.now_us;
         let private = &mut self.private[flow.id as usize];
         let mut bits = private.bits & !bit::URGENT;
-        if plan.resend {
+        if plan.has(plan::RESEND) {
             bits &= !(bit::RESEND | bit::TIMED);
         } else {
             hot.snd_nxt.set(next);
@@ -343,7 +361,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 private.timed_at_us = now as u32;
             }
         }
-        if plan.small {
+        if plan.has(plan::SMALL) {
             private.small_end = end as u32;
         }
         private.bits = bits;
@@ -353,7 +371,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let frame = (plan.bytes as u64).wrapping_add(offset as u64);
             private.next_send_ns = from.wrapping_add(frame.wrapping_mul(u64::from(private.byte_time)) >> 10);
         }
-        if plan.fin {
+        if plan.has(plan::FIN) {
             flow.set(hot_flags::FIN_SENT);
         }
         self.status.add(Counter::TxPayloadBytes, plan.bytes as u64);
@@ -363,8 +381,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[cold]
     fn sent_unusually(&mut self, flow: Flow<'m>, plan: Plan, frame: &mut [u8]) {
         if flow.has(hot_flags::SCOREBOARD) {
-            let next = plan.position + plan.bytes as u64 + u64::from(plan.fin);
-            self.sent_in_disorder(flow, plan.position, next, plan.resend);
+            let next = plan.position + plan.bytes as u64 + u64::from(plan.has(plan::FIN));
+            self.sent_in_disorder(flow, plan.position, next, plan.has(plan::RESEND));
         }
         self.dress(flow, plan.position, frame);
     }

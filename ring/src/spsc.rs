@@ -184,11 +184,14 @@ impl<'m, const W: usize> Consumer<'m, W> {
             return None;
         }
         let mut entry = [0u64; W];
-        for (value, word) in entry.iter_mut().zip(slot.iter()).skip(1) {
+        // Not `skip(1)`, which keeps the compiler from unrolling the loop.
+        let mut words = entry.iter_mut().zip(slot.iter());
+        let first = words.next();
+        for (value, word) in words {
             *value = word.load(Ordering::Relaxed);
         }
-        if let Some(first) = entry.first_mut() {
-            *first = head & !PHASE;
+        if let Some((value, _)) = first {
+            *value = head & !PHASE;
         }
         self.end.position = self.end.position.wrapping_add(1);
         Some(entry)
