@@ -219,18 +219,22 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// Answers an unacceptable segment with an acknowledgement (RFC 9293 §3.10.7.4 first step).
     #[cold]
     pub(crate) fn refuse(&mut self, flow: Flow<'m>, segment: &Segment, packet: P::Packet) {
-        // Data may be a retransmission whose acknowledgement was lost: always answered, and never an answer itself.
-        if segment.payload_bytes == 0 && segment.flags & flag::FIN == 0 {
-            let probe = segment.seq.wrapping_add(1) == flow.hot.rcv_nxt.get() as u32;
-            if probe {
-                self.heard(flow);
+        if segment.payload_bytes != 0 || segment.flags & flag::FIN != 0 {
+            // Data may be a retransmission whose acknowledgement was lost: always answered, and never an answer itself.
+            // One answer serves a burst, unless each must name what came twice.
+            if self.twice.0 == flow.id && flow.has(hot_flags::SACK) {
+                return self.acknowledge_now(flow, Some(packet));
             }
-            let interval_us = if probe { PROBE_INTERVAL_US } else { CHALLENGE_INTERVAL_US };
-            if !self.may_challenge(flow, interval_us) {
-                return;
-            }
+            return self.acknowledge_after_burst(flow);
         }
-        self.acknowledge_now(flow, Some(packet));
+        let probe = segment.seq.wrapping_add(1) == flow.hot.rcv_nxt.get() as u32;
+        if probe {
+            self.heard(flow);
+        }
+        let interval_us = if probe { PROBE_INTERVAL_US } else { CHALLENGE_INTERVAL_US };
+        if self.may_challenge(flow, interval_us) {
+            self.acknowledge_now(flow, Some(packet));
+        }
     }
 
     /// Takes data and FIN, both already within the window.

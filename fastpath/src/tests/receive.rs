@@ -202,6 +202,31 @@ fn retransmitted_data_is_answered_each_time() {
 }
 
 #[test]
+fn refused_data_of_one_burst_gets_one_answer_unless_each_names_what_came_twice() {
+    for sack in [false, true] {
+        let mut world = World::connected();
+        if sack {
+            world.hot(1).flags.fetch_or(hot_flags::SACK, Relaxed);
+        }
+        let segment = world.from_peer(1, b"once");
+        world.receive(&segment);
+        let outside = segment.seq.wrapping_add(1 << 30);
+        for (seq, answers) in [(outside, 1), (segment.seq, if sack { 4 } else { 1 })] {
+            for _ in 0..4 {
+                let mut refused = world.from_peer(1, b"once");
+                refused.seq = seq;
+                world.core.port_mut().incoming.push_back(refused.encode());
+            }
+            let sent = world.poll();
+            assert_eq!(sent.len(), answers, "SACK {sack}");
+            assert!(sent.iter().all(|answer| answer.ack == RCV_START as u32 + 4));
+            assert!(sent.iter().all(|answer| (answer.options.len() > 12) == (sack && seq == segment.seq)));
+        }
+        assert_eq!(world.counter(Counter::Unacceptable), 8);
+    }
+}
+
+#[test]
 fn fin_in_order_is_reported_and_acknowledged_at_once() {
     let mut world = World::connected();
     let mut segment = world.from_peer(1, b"bye");
