@@ -351,9 +351,11 @@ impl Actor {
     }
 
     fn state_of(world: &World, host: usize, names: Option<(u16, u16)>) -> u32 {
-        names.map_or(tcp_state::CLOSED, |(local, remote)| {
+        let state = names.map(|(local, remote)| {
             world.hosts[host].state_of(local, (world.hosts[1 - host].config().ipv4, remote))
-        })
+        });
+        // The four-tuple of a connection that is over is the listener's again, though its socket is still held.
+        state.filter(|state| *state != tcp_state::LISTEN).unwrap_or(tcp_state::CLOSED)
     }
 
     fn die(&mut self, world: &mut World, board: &mut Board, how: Death) {
