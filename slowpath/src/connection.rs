@@ -180,8 +180,6 @@ pub struct Connection {
     pub(crate) backoff_drain: u8,
     /// Position the drain waits for, or zero.
     pub(crate) drain_end: u64,
-    /// When the lifecycle's own limit is over (FIN-WAIT-2, orphan, TIME-WAIT), microseconds.
-    pub(crate) limit_us: u64,
     /// When the current SYN or SYN-ACK was sent first; when it was established.
     pub(crate) started_us: u64,
     pub(crate) keepalive: Keepalive,
@@ -240,7 +238,6 @@ impl Connection {
         drain_loops: 0,
         backoff_drain: 0,
         drain_end: 0,
-        limit_us: 0,
         started_us: 0,
         keepalive: Keepalive::DEFAULT,
         sampling: Sampling {

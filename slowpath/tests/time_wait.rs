@@ -3,6 +3,10 @@
 
 mod common;
 
+use abi::{
+    kernel_ring::to_fast,
+    message::{option, tcp_state, FlowInfo},
+};
 use common::{frames::*, *};
 use slowpath::counters::Counter;
 use std::sync::atomic::Ordering::Relaxed;
@@ -145,4 +149,80 @@ fn answers_are_limited() {
         world.advance(1000);
     }
     assert_eq!(world.sent().len(), 5, "a FIN may come a little more often");
+}
+
+/// The same, with the socket still held and something in it unread; its flow.
+fn held() -> (World, u32, FlowInfo) {
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    let info = world.accepted(listener, 8080, 4000);
+    let hot = &world.hot[info.flow as usize];
+    hot.ts_recent.store(LAST, Relaxed);
+    let ours = hot.snd_una.load(Relaxed) as u32 + 1;
+    world.received(info.flow, 100, false);
+    world.shutdown(info.socket, 1, 0).unwrap();
+    world.advance(PAUSE);
+    world.acknowledged(info.flow);
+    world.peer_fin(info.flow);
+    world.advance(PAUSE);
+    assert_eq!(world.state(info.flow), tcp_state::TIME_WAIT);
+    world.frames.clear();
+    (world, ours, info)
+}
+
+fn is_detached(world: &World, flow: u32) -> bool {
+    world.cold[flow as usize].control.load(Relaxed) & abi::flow::control_flags::DETACHED != 0
+}
+
+/// RFC 9293 §3.10.7.4: it does not matter whether the application has closed its descriptor.
+#[test]
+fn a_syn_reopens_though_the_socket_is_held() {
+    let (old, next) = (LAST - 1, NEXT + 100);
+    for (value, seq, reopens) in [(LAST + 1, 4000, true), (old, next + 1, false), (LAST, next, false)] {
+        let (mut world, ours, info) = held();
+        world.peer(Tcp { options: options(Some(value)), ..Tcp::syn(4000, 8080, seq) });
+        let answer = world.sent();
+        assert_eq!(world.stack.counter(Counter::TimeWaitsReused), u64::from(reopens), "{value} {seq}");
+        assert_eq!(is_detached(&world, info.flow), reopens, "{value} {seq}");
+        if !reopens {
+            assert!(answer.is_empty() && world.ops().contains(&to_fast::ACKNOWLEDGE), "challenged");
+            assert_eq!(world.state(info.flow), tcp_state::TIME_WAIT);
+            continue;
+        }
+        let answer = &answer[0];
+        assert_eq!((answer.flags, answer.ack), (SYN | ACK, seq + 1));
+        assert!((answer.seq.wrapping_sub(ours) as i32) >= 65_536, "behind our old numbers");
+        // As on Linux, whose descriptor is that of a closed connection as soon as it is in TIME-WAIT.
+        assert_eq!(world.state(info.flow), tcp_state::CLOSED);
+        assert!(world.info(info.socket).is_ok(), "what is unread stays readable");
+        world.peer(Tcp {
+            options: options(Some(value)),
+            ..Tcp::ack(4000, 8080, seq + 1, answer.seq.wrapping_add(1))
+        });
+        let second = world.accept(0).unwrap();
+        assert_ne!(second.flow, info.flow);
+        world.release(info.socket);
+        world.advance(PAUSE);
+        assert_eq!(world.state(second.flow), tcp_state::ESTABLISHED);
+        assert_eq!(world.status().time_wait, 0, "the old one is not back");
+    }
+}
+
+#[test]
+fn a_held_one_needs_a_listener_and_is_over_in_time() {
+    let (mut world, _, info) = held();
+    world.release(0);
+    world.peer(Tcp { options: options(Some(LAST + 5)), ..Tcp::syn(4000, 8080, 9000) });
+    assert!(world.ops().contains(&to_fast::ACKNOWLEDGE) && !is_detached(&world, info.flow));
+    // Nothing that is asked of the socket meanwhile makes it longer.
+    world.set_option(info.socket, option::KEEPALIVE, 1, 0).unwrap();
+    world.advance(59_000_000);
+    assert_eq!(world.state(info.flow), tcp_state::TIME_WAIT);
+    world.advance(1_000_000);
+    assert_eq!(world.state(info.flow), tcp_state::CLOSED);
+    assert!(is_detached(&world, info.flow));
+    world.release(info.socket);
+    world.advance(PAUSE);
+    world.assert_clean();
+    assert_eq!(world.status().time_wait, 0);
 }

@@ -101,16 +101,12 @@ impl Stack<'_> {
         let limit = (self.connections.len() / 4).max(64);
         let crowded = self.orphans >= limit;
         self.orphans = self.orphans.saturating_add(1);
-        let now_us = self.now_us;
         let connection = self.connections.at_mut(flow);
         connection.socket = NONE;
         connection.set(flag::ORPHAN, true);
-        let over = connection.limit_us <= now_us;
         let state = connection.state;
-        connection.limit_us = now_us.saturating_add(ORPHAN_US);
         match state {
             State::Closed => self.begin_remove(flow, 0),
-            State::TimeWait if over => self.begin_remove(flow, 0),
             State::TimeWait => self.begin_remove(flow, flag::TIME_WAIT_AT_REMOVED),
             _ if reset => self.abort(flow),
             _ if crowded => {
@@ -174,13 +170,12 @@ impl Stack<'_> {
             State::FinWait2 if orphan && !draining => {
                 self.set_timer(Timer::Lifecycle(flow), FIN_WAIT2_US);
             }
-            State::TimeWait => {
-                let limit = self.now_us.saturating_add(self.config.time_wait_us);
-                self.connections.at_mut(flow).limit_us = limit;
-                if orphan && !draining {
-                    self.begin_remove(flow, flag::TIME_WAIT_AT_REMOVED);
-                }
+            State::TimeWait if !orphan => {
+                // Both ends are closed: there is nothing to drain.
+                self.connections.at_mut(flow).set(flag::DRAINING, false);
+                self.set_timer(Timer::Lifecycle(flow), self.config.time_wait_us);
             }
+            State::TimeWait if !draining => self.begin_remove(flow, flag::TIME_WAIT_AT_REMOVED),
             State::Closed if orphan && !draining => self.begin_remove(flow, 0),
             State::Closed if !orphan => self.release_tuple(flow),
             _ => {}
@@ -202,6 +197,7 @@ impl Stack<'_> {
                 self.counters.add(Counter::OrphansEnded);
                 self.abort(flow);
             }
+            State::TimeWait => self.end_time_wait(flow),
             _ => self.keepalive_timer(flow),
         }
     }

@@ -23,7 +23,7 @@ enum Verdict {
 
 impl Stack<'_> {
     /// RST or SYN for a connection beyond the handshake (RFC 9293 §3.10.7.4, second and fourth step).
-    pub(crate) fn control_input(&mut self, core: u32, flow: u32, segment: &Segment) {
+    pub(crate) fn control_input(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) {
         if !self.is_installed(flow) || self.is_removing(flow) {
             return;
         }
@@ -35,6 +35,9 @@ impl Stack<'_> {
             return;
         }
         if !segment.has(flag::RST) {
+            if state == State::TimeWait && self.reopen_held(core, flow, segment, frame) {
+                return;
+            }
             // RFC 5961 §4: whatever its number, once the peer has acknowledged our own.
             if !self.repeats_fast_open(core, flow, segment) {
                 self.challenge(flow);

@@ -159,7 +159,7 @@ impl Stack<'_> {
         match self.connections.at(flow).state {
             State::SynSent => self.syn_sent_input(core, flow, segment, frame),
             State::SynReceived => self.syn_received_input(core, flow, segment, frame),
-            _ if segment.has(flag::SYN | flag::RST) => self.control_input(core, flow, segment),
+            _ if segment.has(flag::SYN | flag::RST) => self.control_input(core, flow, segment, frame),
             _ => self.hand_back(core, flow, ip, frame),
         }
     }

@@ -50,7 +50,9 @@ impl Stack<'_> {
         let (seen, now_us) = (self.fingerprint(flow), self.now_us);
         let connection = self.connections.at_mut(flow);
         let busy = flag::ORPHAN | flag::DRAINING | flag::REMOVING;
-        if !connection.is(flag::KEEPALIVE) || connection.is(busy) {
+        // In TIME-WAIT the timer is another's.
+        let over = connection.state == State::TimeWait;
+        if !connection.is(flag::KEEPALIVE) || connection.is(busy) || over {
             return;
         }
         connection.keepalive.probes = 0;

@@ -7,7 +7,10 @@ use crate::{
     lookup::{Found, Tuple},
     ports::{Families, Use, NO_USER},
     stack::Stack,
-    tcp::limits::{LastAnswer, ANSWER_INTERVAL_US},
+    tcp::{
+        limits::{LastAnswer, ANSWER_INTERVAL_US},
+        state::State,
+    },
     timers::Timer,
     wire::tcp::{before, flag, Segment},
 };
@@ -158,7 +161,10 @@ impl Stack<'_> {
         let opens = segment.has(flag::SYN) && !segment.has(flag::ACK);
         if opens && may_reopen(&entry, segment) {
             if let Some(listener) = self.find_listener(&segment.tuple) {
-                self.reopen(core, id, listener, segment, frame);
+                self.counters.add(Counter::TimeWaitsReused);
+                self.leave_time_wait(id);
+                let least = entry.snd_nxt.wrapping_add(REUSE_GAP);
+                self.listen_input(core, listener, segment, frame, Some(least));
                 return;
             }
         }
@@ -191,12 +197,29 @@ impl Stack<'_> {
         self.acknowledge(core, segment, entry.snd_nxt, entry.rcv_nxt, 0, ts_recent);
     }
 
-    /// Ends TIME-WAIT for a new incarnation of the connection.
-    fn reopen(&mut self, core: u32, id: u32, listener: u32, segment: &Segment, frame: &[u8]) {
-        let least = self.time_wait.at(id).snd_nxt.wrapping_add(REUSE_GAP);
+    /// A SYN for a connection in TIME-WAIT whose socket is still held: true if it opens a new incarnation. The socket
+    /// keeps what it has not read, and nothing else: the old flow is detached, as that of a dead connection.
+    pub(crate) fn reopen_held(&mut self, core: u32, flow: u32, segment: &Segment, frame: &[u8]) -> bool {
+        let entry = self.time_wait_of(flow);
+        if segment.has(flag::ACK) || !may_reopen(&entry, segment) {
+            return false;
+        }
+        let Some(listener) = self.find_listener(&segment.tuple) else {
+            return false;
+        };
         self.counters.add(Counter::TimeWaitsReused);
-        self.leave_time_wait(id);
+        self.end_time_wait(flow);
+        let least = entry.snd_nxt.wrapping_add(REUSE_GAP);
         self.listen_input(core, listener, segment, frame, Some(least));
+        true
+    }
+
+    /// TIME-WAIT is over and the socket still held: nothing is left of the connection but what it received.
+    pub(crate) fn end_time_wait(&mut self, flow: u32) {
+        self.stop_sampling(flow);
+        self.stop_timers(flow);
+        self.set_state(flow, State::Closed);
+        self.release_tuple(flow);
     }
 }
 
