@@ -114,4 +114,6 @@ counters! {
     SpuriousTimeouts = 32, "spurious_timeouts";
     /// Segments of no flow dropped because more came than are answered.
     StrangersRefused = 33, "strangers_refused";
+    /// Frames of a VLAN that is not served.
+    OtherVlan = 34, "other_vlan";
 }

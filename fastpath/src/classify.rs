@@ -8,6 +8,7 @@ use crate::{
     ipv6, lookup,
     parse::{flag, parse, Segment, Verdict},
     port::{Batch, Packet, Port, RxChecksum, Steer, BATCH_MAX},
+    vlan::{self, Tag},
     word::Word,
 };
 use abi::{
@@ -41,6 +42,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         let limit = self.config.batch.min(self.tx.room());
         let Some(mut rx) = self.rx.take() else { return };
         let count = self.port.receive(&mut rx, limit);
+        let foreign = self.port.take_foreign();
+        if foreign > 0 {
+            self.status.add(Counter::OtherVlan, foreign);
+        }
         if count > 0 {
             let bytes = self.receive_burst(&mut rx, false);
             self.status.add(Counter::RxPackets, count as u64);
@@ -97,12 +102,18 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// One frame outside a burst, from the slow path.
     #[cold]
     pub(crate) fn receive_frame(&mut self, packet: P::Packet, checksum: RxChecksum) {
+        self.work_on(packet, checksum, true);
+        self.send_burst_acks();
+    }
+
+    /// [`Self::receive_frame`], maybe within a burst.
+    #[cold]
+    fn work_on(&mut self, packet: P::Packet, checksum: RxChecksum, steered: bool) {
         let mut frame = Frame::default();
         frame.verdict = parse(packet.data(), checksum, &mut frame.segment);
         frame.hash = identify(self.config.hash_key, &frame, packet.data());
         frame.candidate = self.lookup.candidate(frame.hash);
-        self.dispatch(packet, &frame, true);
-        self.send_burst_acks();
+        self.dispatch(packet, &frame, steered);
     }
 
     /// To the flow, or to whom it concerns.
@@ -124,7 +135,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     #[inline(never)]
     fn dispatch_other(&mut self, packet: P::Packet, frame: &Frame, steered: bool) {
         if frame.verdict != Verdict::Tcp6 {
-            return self.no_segment(&packet, frame.verdict);
+            return self.no_segment(packet, frame.verdict, steered);
         }
         let (addresses, ports) = (ipv6::addresses(packet.data()), frame.segment.ports);
         let (hot, cold) = (self.tables.hot, self.tables.cold);
@@ -175,12 +186,29 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     }
 
     #[cold]
-    fn no_segment(&mut self, packet: &P::Packet, verdict: Verdict) {
+    fn no_segment(&mut self, packet: P::Packet, verdict: Verdict, steered: bool) {
         match verdict {
-            Verdict::NotTcp => self.hand_over(packet, reason::NOT_TCP),
-            Verdict::IpOptions => self.hand_over(packet, reason::IP_OPTIONS),
+            Verdict::NotTcp => self.not_tcp(packet, steered),
+            Verdict::IpOptions => self.hand_over(&packet, reason::IP_OPTIONS),
             Verdict::BadChecksum => self.status.count(Counter::BadChecksum),
             Verdict::Malformed | Verdict::Tcp | Verdict::Tcp6 => self.status.count(Counter::Malformed),
+        }
+    }
+
+    /// Not TCP, unless that was behind a priority tag (IEEE 802.1Q §6.9).
+    fn not_tcp(&mut self, mut packet: P::Packet, steered: bool) {
+        match vlan::tag(packet.data()) {
+            Tag::None => self.hand_over(&packet, reason::NOT_TCP),
+            Tag::Vlan => self.status.count(Counter::OtherVlan),
+            Tag::Priority => {
+                vlan::remove_tag(&mut packet);
+                // One tag, or else a frame of them would be worked on hundreds of times.
+                if vlan::tag(packet.data()) != Tag::None {
+                    return self.status.count(Counter::Malformed);
+                }
+                let checksum = packet.checksum();
+                self.work_on(packet, checksum, steered);
+            }
         }
     }
 

@@ -53,6 +53,7 @@ mod strangers;
 mod transmit;
 mod urgent;
 mod usage;
+mod vlan;
 mod word;
 
 pub use self::core::{Core, Work};

@@ -59,6 +59,11 @@ pub trait Port {
     type Packet: Packet;
     /// Appends received frames to `into` until it has `limit` packets or none is left. Returns how many were added.
     fn receive(&mut self, into: &mut Batch<Self::Packet>, limit: usize) -> usize;
+    /// Frames of other VLANs than the port serves that were dropped since the last call.
+    #[inline]
+    fn take_foreign(&mut self) -> u64 {
+        0
+    }
     /// An empty packet to fill, or `None` if the pool is exhausted.
     fn allocate(&mut self) -> Option<Self::Packet>;
     /// Sends packets from the front of `batch` and removes them from it (a frame the port cannot send at

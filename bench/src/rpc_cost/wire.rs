@@ -26,7 +26,7 @@ fn request(name: &str) -> DeviceRequest {
         mtu_max_bytes: 1500,
         tx_checksums: false,
         rx_checksums: false,
-        vlan_strip: false,
+        vlan: None,
         interrupts: false,
     }
 }

@@ -39,8 +39,8 @@ pub struct DeviceRequest {
     pub tx_checksums: bool,
     /// Let the port verify receive checksums.
     pub rx_checksums: bool,
-    /// Let the port strip VLAN tags.
-    pub vlan_strip: bool,
+    /// The VLAN to serve; `None`: what comes without a tag.
+    pub vlan: Option<u16>,
     /// Ask for receive interrupts.
     pub interrupts: bool,
 }
@@ -69,6 +69,10 @@ pub struct Device {
     pub(super) rss: bool,
     /// Every receive queue has an interrupt.
     pub interrupts: bool,
+    /// The VLAN served.
+    pub(super) vlan: Option<u16>,
+    /// The port puts VLAN tags on frames that ask for it.
+    pub(super) inserts_tags: bool,
     /// The pool all queues take their buffers from.
     pub pool: *mut rte_mempool,
 }
@@ -113,6 +117,8 @@ impl Device {
             rx_checksums: conf.rxmode.offloads & TAS_RX_OFFLOAD_TCP_CKSUM != 0,
             rss: queues > 1 && conf.rxmode.mq_mode == RTE_ETH_MQ_RX_RSS,
             interrupts,
+            vlan: request.vlan,
+            inserts_tags: conf.txmode.offloads & TAS_TX_OFFLOAD_VLAN_INSERT != 0,
             pool,
         };
         for queue in 0..queues {
@@ -193,13 +199,14 @@ impl Device {
         let [a, b, c, d, e, f] = self.mac;
         let word = |on: bool, yes: &'static str, no: &'static str| if on { yes } else { no };
         format!(
-            "port {} ({}) {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} mtu {} queues {}{}, checksums: transmit {}, \
+            "port {} ({}) {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} mtu {} queues {}{}{}, checksums: transmit {}, \
              receive {}, idle cores {}",
             self.name,
             self.driver,
             self.mtu_bytes,
             self.queues,
             word(self.rss, " (RSS)", ""),
+            self.vlan.map(|id| format!(" VLAN {id}")).unwrap_or_default(),
             word(self.tx_tcp_checksum, "by the port", "in software"),
             word(self.rx_checksums, "by the port", "in software"),
             word(self.interrupts, "sleep on the port's interrupt", "sleep for short times"),
@@ -291,8 +298,9 @@ fn wanted_configuration(info: &rte_eth_dev_info, request: &DeviceRequest) -> rte
     if request.rx_checksums && info.rx_offload_capa & TAS_RX_OFFLOAD_TCP_CKSUM != 0 {
         conf.rxmode.offloads |= info.rx_offload_capa & RX_CHECKSUMS;
     }
-    if request.vlan_strip {
+    if request.vlan.is_some() {
         conf.rxmode.offloads |= info.rx_offload_capa & TAS_RX_OFFLOAD_VLAN_STRIP;
+        conf.txmode.offloads |= info.tx_offload_capa & TAS_TX_OFFLOAD_VLAN_INSERT;
     }
     // One pool serves all queues and packets leave with one reference.
     conf.txmode.offloads |= info.tx_offload_capa & TAS_TX_OFFLOAD_MBUF_FAST_FREE;

@@ -86,7 +86,7 @@ fn role_of_a_child() {
         mtu_max_bytes: 1500,
         tx_checksums: true,
         rx_checksums: true,
-        vlan_strip: false,
+        vlan: None,
         interrupts: true,
     })
     .unwrap();

@@ -16,6 +16,7 @@ mod port;
 mod regions;
 mod service;
 mod steer;
+mod vlan;
 mod wake;
 
 #[cfg(test)]

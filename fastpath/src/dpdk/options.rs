@@ -20,6 +20,8 @@ const BUFFER_BYTES_MIN: u32 = 4096;
 const FLOWS_MIN: u32 = 64;
 /// Half a minute is more than any retry needs, and keeps sums of them within 32 bits.
 const SHORT_TIME_US_MAX: i64 = 30_000_000;
+/// Largest id of a VLAN (IEEE 802.1Q reserves 4095).
+const VLAN_MAX: i64 = 4094;
 /// Largest time given in seconds: 32 bits of microseconds hold 4294.
 const SECONDS_MAX: i64 = 4000;
 /// Largest bandwidth: 32 bits of kilobits per second hold 4294 Gbit/s.
@@ -87,6 +89,11 @@ pub struct Options {
     /// DPDK port by name, when EAL finds more than one
     #[arg(long, value_name = "NAME")]
     pub port: Option<String>,
+
+    /// VLAN that TAS serves (IEEE 802.1Q), by the port's offload or in software. Frames of others, and without a
+    /// tag, are dropped [default: what comes without a tag]
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(u32).range(1..=VLAN_MAX))]
+    pub vlan: Option<u32>,
 
     /// TCP and ARP
     #[command(flatten)]
@@ -237,10 +244,6 @@ pub struct CoreOptions {
     /// Use ordinary pages even where huge pages are free
     #[arg(long, alias = "fp-no-hugepages")]
     pub no_hugepages: bool,
-
-    /// Let the port strip VLAN tags
-    #[arg(long, alias = "fp-vlan-strip")]
-    pub vlan_strip: bool,
 }
 
 /// Which slow path.

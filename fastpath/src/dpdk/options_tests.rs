@@ -84,6 +84,17 @@ fn names_of_the_original_still_work() {
 }
 
 #[test]
+fn a_vlan_has_an_id_that_frames_may_carry() {
+    assert_eq!(parse(&["--ip=10.0.0.1/24"]).unwrap().vlan, None);
+    for id in [1, 7, 4094] {
+        assert_eq!(parse(&["--ip=10.0.0.1/24", &format!("--vlan={id}")]).unwrap().vlan, Some(id));
+    }
+    for id in ["0", "4095", "-1", "x"] {
+        assert!(parse(&["--ip=10.0.0.1/24", &format!("--vlan={id}")]).is_err(), "{id}");
+    }
+}
+
+#[test]
 fn both_families() {
     let options = parse(&[
         "--ip=10.0.0.1/24",

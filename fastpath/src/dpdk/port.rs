@@ -12,7 +12,9 @@ use dpdk_sys::*;
 
 use super::device::Device;
 use super::ipv4::header_checksum;
+use super::vlan;
 use crate::port::{Batch, Capabilities, Packet, Port, RxChecksum, BATCH_MAX, FRAME_BYTES_MAX};
+use crate::vlan::TAG_BYTES;
 
 /// Bursts in a row that a port may refuse whole before the first frame is given up: a link that
 /// is down, or a frame the driver will never take, must not stop the core for good.
@@ -166,6 +168,12 @@ pub struct DpdkPort {
     refusals: u32,
     /// Frames dropped because they came in several buffers or were refused too often.
     dropped: u64,
+    /// The VLAN served: all others' frames are dropped.
+    vlan: Option<u16>,
+    /// The port puts the tags on.
+    inserts_tags: bool,
+    /// Frames of other VLANs dropped since the core asked.
+    foreign: u64,
 }
 
 impl DpdkPort {
@@ -192,8 +200,22 @@ impl DpdkPort {
                 found: Batch::default(),
                 refusals: 0,
                 dropped: 0,
-            })
+                vlan: None,
+                inserts_tags: false,
+                foreign: 0,
+            }
+            .serving(device.vlan, device.inserts_tags))
         }
+    }
+
+    /// Serves one VLAN.
+    fn serving(mut self, vlan: Option<u16>, inserts_tags: bool) -> Self {
+        if vlan.is_some() {
+            self.frame_bytes_max += TAG_BYTES;
+        }
+        self.vlan = vlan;
+        self.inserts_tags = inserts_tags;
+        self
     }
 
     /// Treats the port as one that fills in all checksums, whatever it said: for measurements over a port of memory
@@ -237,11 +259,26 @@ impl DpdkPort {
                 self.dropped += 1;
                 continue;
             }
+            // SAFETY: as above, and in one segment.
+            if self.vlan.is_some() && !unsafe { self.is_ours(pointer.as_ptr()) } {
+                self.foreign += 1;
+                continue;
+            }
             if into.push(packet).is_ok() {
                 added += 1;
             }
         }
         added
+    }
+
+    /// Takes a frame's tag off; true if it is of the VLAN served, or has a priority tag, which names none.
+    ///
+    /// # Safety
+    /// `m` is ours, a frame in one segment.
+    #[cold]
+    unsafe fn is_ours(&self, m: *mut rte_mbuf) -> bool {
+        // SAFETY: the caller's.
+        unsafe { vlan::strip(m) }.is_some_and(|id| id == 0 || Some(id) == self.vlan)
     }
 
     /// Drops frames at the front that no port would take.
@@ -307,6 +344,16 @@ impl Port for DpdkPort {
             if self.ip_checksum_in_software {
                 fill_ip_checksum(packet);
             }
+            if let Some(id) = self.vlan {
+                // SAFETY: we own the mbuf, one segment.
+                unsafe {
+                    if self.inserts_tags {
+                        vlan::request(packet.mbuf(), id);
+                    } else {
+                        vlan::insert(packet.mbuf(), id);
+                    }
+                }
+            }
             *slot = packet.mbuf();
             count += 1;
         }
@@ -326,6 +373,11 @@ impl Port for DpdkPort {
 
     fn capabilities(&self) -> Capabilities {
         self.capabilities
+    }
+
+    #[inline]
+    fn take_foreign(&mut self) -> u64 {
+        std::mem::take(&mut self.foreign)
     }
 
     #[inline]

@@ -21,7 +21,7 @@ fn request() -> DeviceRequest {
         mtu_max_bytes: 1500,
         tx_checksums: true,
         rx_checksums: true,
-        vlan_strip: false,
+        vlan: None,
         interrupts: true,
     }
 }
@@ -61,6 +61,7 @@ fn port_over_net_ring() {
         looking_loses_nothing(&mut port);
         what_cannot_be_sent_is_dropped(&mut port);
         exhaustion_is_survived(&mut port);
+        port = tags_come_and_go(port, &device);
         frames_are_steered(&mut port);
         assert!(RxInterrupt::of(&device, 0).is_none());
         drop(port);
@@ -142,6 +143,76 @@ fn what_cannot_be_sent_is_dropped(port: &mut DpdkPort) {
         batch.clear();
     }
     assert_eq!(back, sent);
+}
+
+/// A second port on the same queue, which serves no VLAN, sees what is on the wire.
+fn tags_come_and_go(plain: DpdkPort, device: &Device) -> DpdkPort {
+    let mut plain = plain;
+    let mut port = DpdkPort::new(device, 0).unwrap().serving(Some(7), false);
+    let mut batch = Batch::default();
+    let frame: Vec<u8> = (0..60).collect();
+    let mut packet = filled(&mut port, 0);
+    packet.data_mut().copy_from_slice(&frame);
+    // SAFETY: the packet is ours.
+    unsafe {
+        mbuf::set_ol_flags(packet.mbuf(), TAS_TX_IPV4 | TAS_TX_TCP_CKSUM);
+        mbuf::set_tx_offload(packet.mbuf(), mbuf::tx_offload_bits(14, 20, 20, 0));
+    }
+    assert!(batch.push(packet).is_ok());
+    assert_eq!(port.transmit(&mut batch), 1);
+    assert_eq!(plain.receive(&mut batch, BATCH_MAX), 1);
+    let tagged = [&frame[..12], &[0x81, 0, 0, 7], &frame[12..]].concat();
+    assert_eq!(batch.get(0).unwrap().data(), tagged);
+    // SAFETY: as above.
+    let lengths = unsafe { mbuf::tx_offload(batch.get(0).unwrap().mbuf()) };
+    assert_eq!(lengths, mbuf::tx_offload_bits(18, 20, 20, 0), "the headers begin later");
+    // It is offered again as it is, and comes back without the tag.
+    assert_eq!(port.transmit(&mut batch), 1);
+    assert_eq!(port.receive(&mut batch, BATCH_MAX), 1);
+    assert_eq!(batch.get(0).unwrap().data(), frame);
+    batch.clear();
+    // Ours, a priority tag, and what is dropped: another VLAN, no tag, too short for one.
+    let sent = [0xe007u16, 0x6000, 8, 0xffff].map(|word| {
+        let [high, low] = word.to_be_bytes();
+        [&frame[..12], &[0x81, 0, high, low], &frame[12..]].concat()
+    });
+    let short = [&frame[..12], &[0x81, 0, 0]].concat();
+    for bytes in sent.iter().chain([&frame, &short]) {
+        let mut packet = filled(&mut plain, 0);
+        packet.set_len(bytes.len());
+        packet.data_mut().copy_from_slice(bytes);
+        assert!(batch.push(packet).is_ok());
+    }
+    assert_eq!(plain.transmit(&mut batch), 6);
+    assert_eq!(port.receive(&mut batch, BATCH_MAX), 2);
+    assert!(batch.iter().all(|packet| packet.data() == frame));
+    assert_eq!((port.take_foreign(), port.take_foreign(), plain.take_foreign()), (4, 0, 0));
+    batch.clear();
+    // By the port: the frame stays as it is, and says what is to be done.
+    let mut port = port.serving(Some(7), true);
+    let packet = filled(&mut port, 3);
+    // SAFETY: as above.
+    unsafe { mbuf::set_ol_flags(packet.mbuf(), TAS_TX_IPV4) };
+    assert!(batch.push(packet).is_ok());
+    assert_eq!(port.transmit(&mut batch), 1);
+    assert_eq!(plain.receive(&mut batch, BATCH_MAX), 1);
+    let packet = batch.get(0).unwrap();
+    // SAFETY: as above.
+    let (flags, tag) = unsafe { (mbuf::ol_flags(packet.mbuf()), mbuf::vlan_tci(packet.mbuf())) };
+    assert_eq!((packet.data(), flags, tag), (&[3; 60][..], TAS_TX_IPV4 | TAS_TX_VLAN, 7));
+    // And taken off by the port.
+    for (id, ours) in [(7, 1), (0xe007, 1), (0, 1), (8, 0)] {
+        // SAFETY: as above.
+        unsafe {
+            mbuf::set_ol_flags(batch.get(0).unwrap().mbuf(), TAS_RX_VLAN_STRIPPED);
+            mbuf::set_vlan_tci(batch.get(0).unwrap().mbuf(), id);
+        }
+        assert_eq!(plain.transmit(&mut batch), 1);
+        assert_eq!(port.receive(&mut batch, BATCH_MAX), ours, "{id}");
+    }
+    assert_eq!(port.take_foreign(), 1);
+    drop(port);
+    DpdkPort::new(device, 0).unwrap()
 }
 
 fn exhaustion_is_survived(port: &mut DpdkPort) {

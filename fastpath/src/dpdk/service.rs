@@ -92,7 +92,7 @@ fn device_request(options: &Options) -> DeviceRequest {
         mtu_max_bytes: MTU_MAX as u16,
         tx_checksums: !options.core.no_xsumoffload,
         rx_checksums: !options.core.no_rx_xsumoffload,
-        vlan_strip: options.core.vlan_strip,
+        vlan: options.vlan.map(|id| id as u16),
         interrupts: !options.core.no_ints,
     }
 }

@@ -21,6 +21,7 @@ mod timestamps;
 mod transfer;
 mod transmit;
 mod urgent;
+mod vlan;
 mod window;
 
 pub(crate) use super::{super::Random, World};
