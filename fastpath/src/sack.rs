@@ -53,25 +53,24 @@ impl Report {
     fn take_blocks(&mut self, bytes: &[u8], una: u64, ack: u64, max: u64) {
         let word = |bytes: &[u8]| bytes.first_chunk::<4>().map_or(0, |bytes| u32::from_be_bytes(*bytes));
         let mut first = None;
-        for block in bytes.chunks_exact(8).take(BLOCKS_MAX) {
+        for (index, block) in bytes.chunks_exact(8).take(BLOCKS_MAX).enumerate() {
             let (start, end) = (extend(word(block), ack), extend(block.get(4..).map_or(0, word), ack));
             if start >= end || end > max {
                 continue;
             }
-            match first {
-                None => {
+            // RFC 2883 §4: only the first block can tell of a duplicate, by lying below the acknowledgement or within
+            // the second block.
+            match (index, first) {
+                (0, _) => {
                     first = Some((start, end));
-                    // RFC 2883 §4: below the acknowledgement, or (found below) within the second block. What was
-                    // acknowledged long ago is of no use.
                     if end <= ack {
+                        // What was acknowledged long ago is of no use.
                         self.duplicate =
                             (end > una.wrapping_sub(u64::from(u32::MAX >> 1))).then_some((start, end));
                         continue;
                     }
                 }
-                Some((low, high))
-                    if self.count == 1 && self.duplicate.is_none() && low >= start && high <= end =>
-                {
+                (1, Some((low, high))) if low >= ack.max(start) && high <= end => {
                     self.duplicate = Some((low, high));
                     self.count = 0;
                 }
@@ -117,6 +116,24 @@ mod tests {
         let report = read(&[(ACK + 34, ACK + 36), (ACK + 30, ACK + 40), (ACK + 5, ACK + 6)]);
         assert_eq!(report.duplicate, Some((ACK + 34, ACK + 36)));
         assert_eq!(report.blocks(), [(ACK + 30, ACK + 40), (ACK + 5, ACK + 6)]);
+    }
+
+    /// RFC 2883 §4: neither a later block around the first one nor one below the acknowledgement that is not the first.
+    #[test]
+    fn only_the_first_block_tells_of_a_duplicate_and_only_the_second_confirms_it() {
+        let (inner, around) = ((ACK + 34, ACK + 36), (ACK + 30, ACK + 40));
+        let (half, below) = ((ACK - 5, ACK + 5), (ACK - 40, ACK - 20));
+        for blocks in
+            [&[inner, half, around][..], &[inner, below, around], &[inner, (ACK + 50, ACK + 60), around]]
+        {
+            let report = read(blocks);
+            assert_eq!(report.duplicate, None, "{blocks:?}");
+            assert!(report.blocks().starts_with(&[inner]) && report.blocks().ends_with(&[around]));
+        }
+        assert_eq!(read(&[around, below]).duplicate, None);
+        assert_eq!(read(&[(ACK + 20, ACK + 10), below, around]).duplicate, None, "the first says nothing");
+        assert_eq!(read(&[(ACK + 20, ACK + 10), inner, around]).duplicate, None, "the first says nothing");
+        assert_eq!(read(&[inner, inner]).duplicate, Some(inner));
     }
 
     #[test]

@@ -182,9 +182,14 @@ impl Board {
         self.ranges().iter().any(|range| range.state == State::Lost || range.state.is_resent())
     }
 
-    /// Separate ranges that the peer has.
+    /// Separate ranges that the peer has: neighbours, which a cut or whoever wrote into the block may leave, count once.
     pub(crate) fn sacked_ranges(&self) -> usize {
-        self.ranges().iter().filter(|range| range.state == State::Sacked).count()
+        let mut before = State::Flight;
+        let begins = |range: &&Range| {
+            let last = core::mem::replace(&mut before, range.state);
+            range.state == State::Sacked && last != State::Sacked
+        };
+        self.ranges().iter().filter(begins).count()
     }
 
     /// The peer took back what it had selectively acknowledged (RFC 2018 §8).
@@ -460,6 +465,8 @@ impl Board {
             }
             from = range.end;
         }
+        // What was cut and not lost, since the peer has it, is whole again.
+        self.merge(false);
         true
     }
 

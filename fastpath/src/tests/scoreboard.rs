@@ -156,6 +156,26 @@ fn a_lost_retransmission_is_found_by_what_was_sent_after_it() {
     assert!(delivered.resent_us.is_none() && delivered.late);
 }
 
+/// What the peer has counts once, whatever was lost around it or by whom the block was written.
+#[test]
+fn a_range_that_was_cut_counts_once() {
+    let mut board = Board::empty(BASE);
+    let mut delivered = Delivered::default();
+    board.sack(BASE + 10, BASE + 40, &mut delivered, NEW);
+    assert!(board.lose(BASE + 20, BASE + 60));
+    assert_eq!((board.sacked_ranges(), board.sacked_bytes(), board.lost_bytes()), (1, 30, 20));
+    assert_eq!(board.count, 3, "the cut is gone");
+    board.sack(BASE + 50, BASE + 55, &mut delivered, NEW);
+    assert_eq!(board.sacked_ranges(), 2);
+    let block = RecoveryBlock::default();
+    for (range, end) in block.ranges.iter().zip([10u32, 20, 30]) {
+        range.end.set((BASE as u32).wrapping_add(end));
+        range.state.set(State::Sacked as u32);
+    }
+    block.ranges_used.set(3);
+    assert_eq!(Board::load(&block, BASE, BASE + 100).sacked_ranges(), 1);
+}
+
 #[test]
 fn any_block_is_survived() {
     for seed in 1..=500u64 {
