@@ -170,9 +170,10 @@ fn classify_ipv4(h: &[u8; 54]) -> Verdict {
 fn parse_short(frame: &[u8]) -> Verdict {
     match frame.get(12..14) {
         None => Verdict::Malformed,
-        Some([0x08, 0x00]) => match (frame.get(14), frame.get(23)) {
-            // Fragments and options of TCP are longer than this or useless.
-            (Some(version), Some(protocol)) if version >> 4 == 4 && *protocol != 6 => Verdict::NotTcp,
+        Some([0x08, 0x00]) => match (frame.get(14), frame.get(20..22), frame.get(23)) {
+            (Some(version), _, Some(protocol)) if version >> 4 == 4 && *protocol != 6 => Verdict::NotTcp,
+            // Of TCP only the end of a fragmented datagram can be so short.
+            (Some(0x45), Some([high, low]), Some(_)) if high & 0x1f | low != 0 => Verdict::IpOptions,
             _ => Verdict::Malformed,
         },
         // Not even an IPv6 header.

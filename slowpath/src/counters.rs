@@ -16,8 +16,8 @@ counters! {
     Frames = "frames",
     /// Frames that were malformed or not for us.
     Malformed = "malformed",
-    /// Fragments, which are not reassembled.
-    Fragments = "fragments_dropped",
+    /// Fragments received.
+    Fragments = "fragments",
     /// SYNs received for a listener.
     Syns = "syns",
     /// SYNs dropped because the SYN queue or the accept queue was full.
@@ -76,10 +76,16 @@ counters! {
     IcmpIgnored = "icmp_errors_ignored",
     /// Path MTUs lowered by ICMP (RFC 1191).
     PathMtuLowered = "path_mtu_lowered",
+    /// ICMP errors that asked for segments smaller than were acknowledged: heeded if a timeout follows (RFC 5927 §7.2).
+    PathMtuDelayed = "path_mtu_delayed",
     /// Path MTUs lowered because large segments alone got lost (RFC 4821).
     BlackHoles = "path_mtu_black_holes",
     /// Connections that went back to larger segments.
     PathMtuRaised = "path_mtu_raised",
+    /// Probes for a larger path MTU sent, and lost (RFC 4821).
+    PathProbes = "path_mtu_probes",
+    /// See above.
+    PathProbesLost = "path_mtu_probes_lost",
     /// TIME-WAIT connections ended by a new incarnation's SYN (RFC 6191).
     TimeWaitsReused = "time_waits_reused",
     /// Segments of connections being opened or in TIME-WAIT refused by PAWS (RFC 7323 §5).
@@ -108,6 +114,12 @@ counters! {
     FastOpensSent = "fast_opens_sent",
     /// See above.
     FastOpensTaken = "fast_opens_taken",
+    /// Fragments dropped: not of TCP, malformed, received before, or of a datagram whose fragments overlap.
+    FragmentsDropped = "fragments_dropped",
+    /// Datagrams put together.
+    Reassembled = "reassembled",
+    /// Datagrams given up: too old, too many, or not what their checksum says.
+    ReassembliesFailed = "reassemblies_failed",
 }
 
 /// Number of counters.

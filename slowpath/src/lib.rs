@@ -41,6 +41,7 @@ mod discovery;
 mod errno;
 mod events;
 mod fastpath;
+mod fragments;
 mod icmp;
 mod icmpv6;
 mod lookup;

@@ -8,6 +8,7 @@ use crate::{
     counters::{Counter, Counters},
     discovery::Duplicates,
     errno::Errno,
+    fragments::Reassemblies,
     lookup::Lookup,
     membership::Membership,
     neighbors::Neighbor,
@@ -64,6 +65,7 @@ pub struct Stack<'m> {
     pub(crate) paths: Table<'m, Path>,
     pub(crate) destinations: Table<'m, Destination>,
     pub(crate) syn_data: Table<'m, SynData>,
+    pub(crate) reassemblies: Reassemblies<'m>,
 
     /// Whether there is a fast path, its process, and how many there were.
     pub(crate) attached: bool,
@@ -181,6 +183,7 @@ impl<'m> Stack<'m> {
             paths: Table::new(private.paths).ok_or(none)?,
             destinations: Table::new(private.destinations).ok_or(none)?,
             syn_data,
+            reassemblies: Reassemblies::new(private.reassemblies),
             connections,
             sockets,
             half_open,
@@ -283,6 +286,7 @@ impl<'m> Stack<'m> {
             Timer::Neighbor(id) => self.neighbor_timer(id),
             Timer::TimeWait => self.time_wait_timer(),
             Timer::Membership => self.membership_timer(),
+            Timer::Reassembly => self.reassembly_timer(),
         }
     }
 

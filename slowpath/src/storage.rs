@@ -27,6 +27,7 @@ use crate::{
     applications::{Application, Context},
     config::Config,
     connection::Connection,
+    fragments::{Reassembly, REASSEMBLIES},
     lookup::Node,
     neighbors::Neighbor,
     ports::Port,
@@ -73,6 +74,7 @@ macro_rules! private_tables {
             paths: $crate::storage::types::Path,
             destinations: $crate::storage::types::Destination,
             syn_data: $crate::storage::types::SynData,
+            reassemblies: $crate::storage::types::Reassembly,
         }
     };
 }
@@ -82,6 +84,7 @@ pub mod types {
     pub use crate::{
         applications::{Application, Context},
         connection::Connection,
+        fragments::Reassembly,
         lookup::Node,
         neighbors::Neighbor,
         ports::Port,
@@ -125,7 +128,7 @@ define! {
     nodes: Node, buckets: u32, timers: TimerNode, wheel: u32, neighbors: Neighbor,
     routes: RouteEntry, ports: Port, applications: Application, contexts: Context,
     records: RecordSegment, frames: Frame, queues: CoreQueue, paths: Path,
-    destinations: Destination, syn_data: SynData,
+    destinations: Destination, syn_data: SynData, reassemblies: Reassembly,
 }
 
 /// Sockets beyond one per flow: listeners, and those bound or not yet connected.
@@ -180,6 +183,7 @@ impl Sizes {
             paths: with_spare(PATHS),
             destinations: with_spare(DESTINATIONS),
             syn_data: with_spare(SYN_DATA),
+            reassemblies: REASSEMBLIES as usize,
         }
     }
 }

@@ -127,7 +127,7 @@ fn segment_of(frame: &[u8]) -> Option<(tcp::Segment, bool)> {
     let packet = frame.get(ethernet::HEADER_BYTES..)?;
     match header.ethertype {
         ethernet::IPV4 => {
-            let ip = Ipv4::parse(packet).filter(|ip| !ip.fragment && ip.protocol == ipv4::TCP)?;
+            let ip = Ipv4::parse(packet).filter(|ip| ip.fragment.is_none() && ip.protocol == ipv4::TCP)?;
             let options = packet.get(ipv4::HEADER_BYTES..ip.header_bytes)?;
             let (to, from) = (Address::v4(ip.destination), Address::v4(ip.source));
             let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
@@ -135,7 +135,7 @@ fn segment_of(frame: &[u8]) -> Option<(tcp::Segment, bool)> {
             Some((segment, ipv4::is_source_routed(options)))
         }
         ethernet::IPV6 => {
-            let ip = Ipv6::parse(packet).filter(|ip| !ip.fragment && ip.protocol == ipv4::TCP)?;
+            let ip = Ipv6::parse(packet).filter(|ip| ip.fragment.is_none() && ip.protocol == ipv4::TCP)?;
             let packet = packet.get(ip.header_bytes..ip.total_bytes)?;
             Some((tcp::Segment::parse(packet, ip.destination, ip.source, header.source)?, false))
         }

@@ -445,7 +445,7 @@ fn ports_of_both_families() {
     assert_eq!(bind(&mut world, only, any(8080)), Err(98));
 }
 
-/// Fragments are counted and dropped; extension headers are taken off before the fast path sees a packet.
+/// Fragments are kept for the rest of their datagram (`fragments.rs`); extension headers are taken off before the fast path sees a packet.
 #[test]
 fn fragments_and_extension_headers() {
     let mut world = World::with(dual());

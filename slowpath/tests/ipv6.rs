@@ -8,6 +8,8 @@ mod close;
 mod fast_open;
 #[path = "flood.rs"]
 mod flood;
+#[path = "fragments.rs"]
+mod fragments;
 #[path = "fuzz.rs"]
 mod fuzz;
 #[path = "icmp.rs"]

@@ -293,13 +293,11 @@ fn tables_are_listed_for_tasctl() {
 /// (IPv6's own options are not offered: `docs/limits.md`.)
 #[test]
 fn tos_and_ttl_are_in_every_segment_of_a_connection() {
-    if is_v6() {
-        return;
-    }
-    // DiffServ field and time to live of the frames sent; their checksums are right.
+    // DiffServ field and time to live of the segments sent; their checksums are right.
     fn chosen(world: &mut World) -> Vec<(u8, u8)> {
-        let tcp = world.frames.iter().filter(|frame| frame[12..14] == [8, 0]);
-        let frames: Vec<_> = tcp.map(|frame| (frame[15], frame[22])).collect();
+        let tcp = world.frames.iter().filter(|frame| is_tcp(frame));
+        let of = |f: &Vec<u8>| if is_v6() { (f[14] << 4 | f[15] >> 4, f[21]) } else { (f[15], f[22]) };
+        let frames: Vec<_> = tcp.map(of).collect();
         assert_eq!(world.sent().len(), frames.len());
         frames
     }

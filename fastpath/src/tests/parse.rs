@@ -153,6 +153,16 @@ fn what_is_not_ours_goes_elsewhere() {
             "{fragment:#x}"
         );
     }
+    // The end of a fragmented datagram may be short, and the frame without padding.
+    let mut end = sample(&[], b"");
+    end.truncate(42);
+    end[16..18].copy_from_slice(&28u16.to_be_bytes());
+    for (word, verdict) in
+        [(0x0001u16, Verdict::IpOptions), (0x00b4, Verdict::IpOptions), (0, Verdict::Malformed)]
+    {
+        end[20..22].copy_from_slice(&word.to_be_bytes());
+        assert_eq!(parse(&end, RxChecksum::Unknown, &mut Segment::default()), verdict, "{word:#x}");
+    }
     // A short ICMP datagram in a frame without padding.
     let mut icmp = vec![0u8; 42];
     icmp[12..14].copy_from_slice(&[0x08, 0x00]);

@@ -3,17 +3,19 @@
 
 use crate::{
     counters::Counter,
+    fragments::Piece,
     lookup::Found,
     stack::Stack,
     tcp::state::State,
     wire::{
         address::Address,
-        ethernet,
+        checksum, ethernet,
         ethernet::Ethernet,
         ipv4,
         ipv4::Ipv4,
         ipv6,
         ipv6::Ipv6,
+        service,
         tcp::{flag, Segment},
     },
 };
@@ -28,18 +30,22 @@ struct Packet {
     destination: Address,
     /// Bytes of the header with all that stands before TCP's.
     header_bytes: usize,
+    /// Traffic class with ECN field, and hop limit.
+    class: u8,
+    hop_limit: u8,
 }
 
 impl From<&Ipv4> for Packet {
     fn from(ip: &Ipv4) -> Self {
         let (source, destination) = (Address::v4(ip.source), Address::v4(ip.destination));
-        Self { source, destination, header_bytes: ip.header_bytes }
+        Self { source, destination, header_bytes: ip.header_bytes, class: ip.class, hop_limit: ip.hop_limit }
     }
 }
 
 impl From<&Ipv6> for Packet {
     fn from(ip: &Ipv6) -> Self {
-        Self { source: ip.source, destination: ip.destination, header_bytes: ip.header_bytes }
+        let Ipv6 { source, destination, header_bytes, class, hop_limit, .. } = *ip;
+        Self { source, destination, header_bytes, class, hop_limit }
     }
 }
 
@@ -84,14 +90,19 @@ impl Stack<'_> {
             self.counters.add(Counter::SourceRouted);
             return;
         }
-        if ip.fragment {
-            self.counters.add(Counter::Fragments);
-            return;
-        }
         let end = ethernet::HEADER_BYTES.saturating_add(ip.total_bytes);
         let Some(frame) = frame.get_mut(..end) else {
             return;
         };
+        if let Some(fragment) = ip.fragment {
+            let (source, destination) = (Address::v4(ip.source), Address::v4(ip.destination));
+            let Ipv4 { protocol, class, hop_limit, .. } = ip;
+            let piece = Piece { source, destination, protocol, fragment, class, hop_limit };
+            let start = ethernet::HEADER_BYTES.saturating_add(ip.header_bytes);
+            let payload = frame.get(start..).unwrap_or_default();
+            self.fragment_input(core, header, &piece, payload);
+            return;
+        }
         match ip.protocol {
             ipv4::TCP => self.tcp_input(core, header, &Packet::from(&ip), frame),
             ipv4::ICMP => self.icmp_input(core, header, &ip, frame),
@@ -111,16 +122,41 @@ impl Stack<'_> {
         // As with IPv4: nothing sent to a group is answered, but for solicitations.
         let for_us = self.owns(&ip.destination) && header.destination & ethernet::GROUP == 0;
         let from_host = self.config.is_host(&ip.source);
+        if let Some(fragment) = ip.fragment {
+            let Ipv6 { source, destination, protocol, class, hop_limit, .. } = ip;
+            let piece = Piece { source, destination, protocol, fragment, class, hop_limit };
+            let start = ethernet::HEADER_BYTES.saturating_add(ip.header_bytes);
+            match frame.get(start..) {
+                Some(payload) if for_us && from_host => {
+                    self.fragment_input(core, header, &piece, payload);
+                }
+                _ => self.counters.add(Counter::Malformed),
+            }
+            return;
+        }
         match ip.protocol {
-            _ if ip.fragment => self.counters.add(Counter::Fragments),
             ipv4::TCP if for_us && from_host => self.tcp_input(core, header, &Packet::from(&ip), frame),
             ipv6::ICMP => self.icmpv6_input(core, header, &ip, for_us && from_host, frame),
             _ => self.counters.add(Counter::Malformed),
         }
     }
 
+    /// A segment that came in fragments, in a frame without options.
+    pub(crate) fn whole_input(&mut self, core: u32, header: &Ethernet, piece: &Piece, frame: &mut [u8]) {
+        let Piece { source, destination, class, hop_limit, .. } = *piece;
+        let packet = Packet { source, destination, header_bytes: source.header_bytes(), class, hop_limit };
+        self.tcp_input(core, header, &packet, frame);
+    }
+
     fn tcp_input(&mut self, core: u32, header: &Ethernet, ip: &Packet, frame: &mut [u8]) {
         let start = ethernet::HEADER_BYTES.saturating_add(ip.header_bytes);
+        // The fast path verifies the checksum where it finds it: behind a plain header.
+        let plain = ip.header_bytes == ip.source.header_bytes();
+        let packet = frame.get(start..).unwrap_or_default();
+        if !plain && !checksum::is_segment_good(&ip.source, &ip.destination, packet) {
+            self.counters.add(Counter::Malformed);
+            return;
+        }
         let segment = frame
             .get(start..)
             .and_then(|packet| Segment::parse(packet, ip.destination, ip.source, header.source));
@@ -208,6 +244,7 @@ fn simplify(ip: &Packet, frame: &mut [u8]) -> usize {
             (Some(source), Some(destination)) => ipv4::write(frame, source, destination, ipv4::TCP, payload),
             _ => ipv6::write(frame, &ip.source, &ip.destination, ipv4::TCP, ipv6::HOP_LIMIT, payload),
         }
+        service::stamp(frame, ip.class, ip.hop_limit);
     }
     end
 }

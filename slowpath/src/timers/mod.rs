@@ -23,10 +23,12 @@ pub(crate) enum Timer {
     TimeWait,
     /// A report of multicast groups is due.
     Membership,
+    /// The oldest datagram that is to be reassembled is over.
+    Reassembly,
 }
 
 /// Timers beside the tables.
-const FIXED: u32 = 2;
+const FIXED: u32 = 3;
 
 /// Nodes needed for tables of the given sizes.
 pub(crate) const fn nodes(flows: u32, half_open: u32, neighbors: u32) -> u32 {
@@ -59,6 +61,7 @@ impl Numbering {
             Timer::Neighbor(id) => neighbors.wrapping_add(id),
             Timer::TimeWait => fixed,
             Timer::Membership => fixed.wrapping_add(1),
+            Timer::Reassembly => fixed.wrapping_add(2),
         }
     }
 
@@ -82,7 +85,8 @@ impl Numbering {
         }
         match rest.wrapping_sub(self.neighbors) {
             0 => Timer::TimeWait,
-            _ => Timer::Membership,
+            1 => Timer::Membership,
+            _ => Timer::Reassembly,
         }
     }
 }

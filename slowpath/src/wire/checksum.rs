@@ -38,6 +38,12 @@ pub(crate) fn pseudo_header(source: &Address, destination: &Address, protocol: u
     words(source, words(destination, sum))
 }
 
+/// Whether the checksum of a TCP segment holds.
+pub(crate) fn is_segment_good(source: &Address, destination: &Address, segment: &[u8]) -> bool {
+    let sum = pseudo_header(source, destination, super::ipv4::TCP, segment.len() as u16);
+    finish(add(sum, segment)) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

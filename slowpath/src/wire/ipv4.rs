@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! IPv4 headers (RFC 791).
 
-use super::{checksum, ethernet, get_u16, get_u32, put};
+use super::{checksum, ethernet, get_u16, get_u32, put, Fragment};
 
 /// Bytes of a header without options.
 pub(crate) const HEADER_BYTES: usize = 20;
@@ -20,7 +20,11 @@ pub(crate) struct Ipv4 {
     pub(crate) source: u32,
     pub(crate) destination: u32,
     pub(crate) protocol: u8,
-    pub(crate) fragment: bool,
+    /// What it is a fragment of; `None`: whole.
+    pub(crate) fragment: Option<Fragment>,
+    /// Type of service with ECN field, and time to live.
+    pub(crate) class: u8,
+    pub(crate) hop_limit: u8,
     /// Bytes of the header, options included.
     pub(crate) header_bytes: usize,
     /// Bytes of header and payload.
@@ -41,12 +45,20 @@ impl Ipv4 {
         if packet.len() < total_bytes || checksum::finish(checksum::add(0, header)) != 0 {
             return None;
         }
-        let fragment = get_u16(packet, 6)?;
+        let word = get_u16(packet, 6)?;
+        let identification = get_u16(packet, 4)? as u32;
+        let fragment = (word & (MORE_FRAGMENTS | OFFSET_MASK) != 0).then_some(Fragment {
+            identification,
+            offset: (word & OFFSET_MASK).wrapping_shl(3),
+            more: word & MORE_FRAGMENTS != 0,
+        });
         Some(Self {
             source: get_u32(packet, 12)?,
             destination: get_u32(packet, 16)?,
             protocol: *packet.get(9)?,
-            fragment: fragment & (MORE_FRAGMENTS | OFFSET_MASK) != 0,
+            fragment,
+            class: *packet.get(1)?,
+            hop_limit: *packet.get(8)?,
             header_bytes,
             total_bytes,
         })

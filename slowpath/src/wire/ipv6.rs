@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! IPv6 headers (RFC 8200).
 
-use super::{address::Address, ethernet, get_u16, get_u32, put};
+use super::{address::Address, ethernet, get_u16, get_u32, put, Fragment};
 
 /// Bytes of a header without extension headers.
 pub(crate) const HEADER_BYTES: usize = 40;
@@ -31,7 +31,9 @@ pub(crate) struct Ipv6 {
     pub(crate) protocol: u8,
     pub(crate) hop_limit: u8,
     /// A fragment header is there that says more than "whole" (RFC 6946).
-    pub(crate) fragment: bool,
+    pub(crate) fragment: Option<Fragment>,
+    /// Traffic class with ECN field.
+    pub(crate) class: u8,
     /// Bytes of the header, extension headers included.
     pub(crate) header_bytes: usize,
     /// Bytes of header and payload.
@@ -67,7 +69,8 @@ impl Ipv6 {
             destination: get_address(packet, 24)?,
             protocol: *packet.get(6)?,
             hop_limit: *packet.get(7)?,
-            fragment: false,
+            fragment: None,
+            class: (get_u16(packet, 0)? >> 4) as u8,
             header_bytes: HEADER_BYTES,
             total_bytes,
         };
@@ -95,14 +98,20 @@ impl Ipv6 {
                 FRAGMENT => {
                     // Offset, two reserved bits, and whether more follow.
                     let header = extension.get(..FRAGMENT_BYTES)?;
-                    self.fragment = get_u16(header, 2)? & 0xfff9 != 0;
+                    let word = get_u16(header, 2)?;
+                    let identification = get_u32(header, 4)?;
+                    self.fragment = (word & 0xfff9 != 0).then_some(Fragment {
+                        identification,
+                        offset: word & 0xfff8,
+                        more: word & 1 != 0,
+                    });
                     FRAGMENT_BYTES
                 }
                 _ => return Some(()),
             };
             self.protocol = *extension.first()?;
             self.header_bytes = self.header_bytes.wrapping_add(bytes);
-            if self.fragment {
+            if self.fragment.is_some() {
                 // What follows is in the first fragment only.
                 return Some(());
             }
@@ -179,7 +188,7 @@ mod tests {
         bytes.extend([0; 9]);
         let ip = Ipv6::parse(&bytes).unwrap();
         assert_eq!((ip.source, ip.destination), (SOURCE, DESTINATION_ADDRESS));
-        assert_eq!((ip.protocol, ip.header_bytes, ip.total_bytes, ip.fragment), (6, 40, 43, false));
+        assert_eq!((ip.protocol, ip.header_bytes, ip.total_bytes, ip.fragment), (6, 40, 43, None));
         assert!(Ipv6::parse(&bytes[..42]).is_none(), "cut short");
         bytes[0] = 0x45;
         assert!(Ipv6::parse(&bytes).is_none());
@@ -194,7 +203,7 @@ mod tests {
         let whole = [6u8, 0, 0, 0, 0, 0, 0, 9];
         let all = [&hop_by_hop[..], &destination, &routing, &whole, &[7; 20]].concat();
         let ip = Ipv6::parse(&packet(HOP_BY_HOP, &all)).unwrap();
-        assert_eq!((ip.protocol, ip.header_bytes, ip.fragment), (6, 40 + 32, false));
+        assert_eq!((ip.protocol, ip.header_bytes, ip.fragment), (6, 40 + 32, None));
     }
 
     #[test]
@@ -226,7 +235,7 @@ mod tests {
         for (word, fragment) in [(0u16, false), (1, true), (8, true), (9, true), (6, false)] {
             let [high, low] = word.to_be_bytes();
             let ip = Ipv6::parse(&packet(FRAGMENT, &[6, 0, high, low, 0, 0, 0, 1, 9, 9])).unwrap();
-            assert_eq!(ip.fragment, fragment, "{word}");
+            assert_eq!(ip.fragment.is_some(), fragment, "{word}");
         }
     }
 

@@ -13,6 +13,17 @@ pub(crate) mod options;
 pub(crate) mod service;
 pub(crate) mod tcp;
 
+/// Where a fragment belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    /// Number of its datagram, given by the sender.
+    pub(crate) identification: u32,
+    /// Where its payload begins in the datagram's, bytes: a multiple of eight.
+    pub(crate) offset: u16,
+    /// It is not the last one.
+    pub(crate) more: bool,
+}
+
 /// Two bytes at `offset`, network order.
 #[inline]
 pub(crate) fn get_u16(bytes: &[u8], offset: usize) -> Option<u16> {

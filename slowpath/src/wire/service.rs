@@ -44,23 +44,47 @@ impl Service {
         self.class as u32 | (self.hop_limit as u32) << 8
     }
 
-    /// Writes it into a finished IPv4 frame.
+    /// Writes it into a finished frame of ours, whose class is zero but for the ECN field.
     pub(crate) fn apply(self, frame: &mut [u8]) {
-        if self == Self::DEFAULT || get_u16(frame, 12) != Some(ethernet::IPV4) {
+        if self == Self::DEFAULT {
             return;
         }
-        let Some(header) =
-            frame.get_mut(ethernet::HEADER_BYTES..).and_then(|ip| ip.get_mut(..ipv4::HEADER_BYTES))
-        else {
-            return;
-        };
-        let ecn = header.get(1).copied().unwrap_or(0) & ECN_MASK;
-        put(header, 1, &[self.class | ecn]);
-        if self.hop_limit != 0 {
-            put(header, 8, &[self.hop_limit]);
-        }
-        put(header, 10, &[0, 0]);
-        let sum = checksum::finish(checksum::add(0, header));
-        put(header, 10, &sum.to_be_bytes());
+        let ecn = class_of(frame) & ECN_MASK;
+        stamp(frame, self.class | ecn, self.hop_limit);
     }
+}
+
+/// Type of service or traffic class of a frame, with its ECN field.
+fn class_of(frame: &[u8]) -> u8 {
+    let word = get_u16(frame, ethernet::HEADER_BYTES).unwrap_or(0);
+    match get_u16(frame, 12) {
+        Some(ethernet::IPV6) => (word >> 4) as u8,
+        _ => word as u8,
+    }
+}
+
+/// Writes class and ECN field, and the hop limit unless it is zero, into a finished frame.
+pub(crate) fn stamp(frame: &mut [u8], class: u8, hop_limit: u8) {
+    let ethertype = get_u16(frame, 12);
+    let Some(ip) = frame.get_mut(ethernet::HEADER_BYTES..) else {
+        return;
+    };
+    if ethertype == Some(ethernet::IPV6) {
+        let word = get_u16(ip, 0).unwrap_or(0) & 0xf00f | (class as u16) << 4;
+        put(ip, 0, &word.to_be_bytes());
+        if hop_limit != 0 {
+            put(ip, 7, &[hop_limit]);
+        }
+        return;
+    }
+    let Some(header) = ip.get_mut(..ipv4::HEADER_BYTES) else {
+        return;
+    };
+    put(header, 1, &[class]);
+    if hop_limit != 0 {
+        put(header, 8, &[hop_limit]);
+    }
+    put(header, 10, &[0, 0]);
+    let sum = checksum::finish(checksum::add(0, header));
+    put(header, 10, &sum.to_be_bytes());
 }

@@ -115,7 +115,7 @@ impl Tcp {
         let ip = &frame[14..];
         let (from, to) = (&ip[8..24], &ip[24..40]);
         let total = 40 + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-        assert_eq!((ip[0] >> 4, ip[6], ip[7]), (6, 6, 64), "version, next header, hop limit");
+        assert_eq!((ip[0] >> 4, ip[6]), (6, 6), "version, next header");
         let segment = &ip[40..total];
         assert_eq!(fold(pseudo(from, to, 6, segment.len()) + sum(segment)), 0, "TCP checksum");
         Self::parse_segment(number(from), number(to), segment)

@@ -441,14 +441,7 @@ impl World {
     /// Segments sent since the last call.
     pub fn sent(&mut self) -> Vec<Tcp> {
         let frames = std::mem::take(&mut self.frames);
-        frames
-            .iter()
-            .filter(|frame| match is_v6() {
-                true => frame[12..14] == [0x86, 0xdd] && frame[20] == 6,
-                false => frame[12..14] == [8, 0] && frame[23] == 6,
-            })
-            .map(|frame| Tcp::parse(frame))
-            .collect()
+        frames.iter().filter(|frame| is_tcp(frame)).map(|frame| Tcp::parse(frame)).collect()
     }
 
     /// Operations given to the fast path since the last call.
@@ -539,6 +532,14 @@ impl World {
         for cold in self.cold {
             assert_eq!(cold.state.load(Relaxed), slot_state::FREE);
         }
+    }
+}
+
+/// Whether a frame is a segment of the family.
+pub fn is_tcp(frame: &[u8]) -> bool {
+    match is_v6() {
+        true => frame[12..14] == [0x86, 0xdd] && frame[20] == 6,
+        false => frame[12..14] == [8, 0] && frame[23] == 6,
     }
 }
 
