@@ -2,7 +2,7 @@
 //! Private state of one socket: what a descriptor stands for.
 
 use crate::{
-    ports::Families,
+    ports::{Place, Places},
     random::SipKey,
     tcp::keepalive::Keepalive,
     wire::{address::Address, service::Service},
@@ -156,20 +156,22 @@ impl Socket {
     pub(crate) fn is(&self, flags: u16) -> bool {
         self.flags & flags != 0
     }
-    /// Families it takes packets of.
-    pub(crate) fn families(&self) -> Families {
+    /// The local addresses that it serves.
+    pub(crate) fn places(&self) -> Places {
         if !self.is(flag::V6) || self.local.is_v4() {
-            Families::V4
+            Places::V4
         } else if self.local.is_unspecified() && !self.is(flag::V6ONLY) {
-            Families::BOTH
+            Places::ALL
+        } else if self.local.is_unspecified() {
+            Places::V6
         } else {
-            Families::V6
+            Places::of(&self.local)
         }
     }
     /// Whether, listening, it takes connections to a local address.
     pub(crate) fn accepts(&self, local: &Address) -> bool {
         if self.local.is_unspecified() {
-            self.families().has(local.family())
+            self.places().has(Place::of(local))
         } else {
             self.local == *local
         }

@@ -30,7 +30,7 @@ use crate::{
     fragments::{Reassembly, REASSEMBLIES},
     lookup::Node,
     neighbors::Neighbor,
-    ports::Port,
+    ports::{Port, PORTS},
     queues::{CoreQueue, Frame},
     records::RecordSegment,
     routes::RouteEntry,
@@ -145,8 +145,7 @@ const PATHS: u32 = 1024;
 const DESTINATIONS: u32 = 1024;
 /// SYNs with data on their way from a library to the wire, which takes microseconds, or an ARP request's answer.
 pub(crate) const SYN_DATA: u32 = 64;
-/// Ports of both families.
-const PORTS: u32 = 2 * 65_536;
+/// Ports of both places.
 
 /// Every table has one element more than it can hold: see `table`.
 const fn with_spare(elements: u32) -> usize {

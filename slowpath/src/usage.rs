@@ -4,8 +4,9 @@
 
 use crate::{
     lookup::{Found, Tuple},
+    ports::Place,
     stack::Stack,
-    wire::address::{Address, Family},
+    wire::address::Address,
 };
 use abi::message::{tcp_state, Endpoint};
 
@@ -65,8 +66,7 @@ impl Stack<'_> {
         }
         usage.frames = self.frames.len().saturating_sub(free);
         for port in 0..=u16::MAX {
-            let used =
-                [Family::V4, Family::V6].into_iter().any(|family| self.ports.at(family, port).is_used());
+            let used = Place::ALL.into_iter().any(|place| self.ports.at(place, port).is_used());
             usage.ports = usage.ports.saturating_add(u32::from(used));
         }
         usage

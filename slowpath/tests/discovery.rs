@@ -445,6 +445,35 @@ fn ports_of_both_families() {
     assert_eq!(bind(&mut world, only, any(8080)), Err(98));
 }
 
+/// What is bound at the global address leaves the port free at that of the link, and each gets its own SYNs.
+#[test]
+fn ports_of_two_addresses() {
+    let mut world = World::with(dual());
+    let at = [(GLOBAL, 0), (LINK_LOCAL, 1)].map(|(address, scope)| Endpoint::ipv6(address, 8080, scope));
+    let listeners = at.map(|name| {
+        let one = socket(&mut world, true);
+        bind(&mut world, one, name).unwrap();
+        world.listen(one, 5).unwrap();
+        one
+    });
+    let any = socket(&mut world, true);
+    assert_eq!(bind(&mut world, any, Endpoint::ipv6([0; 4], 8080, 0)), Err(98), "both are taken");
+    for name in at {
+        let again = socket(&mut world, true);
+        assert_eq!(bind(&mut world, again, name), Err(98));
+    }
+    // Whose port is released is free at its address, and only there.
+    world.release(listeners[0]);
+    assert_eq!(bind(&mut world, any, Endpoint::ipv6([0; 4], 8080, 0)), Err(98), "one is taken still");
+    let sent = receive(&mut world, syn(NEIGHBOR, GLOBAL, 8080));
+    assert!(!sent.iter().any(|frame| frame[20] == 6 && frame[67] & SYN == SYN), "not the other's");
+    let global = socket(&mut world, true);
+    bind(&mut world, global, at[0]).unwrap();
+    world.listen(global, 5).unwrap();
+    let sent = receive(&mut world, syn(NEIGHBOR, GLOBAL, 8080));
+    assert!(sent.iter().any(|frame| frame[20] == 6 && frame[67] & (SYN | ACK) == SYN | ACK));
+}
+
 /// Fragments are kept for the rest of their datagram (`fragments.rs`); extension headers are taken off before the fast path sees a packet.
 #[test]
 fn fragments_and_extension_headers() {

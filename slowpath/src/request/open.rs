@@ -119,20 +119,20 @@ impl Stack<'_> {
     /// Binds a socket to an address and a port, or to any free one for zero.
     fn bind(&mut self, id: u32, local: Address, port: u16) -> Result<u16, Errno> {
         let socket = Socket { local, ..*self.sockets.at(id) };
-        let families = socket.families();
+        let places = socket.places();
         let how = Self::socket_use(&socket);
         let uid = self.applications.at(socket.application).uid;
         let port = match port {
             0 => {
                 let start = self.random.below(EPHEMERAL_COUNT);
-                self.ports.unused(start, families).ok_or(Errno::EADDRINUSE)?
+                self.ports.unused(start, places).ok_or(Errno::EADDRINUSE)?
             }
             port => {
-                self.ports.may_bind(port, families, how, uid)?;
+                self.ports.may_bind(port, places, how, uid)?;
                 port
             }
         };
-        self.ports.add(port, families, how, uid);
+        self.ports.add(port, places, how, uid);
         let socket = self.sockets.at_mut(id);
         socket.local = local;
         socket.port = port;
@@ -150,9 +150,9 @@ impl Stack<'_> {
             Kind::Idle => {
                 let any = socket.local;
                 let port = if socket.is(flag::BOUND) { socket.port } else { self.bind(id, any, 0)? };
-                let families = socket.families();
-                self.ports.may_listen(port, families, Self::socket_use(&socket))?;
-                self.ports.add_listener(port, families);
+                let places = socket.places();
+                self.ports.may_listen(port, places, Self::socket_use(&socket))?;
+                self.ports.add_listener(port, places);
                 let next = self.ports.set_first_listener(port, id);
                 let socket = self.sockets.at_mut(id);
                 socket.listener_next = next;

@@ -155,8 +155,8 @@ impl Stack<'_> {
         let after = *self.sockets.at(id);
         if before.is(flag::BOUND) {
             let uid = self.applications.at(after.application).uid;
-            self.ports.remove(after.port, before.families(), Self::socket_use(&before));
-            self.ports.add(after.port, after.families(), Self::socket_use(&after), uid);
+            self.ports.remove(after.port, before.places(), Self::socket_use(&before));
+            self.ports.add(after.port, after.places(), Self::socket_use(&after), uid);
         }
     }
 

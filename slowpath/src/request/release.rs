@@ -37,7 +37,7 @@ impl Stack<'_> {
             Kind::Connected => {}
         }
         if socket.is(flag::BOUND) {
-            self.ports.remove(socket.port, socket.families(), Self::socket_use(&socket));
+            self.ports.remove(socket.port, socket.places(), Self::socket_use(&socket));
         }
         self.free_syn_data(id);
         self.unlink_socket(id);
@@ -65,7 +65,7 @@ impl Stack<'_> {
             self.abort(flow);
         }
         let Socket { port, listener_next, .. } = *self.sockets.at(id);
-        self.ports.remove_listener(port, self.sockets.at(id).families());
+        self.ports.remove_listener(port, self.sockets.at(id).places());
         let mut at = self.ports.first_listener(port);
         if at == id {
             self.ports.set_first_listener(port, listener_next);

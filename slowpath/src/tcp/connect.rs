@@ -6,7 +6,7 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
-    ports::{Ports, Use, EPHEMERAL_COUNT},
+    ports::{Place, Ports, Use, EPHEMERAL_COUNT},
     socket::{event, flag as option, Kind, Socket},
     stack::Stack,
     tcp::{
@@ -100,7 +100,7 @@ impl Stack<'_> {
     fn local_of(&self, socket: &Socket, peer: &Address) -> Result<Address, Errno> {
         let local = if !socket.local.is_unspecified() {
             Some(socket.local).filter(|local| local.family() == peer.family())
-        } else if !socket.is(option::BOUND) || socket.families().has(peer.family()) {
+        } else if !socket.is(option::BOUND) || socket.places().has_family(peer.family()) {
             self.config.local_for(peer)
         } else {
             None
@@ -153,7 +153,7 @@ impl Stack<'_> {
         let start = self.random.below(EPHEMERAL_COUNT);
         for step in 0..EPHEMERAL_COUNT {
             let local = Ports::ephemeral(start, step);
-            if !self.ports.may_connect_from(local, own.family()) {
+            if !self.ports.may_connect_from(local, Place::of(&own)) {
                 continue;
             }
             let tuple = Tuple::new(own, local, address, port);

@@ -6,7 +6,7 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
-    ports::{Families, Use},
+    ports::{Places, Use},
     stack::Stack,
     tcp::state::State,
     timers::Timer,
@@ -111,9 +111,9 @@ impl Stack<'_> {
         connection.set(flag::PORT_EXCLUSIVE, !how.reuse_address);
         connection.set(flag::PORT_UNSHARED, !how.reuse_port);
         connection.set(flag::PORT_EPHEMERAL, how.ephemeral);
-        let (port, families) = (connection.local_port(), Families::of(&connection.tuple.local));
+        let (port, places) = (connection.local_port(), Places::of(&connection.tuple.local));
         let uid = self.applications.at(connection.application).uid;
-        self.ports.add(port, families, how, uid);
+        self.ports.add(port, places, how, uid);
     }
 
     /// How the connection counts at its port.
@@ -142,7 +142,7 @@ impl Stack<'_> {
         let how = self.port_use(flow);
         let connection = *self.connections.at(flow);
         if connection.is(flag::PORT_COUNTED) {
-            self.ports.remove(connection.local_port(), Families::of(&connection.tuple.local), how);
+            self.ports.remove(connection.local_port(), Places::of(&connection.tuple.local), how);
         }
         if connection.is(flag::ORPHAN) {
             self.orphans = self.orphans.saturating_sub(1);

@@ -5,7 +5,7 @@ use crate::{
     connection::flag as fact,
     counters::Counter,
     lookup::{Found, Tuple},
-    ports::Use,
+    ports::{Place, Use},
     socket::{event, flag as option, Kind},
     stack::Stack,
     tcp::{half_open::HalfOpen, install::Opening, limits::ANSWER_INTERVAL_US},
@@ -38,7 +38,7 @@ impl Stack<'_> {
     /// The listener for a four-tuple: among those that share the port, always the same one.
     pub(crate) fn find_listener(&self, tuple: &Tuple) -> Option<u32> {
         let port = tuple.local_port();
-        let count = self.ports.at(tuple.local.family(), port).listener_count;
+        let count = self.ports.at(Place::of(&tuple.local), port).listener_count;
         let mut skip = match count {
             0 => return None,
             1 => 0,

@@ -5,7 +5,7 @@ use crate::{
     connection::flag as connection_flag,
     counters::Counter,
     lookup::{Found, Tuple},
-    ports::{Families, Use, NO_USER},
+    ports::{Places, Use, NO_USER},
     stack::Stack,
     tcp::{
         limits::{LastAnswer, ANSWER_INTERVAL_US},
@@ -87,7 +87,7 @@ impl Stack<'_> {
         self.time_wait_free = self.time_wait.at(id).next;
         *self.time_wait.at_mut(id) = entry;
         self.time_wait_used = self.time_wait_used.saturating_add(1);
-        self.ports.add(tuple.local_port(), Families::of(&tuple.local), entry.port_use, NO_USER);
+        self.ports.add(tuple.local_port(), Places::of(&tuple.local), entry.port_use, NO_USER);
         self.lookup.insert(Found::TimeWait(id), tuple);
         self.append_time_wait(id);
         self.arm_time_wait();
@@ -128,7 +128,7 @@ impl Stack<'_> {
         self.unlink_time_wait(id);
         let tuple = self.lookup.tuple(Found::TimeWait(id));
         self.lookup.remove(Found::TimeWait(id));
-        self.ports.remove(tuple.local_port(), Families::of(&tuple.local), self.time_wait.at(id).port_use);
+        self.ports.remove(tuple.local_port(), Places::of(&tuple.local), self.time_wait.at(id).port_use);
         let next = core::mem::replace(&mut self.time_wait_free, id);
         *self.time_wait.at_mut(id) = TimeWait { next, ..TimeWait::default() };
         self.time_wait_used = self.time_wait_used.saturating_sub(1);
