@@ -62,6 +62,9 @@ pub mod hot_flags {
     /// The peer has not acknowledged our SYN yet (RFC 7413: data is exchanged before). With [`DISORDER`], so that
     /// the first acknowledgement is looked at away from the hot path.
     pub const SYN_RECEIVED: u32 = 1 << 21;
+    /// A segment longer than the MSS was sent as a probe of the path's MTU (RFC 4821), and is not known to be lost. The
+    /// probe passed if this is still set when it is acknowledged.
+    pub const PATH_PROBE: u32 = 1 << 22;
     /// First bit free for the fast path's private use.
     pub const PRIVATE_SHIFT: u32 = 24;
 }

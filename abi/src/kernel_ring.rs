@@ -35,6 +35,9 @@ pub mod to_fast {
     /// The slot holds the SYN that opened `flow` (`value` = length in bytes): take its data as the first of the
     /// stream (RFC 7413 §4.2.2), without an acknowledgement; answer SYN_DATA whether or not there was room.
     pub const SYN_DATA: u8 = 12;
+    /// Send one segment of `value` bytes, more than the MSS, if there is enough to send behind it (RFC 4821 §7.4); answer
+    /// PATH_PROBE when it leaves.
+    pub const PROBE_PATH: u8 = 13;
 }
 
 /// Fast path to slow path.
@@ -59,6 +62,8 @@ pub mod to_slow {
     pub const SYN_DATA: u8 = 9;
     /// The peer has acknowledged our SYN on `flow`, which was installed before it did.
     pub const HANDSHAKE_DONE: u8 = 10;
+    /// The probe asked for by PROBE_PATH leaves; it ends at position `value`.
+    pub const PATH_PROBE: u8 = 11;
 }
 
 /// Why a frame went to the slow path.

@@ -10,6 +10,7 @@ use crate::{
     lookup::Lookup,
     memory::{AttachError, Command, CoreMemory, Tables},
     pacing::Wheel,
+    path_probe::PathProbes,
     port::{Batch, NoSteer, Port, Steer},
     private::Private,
     queue::Queue,
@@ -86,6 +87,8 @@ pub struct Core<'m, P: Port, S: Steer<P::Packet> = NoSteer> {
     pub(crate) burst_acks: Queue<u32>,
     /// Flows whose application is owed an event.
     pub(crate) events: Queue<u32>,
+    /// Flows with a probe of the path's MTU.
+    pub(crate) path_probes: PathProbes,
     /// Flows with urgent data.
     pub(crate) urgent: Urgent,
     /// Taken while a burst is worked on, like the next.
@@ -143,6 +146,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             acks: Queue::new(flows),
             burst_acks: Queue::new(flows),
             events: Queue::new(flows),
+            path_probes: PathProbes::default(),
             urgent: Urgent::default(),
             rx: Some(Box::default()),
             parsed: Some(Box::default()),

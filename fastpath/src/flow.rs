@@ -66,11 +66,16 @@ impl Flow<'_> {
         self.hot.flags.set(self.hot.flags.get() & !flag);
     }
 
-    /// Puts MSS and shifts within bounds; see [`Scale`].
-    pub(crate) fn bound_scale(self) {
+    /// Most payload that a frame of the flow holds.
+    pub(crate) fn mss_room(self) -> u32 {
         let options = if self.has(hot_flags::TIMESTAMPS) { TIMESTAMP_BYTES as u32 } else { 0 };
         let longer = if self.has(hot_flags::IPV6) { (IPV6_BYTES - IPV4_BYTES) as u32 } else { 0 };
-        let room = MSS_MAX - options - longer;
+        MSS_MAX - options - longer
+    }
+
+    /// Puts MSS and shifts within bounds; see [`Scale`].
+    pub(crate) fn bound_scale(self) {
+        let room = self.mss_room();
         let [mss_low, mss_high, peer_shift, our_shift] = self.hot.mss_scale.get().to_le_bytes();
         let mss = u32::from(u16::from_le_bytes([mss_low, mss_high])).clamp(1, room) as u16;
         self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));

@@ -39,6 +39,7 @@ mod operations;
 mod output;
 mod pacing;
 mod parse;
+mod path_probe;
 mod port;
 mod private;
 mod queue;

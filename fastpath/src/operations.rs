@@ -27,6 +27,7 @@ const TRANSIENT: u32 = hot_flags::SCHEDULED
     | hot_flags::RECOVERY
     | hot_flags::DISORDER
     | hot_flags::SCOREBOARD
+    | hot_flags::PATH_PROBE
     | hot_flags::ACK_PENDING
     | hot_bit::ALL;
 
@@ -68,6 +69,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             to_fast::ACKNOWLEDGE => self.acknowledge_now(flow, None),
             to_fast::IDLE => self.idle(flow),
             to_fast::TAIL_PROBE => self.tail_probe(flow),
+            to_fast::PROBE_PATH => self.ask_path_probe(flow, entry.value),
             _ => {}
         }
     }
@@ -102,6 +104,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         hot.recovery.set(NONE);
         self.urgent.forget(flow.id);
+        self.path_probes.forget(flow.id);
         let una = hot.snd_una.get() as u32;
         if self.twice.0 == flow.id {
             // What the slot's last flow received twice is no news to the peer of this one.
@@ -233,6 +236,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             // Positions in queues stay; the entries are skipped when they are reached.
             self.private[id as usize].bits &= bit::QUEUES;
             self.urgent.forget(id);
+            self.path_probes.forget(id);
             flow.hot.flags.set(0);
         }
         self.kernel.report(KernelEntry { op: to_slow::REMOVED, flow: id, ..KernelEntry::default() });
@@ -247,6 +251,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         self.status.count(Counter::TimeoutRetransmits);
+        self.drop_path_probe(flow);
         let before = (hot.cwnd_bytes.get(), hot.rate_kbps.get());
         self.update(flow);
         hot.cwnd_bytes.set(u32::try_from(window_bytes).unwrap_or(u32::MAX).max(flow.mss()));

@@ -228,7 +228,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if current != phase::DISORDER && una >= extend(block.recover.get(), una) {
             self.finish(flow, block);
         }
-        if lost > 0 && block.phase.get() & phase::MASK == phase::DISORDER {
+        if lost > 0
+            && block.phase.get() & phase::MASK == phase::DISORDER
+            && !self.is_path_probe_lost(flow, &board)
+        {
             self.begin(flow, block);
         }
         refill(flow, block, &board, delivered);

@@ -182,6 +182,22 @@ impl Board {
         self.ranges().iter().any(|range| range.state == State::Lost || range.state.is_resent())
     }
 
+    /// Something is to be sent again, and all of it lies within `start..end`.
+    pub(crate) fn has_lost_only(&self, start: u64, end: u64) -> bool {
+        let mut from = self.una;
+        let mut any = false;
+        for range in self.ranges() {
+            if range.state == State::Lost {
+                any = true;
+                if from < start || range.end > end {
+                    return false;
+                }
+            }
+            from = range.end;
+        }
+        any
+    }
+
     /// Separate ranges that the peer has: neighbours, which a cut or whoever wrote into the block may leave, count once.
     pub(crate) fn sacked_ranges(&self) -> usize {
         let mut before = State::Flight;

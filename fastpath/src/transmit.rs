@@ -7,6 +7,7 @@ use crate::{
     header,
     pacing::CREDIT_NS,
     parse::flag,
+    path_probe::Wanted,
     port::{Packet, Port, Steer},
     private::{bit, hot_bit},
     word::Word,
@@ -201,8 +202,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     fn plan(&mut self, flow: Flow<'m>, bits: u32) -> Option<Plan> {
         let hot = flow.hot;
         if bits & bit::RESEND != 0 {
-            if let Some(plan) = self.plan_resend(flow) {
-                return Some(plan);
+            if let Some(plan) = self.plan_first(flow) {
+                return plan;
             }
         }
         let state = hot.flags.get();
@@ -254,6 +255,20 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
         !all || (!private.has(bit::NODELAY) && small_in_flight && nxt == flow.hot.snd_max.get())
+    }
+
+    /// What goes before what is new: a probe of the path, or what is to be sent again. `None`: neither.
+    #[cold]
+    fn plan_first(&mut self, flow: Flow<'m>) -> Option<Option<Plan>> {
+        let bytes = match self.path_probe_wanted(flow) {
+            Wanted::Soon => return Some(None),
+            Wanted::Now(bytes) => bytes as usize,
+            Wanted::No => {
+                let left = self.private[flow.id as usize].has(bit::RESEND);
+                return if left { self.plan_resend(flow).map(Some) } else { None };
+            }
+        };
+        Some(Some(Plan { position: flow.hot.snd_nxt.get(), bytes, bits: plan::UNUSUAL }))
     }
 
     /// What is lost first, or else the first unacknowledged segment, once more. It was within the windows when it was
@@ -383,6 +398,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if flow.has(hot_flags::SCOREBOARD) {
             let next = plan.position + plan.bytes as u64 + u64::from(plan.has(plan::FIN));
             self.sent_in_disorder(flow, plan.position, next, plan.has(plan::RESEND));
+        }
+        if plan.bytes > flow.mss() as usize {
+            self.path_probe_sent(flow, plan.position, plan.position + plan.bytes as u64);
         }
         self.dress(flow, plan.position, frame);
     }

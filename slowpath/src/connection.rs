@@ -4,7 +4,7 @@
 use crate::{
     congestion::Controller,
     lookup::Tuple,
-    tcp::{keepalive::Keepalive, limits::LastAnswer, state::State},
+    tcp::{keepalive::Keepalive, limits::LastAnswer, path::Sizes, path_search::Search, state::State},
     wire::service::Service,
 };
 use abi::{flow::NONE, message::negotiated};
@@ -21,6 +21,7 @@ pub(crate) mod pending {
     pub(crate) const IDLE: u16 = 1 << 6;
     pub(crate) const REMOVE: u16 = 1 << 7;
     pub(crate) const TAIL_PROBE: u16 = 1 << 8;
+    pub(crate) const PROBE_PATH: u16 = 1 << 9;
 }
 
 /// Facts about a connection, one bit each in [`Connection::flags`].
@@ -125,6 +126,10 @@ pub struct Connection {
     /// Effective MSS, bytes; and what it is without the path's limit.
     pub(crate) mss_bytes: u16,
     pub(crate) mss_limit: u16,
+    /// Which sizes the path is known to take.
+    pub(crate) sizes: Sizes,
+    /// Whether it takes larger ones.
+    pub(crate) search: Search,
     pub(crate) tuple: Tuple,
     pub(crate) core: u32,
     pub(crate) application: u32,
@@ -202,6 +207,8 @@ impl Connection {
         congestion: 0,
         mss_bytes: 0,
         mss_limit: 0,
+        sizes: Sizes::UNKNOWN,
+        search: Search::NONE,
         tuple: Tuple::EMPTY,
         core: 0,
         application: NONE,

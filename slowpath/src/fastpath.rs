@@ -144,6 +144,7 @@ impl Stack<'_> {
             to_slow::ACTIVE => self.start_sampling(flow),
             to_slow::FIN_RECEIVED | to_slow::FIN_ACKED => self.refresh_state(flow),
             to_slow::REMOVED => self.removed(flow),
+            to_slow::PATH_PROBE => self.probe_left(flow, entry.value),
             to_slow::SYN_DATA => self.syn_data_taken(flow),
             to_slow::HANDSHAKE_DONE => self.handshake_done(flow),
             to_slow::DATA_AFTER_CLOSE => self.data_after_close(flow),

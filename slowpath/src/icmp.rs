@@ -138,12 +138,8 @@ impl Stack<'_> {
             return false;
         }
         if let Some(told_bytes) = told.mtu_bytes {
-            let lowered = believable_mtu(&quote.tuple.remote, told_bytes, quote.total_bytes as u32)
-                .is_some_and(|mtu_bytes| self.lower_path_mtu(flow, mtu_bytes));
-            if lowered {
-                self.counters.add(Counter::PathMtuLowered);
-            }
-            return lowered;
+            let mtu_bytes = believable_mtu(&quote.tuple.remote, told_bytes, quote.total_bytes as u32);
+            return mtu_bytes.is_some_and(|mtu_bytes| self.heed_router(flow, mtu_bytes, quote.sequence));
         }
         let Some((error, _)) = told.failure else {
             return false;

@@ -68,13 +68,14 @@ pub(crate) enum Last {
 const RETRY_US: u64 = 200;
 
 /// Operation of each [`pending`] bit, in the order they are sent.
-const COMMANDS: [(u16, u8); 9] = [
+const COMMANDS: [(u16, u8); 10] = [
     (pending::INSTALL, to_fast::INSTALL),
     (pending::ACKNOWLEDGE, to_fast::ACKNOWLEDGE),
     (pending::UPDATE, to_fast::UPDATE),
     (pending::RETRANSMIT, to_fast::RETRANSMIT),
     (pending::TAIL_PROBE, to_fast::TAIL_PROBE),
     (pending::PROBE, to_fast::PROBE),
+    (pending::PROBE_PATH, to_fast::PROBE_PATH),
     (pending::FINISH, to_fast::FINISH),
     (pending::IDLE, to_fast::IDLE),
     (pending::REMOVE, to_fast::REMOVE),
@@ -131,7 +132,11 @@ impl Stack<'_> {
             };
             let connection = self.connections.at_mut(flow);
             connection.pending &= !bit;
-            let value = if bit == pending::RETRANSMIT { connection.retransmit_window as u64 } else { 0 };
+            let value = match bit {
+                pending::RETRANSMIT => connection.retransmit_window as u64,
+                pending::PROBE_PATH => connection.search.asked_bytes(),
+                _ => 0,
+            };
             self.last = Last::Command { core, flow, bit };
             return Some(Action::ToFast { core, entry: KernelEntry { op, reason: 0, flow, value } });
         }

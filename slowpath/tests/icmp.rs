@@ -6,7 +6,7 @@ mod common;
 use abi::{
     event::kernel_event,
     flow::hot_flags,
-    kernel_ring::to_fast,
+    kernel_ring::{to_fast, to_slow, KernelEntry},
     message::{option, tcp_state, FlowInfo},
 };
 use common::{frames::*, *};
@@ -139,24 +139,238 @@ fn the_path_mtu_is_bounded_and_guessed_where_a_router_does_not_tell_it() {
     }
 }
 
+/// As [`established`], and whether the peer permits SACK.
+fn established_with(sack: bool) -> (World, FlowInfo) {
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    let mut syn = Tcp::syn(4000, 8080, 5000);
+    if !sack {
+        syn.options[4..6].fill(1);
+    }
+    world.peer(syn);
+    let syn_ack = world.sent().pop().unwrap();
+    world.peer(Tcp::ack(4000, 8080, 5001, syn_ack.seq.wrapping_add(1)));
+    let info = world.accept(listener).unwrap();
+    (world, info)
+}
+
+/// RFC 1191 §6.3. With SACK it is probed for first; without, or if nothing was sent that could be a probe, the whole is
+/// tried when it is forgotten.
 #[test]
 fn a_lower_path_mtu_is_forgotten_after_ten_minutes() {
+    for (sack, life) in [(false, 600), (true, 1200)] {
+        let (mut world, info) = established_with(sack);
+        world.write(info.flow, 3000);
+        error(&mut world, 3, 4, 1300, &quote(8080, 4000, info.tx_start as u32, 1500));
+        world.acknowledged(info.flow);
+        world.advance((life - 1) * SECOND);
+        world.write(info.flow, 3000);
+        world.advance(SECOND / 100);
+        assert_eq!(mss(&world, info.flow), 1248);
+        world.acknowledged(info.flow);
+        world.advance(2 * SECOND);
+        world.ops();
+        world.write(info.flow, 3000);
+        world.advance(SECOND / 100);
+        assert_eq!(mss(&world, info.flow), 1448);
+        assert!(world.ops().contains(&to_fast::UPDATE));
+        assert_eq!(world.stack.counter(Counter::PathMtuRaised), 1);
+        assert_eq!(world.stack.counter(Counter::PathProbes), 0);
+    }
+}
+
+/// Longest pause between two looks of the slow path at a flow that does not stall, microseconds.
+const LOOK: u64 = 300_000;
+
+/// A flow whose path took 1300 bytes ten minutes ago, with much to send.
+fn narrow() -> (World, FlowInfo) {
     let (mut world, info) = established();
     world.write(info.flow, 3000);
     error(&mut world, 3, 4, 1300, &quote(8080, 4000, info.tx_start as u32, 1500));
     world.acknowledged(info.flow);
-    world.advance(599 * SECOND);
-    world.write(info.flow, 3000);
-    world.advance(SECOND / 100);
-    assert_eq!(mss(&world, info.flow), 1248);
-    world.acknowledged(info.flow);
-    world.advance(2 * SECOND);
+    world.advance(601 * SECOND);
+    world.write(info.flow, 0);
+    world.hot[info.flow as usize].snd_end.fetch_add(50_000, Relaxed);
     world.ops();
-    world.write(info.flow, 3000);
-    world.advance(SECOND / 100);
+    (world, info)
+}
+
+/// The size of the probe that is asked for, with what IPv6's header takes more, when it has left.
+fn probe(world: &mut World, flow: u32) -> Option<u64> {
+    world.advance(LOOK);
+    let asked =
+        std::mem::take(&mut world.entries).into_iter().find(|entry| entry.op == to_fast::PROBE_PATH)?;
+    let hot = &world.hot[flow as usize];
+    let end = hot.snd_nxt.load(Relaxed) + asked.value;
+    hot.flags.fetch_or(hot_flags::PATH_PROBE, Relaxed);
+    hot.snd_nxt.store(end, Relaxed);
+    hot.snd_max.store(end, Relaxed);
+    hot.snd_end.fetch_add(asked.value, Relaxed);
+    let report = KernelEntry { op: to_slow::PATH_PROBE, reason: 0, flow, value: end };
+    world.stack.handle_report(world.now, 0, report);
+    Some(asked.value + u64::from(extra()))
+}
+
+/// The probe was lost, or not; in the end everything is acknowledged.
+fn probed(world: &mut World, flow: u32, passes: bool) {
+    if !passes {
+        world.hot[flow as usize].flags.fetch_and(!hot_flags::PATH_PROBE, Relaxed);
+        world.advance(LOOK);
+    }
+    world.acknowledged(flow);
+}
+
+/// RFC 4821 §7.3: what the link takes is tried first.
+#[test]
+fn a_path_that_widened_is_found_by_one_probe() {
+    let (mut world, info) = narrow();
+    assert_eq!(probe(&mut world, info.flow), Some(1448));
+    world.advance(LOOK);
+    assert_eq!(mss(&world, info.flow), 1248, "as long as it is in flight");
+    probed(&mut world, info.flow, true);
+    world.advance(LOOK);
     assert_eq!(mss(&world, info.flow), 1448);
     assert!(world.ops().contains(&to_fast::UPDATE));
-    assert_eq!(world.stack.counter(Counter::PathMtuRaised), 1);
+    assert_eq!(world.info(info.socket).unwrap().mss_bytes, 1448 - extra());
+    assert_eq!(probe(&mut world, info.flow), None);
+    let counters = [Counter::PathProbes, Counter::PathProbesLost, Counter::PathMtuRaised];
+    assert_eq!(counters.map(|counter| world.stack.counter(counter)), [1, 0, 1]);
+    // It is proof: a router that asks for less has to wait for a timeout.
+    world.write(info.flow, 3000);
+    let una = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, una, 1500));
+    assert_eq!(mss(&world, info.flow), 1448);
+}
+
+/// What is between is found by halves, and remembered for others; a lost probe changes nothing else.
+#[test]
+fn the_size_that_passes_is_searched_for() {
+    let (mut world, info) = narrow();
+    let cwnd = world.cold[info.flow as usize].cwnd_bytes.load(Relaxed);
+    let mut sizes = vec![];
+    while let Some(size) = probe(&mut world, info.flow) {
+        sizes.push(size);
+        probed(&mut world, info.flow, size <= 1348);
+        assert!(sizes.len() < 20, "{sizes:?}");
+    }
+    assert_eq!(sizes, [1448, 1348, 1398, 1373, 1360, 1354]);
+    assert_eq!(mss(&world, info.flow), 1348);
+    assert_eq!(world.stack.counter(Counter::PathProbesLost), 5);
+    assert_eq!(world.stack.counter(Counter::Timeouts), 0);
+    assert!(world.cold[info.flow as usize].cwnd_bytes.load(Relaxed) >= cwnd);
+    let listener = world.listener(9090, 5);
+    let next = world.accepted(listener, 9090, 4001);
+    assert_eq!(mss(&world, next.flow), 1348, "others begin with it");
+    // Ten minutes later it is searched for again.
+    world.write(info.flow, 0);
+    world.acknowledged(info.flow);
+    world.advance(601 * SECOND);
+    world.write(info.flow, 0);
+    world.hot[info.flow as usize].snd_end.fetch_add(50_000, Relaxed);
+    assert_eq!(probe(&mut world, info.flow), Some(1448));
+    // A router tells what it takes: that is that.
+    let at = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
+    error(&mut world, 3, 4, 1420, &quote(8080, 4000, at, 1500));
+    assert_eq!(mss(&world, info.flow), 1368);
+    probed(&mut world, info.flow, false);
+    world.advance(LOOK);
+    assert_eq!((mss(&world, info.flow), probe(&mut world, info.flow)), (1368, None));
+}
+
+#[test]
+fn a_probe_needs_something_behind_it_and_a_calm_flow() {
+    for (case, room) in
+        [("as it is", true), ("little to send", false), ("recovery", false), ("window", false)]
+    {
+        let (mut world, info) = narrow();
+        let hot = &world.hot[info.flow as usize];
+        match case {
+            "little to send" => hot.snd_end.store(hot.snd_nxt.load(Relaxed) + 6000, Relaxed),
+            "recovery" => _ = hot.flags.fetch_or(hot_flags::RECOVERY, Relaxed),
+            "window" => hot.snd_wnd.store(6000, Relaxed),
+            _ => {}
+        }
+        assert_eq!(probe(&mut world, info.flow).is_some(), room, "{case}");
+    }
+    // One that the fast path could not send is asked for anew.
+    let (mut world, info) = narrow();
+    world.advance(LOOK);
+    assert_eq!(world.ops().iter().filter(|op| **op == to_fast::PROBE_PATH).count(), 1);
+    let mut looks = 0;
+    while !world.ops().contains(&to_fast::PROBE_PATH) {
+        world.write(info.flow, 0);
+        world.hot[info.flow as usize].snd_end.fetch_add(50_000, Relaxed);
+        world.acknowledged(info.flow);
+        world.advance(LOOK / 3);
+        looks += 1;
+    }
+    assert!((7..=13).contains(&looks), "after a second: {looks}");
+}
+
+/// RFC 5927 §7.2: whoever has shown that large segments arrive is not made to send small ones by one ICMP error, which
+/// anybody can forge who guesses what is in flight.
+#[test]
+fn a_lower_mtu_waits_for_a_timeout_if_larger_segments_were_acknowledged() {
+    for (unsent, nodelay) in [(0, false), (3000, true)] {
+        let (mut world, info) = established();
+        world.set_option(info.socket, option::NODELAY, nodelay.into(), 0).unwrap();
+        let hot = &world.hot[info.flow as usize];
+        world.write(info.flow, 10_000);
+        // With small segments allowed, only one that waits in full is known to be full.
+        hot.snd_end.fetch_add(unsent, Relaxed);
+        world.advance(1000);
+        let end = hot.snd_end.load(Relaxed);
+        hot.snd_nxt.store(end, Relaxed);
+        hot.snd_max.store(end, Relaxed);
+        world.acknowledged(info.flow);
+        world.advance(1000);
+        world.write(info.flow, 10_000);
+        let una = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
+        error(&mut world, 3, 4, 1300, &quote(8080, 4000, una, 1500));
+        assert_eq!(mss(&world, info.flow), 1448, "later");
+        assert_eq!(world.stack.counter(Counter::PathMtuDelayed), 1);
+        // The segment that was dropped, so it said, is acknowledged: no timeout lowers it any more.
+        world.hot[info.flow as usize].snd_una.fetch_add(1448, Relaxed);
+        world.advance(1000);
+        world.advance(SECOND / 2);
+        assert_eq!((world.stack.counter(Counter::Timeouts), mss(&world, info.flow)), (1, 1448));
+        world.acknowledged(info.flow);
+        world.advance(SECOND / 10);
+        // This time it is true.
+        world.write(info.flow, 10_000);
+        error(&mut world, 3, 4, 1300, &quote(8080, 4000, una.wrapping_add(10_000), 1500));
+        error(&mut world, 3, 4, 1280, &quote(8080, 4000, una.wrapping_add(10_000), 1500));
+        assert_eq!(mss(&world, info.flow), 1448);
+        world.advance(SECOND / 2);
+        assert_eq!(mss(&world, info.flow), 1248, "the larger of the two");
+        assert_eq!(world.stack.counter(Counter::PathMtuLowered), 1);
+        // One that lets through what was acknowledged since is heeded at once.
+        world.acknowledged(info.flow);
+        world.advance(1000);
+        world.write(info.flow, 1300);
+        let una = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
+        if !is_v6() {
+            error(&mut world, 3, 4, 700, &quote(8080, 4000, una, 1300));
+            assert_eq!(mss(&world, info.flow), 1248, "what is left of the proof");
+        }
+    }
+}
+
+/// Small segments that were acknowledged prove nothing.
+#[test]
+fn a_lower_mtu_is_believed_at_once_after_small_segments() {
+    let (mut world, info) = established();
+    world.set_option(info.socket, option::NODELAY, 1, 0).unwrap();
+    for _ in 0..5 {
+        world.write(info.flow, 4000);
+        world.advance(1000);
+        world.acknowledged(info.flow);
+        world.advance(1000);
+    }
+    world.write(info.flow, 3000);
+    let una = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
+    error(&mut world, 3, 4, 1300, &quote(8080, 4000, una, 1500));
+    assert_eq!(mss(&world, info.flow), 1248);
 }
 
 /// RFC 5927 §5.2: no error ends a connection that is beyond its handshake.

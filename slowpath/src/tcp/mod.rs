@@ -16,6 +16,7 @@ pub(crate) mod keepalive;
 pub(crate) mod limits;
 mod listen;
 pub(crate) mod path;
+pub(crate) mod path_search;
 pub(crate) mod reply;
 mod rtt;
 mod sample;

@@ -53,11 +53,12 @@ impl Stack<'_> {
         if !live || !connection.is(flag::SAMPLED) || connection.state == State::Closed {
             return;
         }
-        self.age_path(flow);
         let view = self.view(flow);
         let interval = self.take_interval(flow, &view);
         let busy = is_outstanding(&view) || is_unsent(&view);
         self.watch_progress(flow, &view);
+        self.watch_sizes(flow, &view);
+        self.search_path(flow, &view);
         if busy && self.watch_timeout(flow, &view) {
             return;
         }
@@ -232,6 +233,7 @@ impl Stack<'_> {
         let allowance = connection.controller.allowance(&parameters);
         connection.retransmit_window = allowance.cwnd_bytes;
         let timeouts = connection.timeouts;
+        self.heed_claim(flow, view);
         self.suspect_path(flow, view);
         self.suspect_fast_open(flow, view);
         if let Some(cold) = self.cold(flow) {
