@@ -25,7 +25,8 @@ pub mod to_fast {
     pub const ACKNOWLEDGE: u8 = 7;
     /// The slow path stopped sampling `flow`: clear ACTIVE, or report ACTIVE again if work is left.
     pub const IDLE: u8 = 8;
-    /// Transmit the frame in the slot (`value` = length in bytes). The fast path fills in nothing.
+    /// Transmit the frame in the slot (`value` = length in bytes). The fast path fills in nothing. If `flow` is one,
+    /// this is its SYN-ACK, and the flow sends nothing before.
     pub const TRANSMIT: u8 = 9;
     /// Process the frame in the slot as if just received (`value` = length in bytes).
     pub const INJECT: u8 = 10;

@@ -7,6 +7,7 @@ use crate::{
     kernel::Operation,
     parse::{parse, Segment, Verdict},
     port::{Packet, Port, RxChecksum, Steer},
+    private::bit,
     receive::Arrival,
     word::Word,
 };
@@ -53,11 +54,23 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         self.announce(flow);
     }
 
+    /// Our SYN has left, or the peer has it: what the application has written may follow.
+    #[cold]
+    pub(crate) fn announced(&mut self, flow: Flow<'m>) {
+        let private = &mut self.private[flow.id as usize];
+        private.bits &= !bit::UNANNOUNCED;
+        private.set_rate(flow.hot.rate_kbps.get());
+        if flow.has_work() {
+            self.schedule(flow);
+        }
+    }
+
     /// The peer has acknowledged our SYN: the slow path stops repeating it.
     #[cold]
     pub(crate) fn finish_handshake(&mut self, flow: Flow<'m>) {
         flow.clear(hot_flags::SYN_RECEIVED);
         flow.set_duplicates(flow.duplicates());
+        self.announced(flow);
         self.kernel.report(KernelEntry {
             op: to_slow::HANDSHAKE_DONE,
             flow: flow.id,

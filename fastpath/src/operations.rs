@@ -126,6 +126,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             cwr_end: una.wrapping_sub(1),
             ..Private::EMPTY
         };
+        if flow.has(hot_flags::SYN_RECEIVED) {
+            self.private[flow.id as usize].bits |= bit::UNANNOUNCED | bit::STOPPED;
+        }
         self.read_cold(flow, cold);
         flow.follow_mss(cold.mss_bytes.get());
         flow.bound_scale();
@@ -203,6 +206,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if owner != flow.hot.owner.get() {
             // An event parked at the old context does not hold up the new one's.
             self.private[flow.id as usize].bits &= !bit::PARKED;
+            self.tell_urgent_again(flow);
             self.announce(flow);
         }
         if flow.has_work() {
@@ -317,6 +321,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if let Some(packet) = self.frame(operation) {
             self.expect_answer(packet.data());
             self.emit(packet);
+        }
+        if let Some(flow) = self.ours(operation.entry.flow) {
+            self.announced(flow);
         }
     }
 

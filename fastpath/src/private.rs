@@ -48,6 +48,8 @@ pub(crate) mod bit {
     pub(crate) const IN_HELD: u32 = 1 << 28;
     /// The application will write more soon: no small segment until then (TCP_CORK, MSG_MORE).
     pub(crate) const HELD: u32 = 1 << 29;
+    /// Our SYN has not left yet: nothing may leave before it. [`STOPPED`] goes with it.
+    pub(crate) const UNANNOUNCED: u32 = 1 << 30;
     /// Quarters of an RTT by which the reordering window is wider than one quarter, 6 bits.
     pub(crate) const QUARTERS_SHIFT: u32 = 16;
     /// Recoveries for which that is kept, 5 bits.
@@ -168,7 +170,9 @@ impl Private {
 
     /// Takes over a rate in kilobits per second. The one division, off the hot path.
     pub(crate) fn set_rate(&mut self, rate_kbps: u32) {
-        self.bits &= !bit::STOPPED;
+        if !self.has(bit::UNANNOUNCED) {
+            self.bits &= !bit::STOPPED;
+        }
         self.byte_time = match rate_kbps {
             0 => {
                 self.bits |= bit::STOPPED;

@@ -30,6 +30,8 @@ pub(crate) struct Urgent {
 struct Marks {
     /// The urgent byte that the application was not told of yet.
     news: Option<News>,
+    /// The one that it was told of last.
+    told: Option<News>,
     /// Position after the last urgent byte that the application has written.
     end: Option<u64>,
 }
@@ -51,7 +53,7 @@ impl Urgent {
     fn update(&mut self, flow: u32, change: impl FnOnce(&mut Marks)) {
         let marks = self.flows.entry(flow).or_default();
         change(marks);
-        if marks.news.is_none() && marks.end.is_none() {
+        if marks.news.is_none() && marks.told.is_none() && marks.end.is_none() {
             self.flows.remove(&flow);
         }
     }
@@ -123,7 +125,21 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// The application was told.
     pub(crate) fn urgent_told(&mut self, flow: Flow<'m>) {
         flow.clear(hot_bit::URGENT_NEWS);
-        self.urgent.update(flow.id, |marks| marks.news = None);
+        self.urgent.update(flow.id, |marks| marks.told = marks.news.take());
+    }
+
+    /// Events go to another context from now on, and what the old one's ring holds may be refused: the application is
+    /// told again of an urgent byte that it has not passed.
+    pub(crate) fn tell_urgent_again(&mut self, flow: Flow<'m>) {
+        let read = flow.hot.rcv_read.get();
+        let Some(marks) = self.urgent.flows.get_mut(&flow.id) else {
+            return;
+        };
+        let told = marks.told.filter(|told| extend(told.at, read) >= read);
+        marks.news = marks.news.or(told);
+        if marks.news.is_some() {
+            flow.set(hot_bit::URGENT_NEWS);
+        }
     }
 
     /// The application says that what it wrote is urgent up to `end` (low half). False: it did not write that far.

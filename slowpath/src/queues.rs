@@ -186,11 +186,16 @@ impl Stack<'_> {
 
     /// [`Self::transmit`] for a socket that chose its DiffServ field or time to live.
     pub(crate) fn transmit_as(&mut self, core: u32, segment: &Outgoing, service: Service) {
+        self.transmit_for(NONE, core, segment, service);
+    }
+
+    /// [`Self::transmit_as`] of the SYN-ACK of a flow, which may send once that has left.
+    pub(crate) fn transmit_for(&mut self, flow: u32, core: u32, segment: &Outgoing, service: Service) {
         let mac = self.config.mac;
         let Some(id) = self.new_frame() else { return };
         let length = segment.write(&mut self.frames.at_mut(id).bytes, mac, &[]);
         service.apply(&mut self.frames.at_mut(id).bytes);
-        self.send(core, id, to_fast::TRANSMIT, NONE, length);
+        self.send(core, id, to_fast::TRANSMIT, flow, length);
     }
 
     /// Queues a copy of a received frame for the core that owns `flow`.

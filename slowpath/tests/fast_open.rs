@@ -65,6 +65,7 @@ fn data_is_delivered_before_the_handshake_completes() {
     assert_eq!((syn_ack.ack, syn_ack.option(COOKIE)), (5006, None), "the cookie is still the right one");
     assert_eq!(syn_ack.window, 65_530, "what was taken takes its place");
     let info = world.accept(listener).unwrap();
+    assert_eq!(world.last_transmit_flow, info.flow, "it may send from now on");
     assert_eq!((info.tcp_state, info.syn_data_bytes), (tcp_state::SYN_RECEIVED, 5));
     assert_eq!((info.rx_start as u32, info.tx_start as u32), (5001, syn_ack.seq.wrapping_add(1)));
     let hot = &world.hot[info.flow as usize];
@@ -189,6 +190,23 @@ fn only_what_was_taken_is_acknowledged() {
         assert_eq!(world.sent().pop().unwrap().ack, 5001 + taken as u32);
         assert_eq!(world.accept(listener).unwrap().syn_data_bytes, taken as u32);
     }
+}
+
+/// A simulated world found it (`scripts/sim`): nobody had heard of the connection yet, and it stayed for ever.
+#[test]
+fn a_reset_before_the_data_is_taken_leaves_nothing() {
+    let mut world = World::new();
+    fast_listener(&mut world, 5);
+    let cookie = ask_cookie(&mut world, 4000);
+    let before = world.status();
+    world.takes_syn_data = false;
+    world.peer(fast_syn(4001, &cookie, b"hello"));
+    assert_eq!(world.status().flows_used, before.flows_used + 1);
+    let flow = world.entries.last().expect("SYN_DATA").flow;
+    world.peer(Tcp::new(4001, 8080, 5001, 0, RST));
+    world.report(0, to_slow::SYN_DATA, flow);
+    world.run();
+    assert_eq!(world.status().flows_used, before.flows_used);
 }
 
 #[test]

@@ -115,6 +115,10 @@ fn cookies_expire_and_do_not_fit_other_connections() {
         assert_eq!(world.accept(listener).map(|_| ()), Err(11));
     }
     assert_eq!(world.stack.counter(Counter::CookiesFailed), 4);
+    // The answer to the cookie was lost, and data came through: the peer sends both again.
+    world.frames.clear();
+    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9005, seq) });
+    assert!(world.sent().is_empty());
     // The clock of cookies has a tick of 67 s, and two of them are good.
     world.advance(60_000_000);
     world.peer(Tcp::ack(5000, 8080, 9001, seq));

@@ -56,13 +56,39 @@ fn what_cannot_be_taken_is_reported_all_the_same() {
     assert_eq!(world.hot(0).rcv_nxt.load(Relaxed), RCV_START + 3);
 }
 
+/// The application writes, then our SYN-ACK leaves: all that is sent.
+fn answer(world: &mut World, data: &[u8]) -> Vec<TestSegment> {
+    assert_eq!(world.write(0, data), [], "before the SYN-ACK");
+    let mut syn_ack = world.from_peer(0, b"");
+    syn_ack.flags = SYN | ACK;
+    world.ask_with_frame(to_fast::TRANSMIT, &syn_ack.encode())
+}
+
+#[test]
+fn nothing_leaves_before_the_syn_ack() {
+    let (mut world, syn) = opened(b"hello");
+    world.ask_with_frame(to_fast::SYN_DATA, &syn);
+    // An update in between does not start it, nor does a rate.
+    assert_eq!(world.write(0, b"wel"), []);
+    assert_eq!(world.ask(to_fast::UPDATE, 0, 0), []);
+    let sent = answer(&mut world, b"come");
+    let flags: Vec<u8> = sent.iter().map(|segment| segment.flags).collect();
+    assert_eq!(flags, [SYN | ACK, ACK | PSH]);
+    assert_eq!(sent[1].payload, b"welcome");
+    // A core that took over does not know whether it has left: the peer's answer tells.
+    world.restart();
+    assert_eq!(world.write(0, b"!"), []);
+    let ack = world.from_peer(0, b"");
+    assert!(!world.receive(&ack).is_empty());
+}
+
 #[test]
 fn the_first_acknowledgement_ends_the_handshake() {
     let (mut world, syn) = opened(b"hello");
     world.ask_with_frame(to_fast::SYN_DATA, &syn);
     world.reports();
     // The server may answer before; an old acknowledgement tells nothing.
-    assert_eq!(world.write(0, b"welcome").len(), 1);
+    assert_eq!(answer(&mut world, b"welcome").len(), 2);
     assert_eq!(world.report_ops(), [to_slow::ACTIVE]);
     let mut old = world.from_peer(0, b"");
     old.ack = (SND_START - 1) as u32;

@@ -116,6 +116,19 @@ fn news_of_urgent_data_waits_for_room_in_the_ring() {
     assert_eq!(world.hot(1).flags.load(Relaxed) & hot_flags::EVENT_PENDING, 0);
 }
 
+/// A simulated world found it (`scripts/sim`): the event was in the old context's ring when the flow moved.
+#[test]
+fn a_context_that_takes_over_is_told_again() {
+    let mut world = World::connected();
+    world.receive(&urgent(&world, b"abc", 3));
+    assert_eq!(told(&mut world), Some((2, Some(b'c'))));
+    for context in [abi::flow::CONTEXT_NONE, CONTEXT] {
+        world.tables.cold[1].owner.store(abi::flow::owner(APPLICATION, context), Relaxed);
+        world.ask(to_fast::UPDATE, 1, 0);
+    }
+    assert_eq!(told(&mut world), Some((2, Some(b'c'))));
+}
+
 #[test]
 fn urgent_data_leaves_at_once_and_says_so_until_it_is_acknowledged() {
     let mut world = World::connected();

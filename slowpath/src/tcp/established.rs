@@ -88,11 +88,13 @@ impl Stack<'_> {
         let connection = self.connections.at_mut(flow);
         connection.soft_error = error.0;
         connection.set(fact::DRAINING, false);
-        if connection.is(fact::ORPHAN) {
+        let (id, waiting) = (connection.socket, connection.is(fact::IN_ACCEPT_QUEUE));
+        // One that opens fast may fail before anybody was told of it.
+        let is_held = waiting || self.sockets.has(id);
+        if connection.is(fact::ORPHAN) || !is_held {
             self.begin_remove(flow, 0);
             return;
         }
-        let (id, waiting) = (connection.socket, connection.is(fact::IN_ACCEPT_QUEUE));
         if let Some(cold) = self.cold(flow) {
             // Zero stops.
             cold.rate_kbps.store(0, Relaxed);

@@ -98,8 +98,9 @@ impl Stack<'_> {
         let (iss, irs) = (segment.ack.wrapping_sub(1), segment.seq.wrapping_sub(1));
         let Some(peer_mss) = self.cookie_of(segment) else {
             self.counters.add(Counter::CookiesFailed);
-            // What follows an ACK that found no room carries no cookie: the peer sends it all again.
-            if self.now_us >= self.sockets.at(listener).overflowed_until_us {
+            // What follows an ACK that got lost or found no room carries no cookie: the peer sends it all again.
+            let follows = segment.length() > 0 || self.now_us < self.sockets.at(listener).overflowed_until_us;
+            if !follows {
                 self.refuse(core, segment);
             }
             return;

@@ -13,7 +13,7 @@ use crate::{
         tcp::{flag, Outgoing, Segment, HEADER_BYTES},
     },
 };
-use abi::clock::timestamp_value;
+use abi::{clock::timestamp_value, flow::NONE};
 
 /// TCP header bytes taken by timestamps and their padding.
 pub(crate) const TIMESTAMP_BYTES: u16 = 12;
@@ -200,7 +200,8 @@ impl Stack<'_> {
             window: Self::syn_window(window),
             options,
         };
-        self.transmit_as(half.core, &outgoing, half.service);
+        let flow = if half.fast { half.flow } else { NONE };
+        self.transmit_for(flow, half.core, &outgoing, half.service);
     }
 
     /// Sends RST for a connection that the fast path has forgotten; its hot entry is at rest.

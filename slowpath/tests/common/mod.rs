@@ -12,7 +12,7 @@ use abi::{
     adjacency::Adjacency,
     core_status::CoreStatus,
     event::KernelEvent,
-    flow::{hot_flags, slot_state, ColdFlow, HotFlow},
+    flow::{hot_flags, slot_state, ColdFlow, HotFlow, NONE},
     kernel_ring::{reason, to_fast, to_slow, KernelEntry},
     limits::ADJACENCIES_MAX,
     message::*,
@@ -144,6 +144,8 @@ pub struct World {
     /// Entries to the fast path, without frames.
     pub entries: Vec<KernelEntry>,
     pub frames: Vec<Vec<u8>>,
+    /// Flow that the last frame was for: its SYN-ACK.
+    pub last_transmit_flow: u32,
     pub injected: Vec<(u32, Vec<u8>)>,
     pub events: Vec<(u32, KernelEvent)>,
     pub drained: Vec<u32>,
@@ -204,6 +206,7 @@ impl World {
             answers_arp: true,
             entries: vec![],
             frames: vec![],
+            last_transmit_flow: NONE,
             injected: vec![],
             events: vec![],
             drained: vec![],
@@ -241,6 +244,7 @@ impl World {
         let bytes = frame[..(entry.value as usize).min(2048)].to_vec();
         match entry.op {
             to_fast::TRANSMIT => {
+                self.last_transmit_flow = entry.flow;
                 self.frames.push(bytes.clone());
                 if let (Some(answer), true) = (frames::neighbor_answer(&bytes), self.answers_arp) {
                     self.receive(answer);
