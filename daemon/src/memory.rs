@@ -29,6 +29,8 @@ pub enum MemoryKind {
     Heap,
     /// A sealed memfd per region, to be passed to other processes.
     Memfd,
+    /// As `Memfd`, but pages come as they are touched, of all regions (simulators, which make thousands of instances).
+    Sparse,
 }
 
 enum Backing {
@@ -99,6 +101,7 @@ impl Memory {
         match kind {
             MemoryKind::Heap => Self::heap(bytes),
             MemoryKind::Memfd => Self::memfd(name, bytes, writers, populate),
+            MemoryKind::Sparse => Self::memfd(name, bytes, writers, false),
         }
     }
 

@@ -36,9 +36,33 @@ impl Mapping {
         writable: bool,
         at: Option<usize>,
     ) -> io::Result<Self> {
-        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
         // Populated now: nobody faults on the data path.
-        let flags = libc::MAP_SHARED | libc::MAP_POPULATE | if at.is_some() { libc::MAP_FIXED } else { 0 };
+        Self::shared(descriptor, offset, bytes, writable, at, libc::MAP_POPULATE)
+    }
+
+    /// As [`Self::new`], but pages come as they are touched: for simulators, which make thousands of mappings.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn sparse(
+        descriptor: BorrowedFd<'_>,
+        bytes: usize,
+        writable: bool,
+        at: Option<usize>,
+    ) -> io::Result<Self> {
+        Self::shared(descriptor, 0, bytes, writable, at, 0)
+    }
+
+    fn shared(
+        descriptor: BorrowedFd<'_>,
+        offset: u64,
+        bytes: usize,
+        writable: bool,
+        at: Option<usize>,
+        populate: libc::c_int,
+    ) -> io::Result<Self> {
+        let protection = if writable { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
+        let flags = libc::MAP_SHARED | populate | if at.is_some() { libc::MAP_FIXED } else { 0 };
         let start = map(at.unwrap_or(0), bytes, protection, flags, descriptor.as_raw_fd(), offset)?;
         let mapping = Self { start, bytes, within_reservation: at.is_some(), process: sys::process_id() };
         // SAFETY: the range was just mapped by us. A child that wrote here would write its parent's data.
