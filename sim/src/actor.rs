@@ -5,13 +5,13 @@
 mod end;
 
 use crate::{
-    coverage::{Coverage, Event as Reached, Fault},
+    coverage::{Coverage, Event as Reached, Fault, Sometimes},
     observer::Key,
     plan::{Connect, Death, Listen, Plan, Process},
     random::Random,
     world::World,
 };
-use abi::message::{option, tcp_state, Endpoint};
+use abi::message::{option, tcp_state};
 pub(crate) use end::{Closed, Live};
 use std::{collections::BTreeMap, io, sync::Arc};
 use tas::lowlevel::{event, Application, Context, Event, Socket};
@@ -62,7 +62,8 @@ struct Due {
 pub(crate) struct Actor {
     pub(crate) host: usize,
     pub(crate) application: Arc<Application>,
-    context: Option<Arc<Context>>,
+    /// Connects and listens with the first.
+    contexts: Vec<Arc<Context>>,
     channel: usize,
     listen: Option<Listen>,
     listener: Option<Socket>,
@@ -80,14 +81,19 @@ pub(crate) struct Actor {
 
 impl Actor {
     pub(crate) fn new(world: &mut World, number: usize, plan: &Plan) -> io::Result<Self> {
-        let Process { host, listen, death } = plan.processes[number];
+        let Process { host, listen, contexts, death } = plan.processes[number];
         let application = world.hosts[host].application()?;
-        let context = Context::new(&application)?;
+        let contexts = (0..contexts).map(|_| Context::new(&application)).collect::<io::Result<Vec<_>>>()?;
+        let context = &contexts[0];
         world.hosts[host].carry_out_notices()?;
         let listener = match listen {
             Some(listen) => {
-                let socket = Socket::new(&context, LISTENER, 0)?;
-                socket.bind(&Endpoint::ipv4(plan.hosts[host].ipv4, listen.port))?;
+                let config = &plan.hosts[host];
+                let local = config.name(config.ipv4, listen.port);
+                let socket = Socket::of_family(context, local.family, LISTENER, 0)?;
+                socket.bind(&local)?;
+                socket.set_option(option::FAST_OPEN, listen.fast_open, 0)?;
+                socket.set_option(option::FAST_OPEN_NO_COOKIE, u32::from(listen.no_cookie), 0)?;
                 socket.listen(listen.backlog)?;
                 Some(socket)
             }
@@ -98,7 +104,7 @@ impl Actor {
         Ok(Self {
             host,
             application,
-            context: Some(context),
+            contexts,
             channel: plan.processes[..number].iter().filter(|process| process.host == host).count(),
             listen,
             listener,
@@ -129,7 +135,7 @@ impl Actor {
 
     /// Whether the wake-up of a context is for it.
     pub(crate) fn has_context(&self, id: u32) -> bool {
-        self.context.as_ref().is_some_and(|context| context.id() == id)
+        self.contexts.iter().any(|context| context.id() == id)
     }
 
     /// A wake-up came.
@@ -152,26 +158,37 @@ impl Actor {
                 return Ok(());
             }
         }
-        let Some(context) = self.context.clone().filter(|_| !self.lies()) else {
+        let Some(context) = self.contexts.first().filter(|_| !self.lies()).cloned() else {
             self.next_us = NEVER;
             return Ok(());
         };
         if std::mem::take(&mut self.asleep) {
-            context.finish_wait();
+            self.contexts.iter().for_each(|context| context.finish_wait());
         }
-        self.take_events(&context, world);
+        for context in self.contexts.clone() {
+            self.take_events(&context, world, board);
+        }
         self.connect_due(&context, world, plan, board);
         self.accept(&context, world, plan, board);
         self.close_listener(now, board);
         self.run_streams(world, plan, board);
         self.next_us = self.next_wish(now);
         if self.next_us > now {
-            self.asleep = context.prepare_wait();
+            self.asleep = self.prepare_wait();
             if !self.asleep {
                 self.next_us = now + 1;
             }
         }
         Ok(())
+    }
+
+    /// All contexts wait, or none.
+    fn prepare_wait(&self) -> bool {
+        let ready = self.contexts.iter().position(|context| !context.prepare_wait());
+        if let Some(ready) = ready {
+            self.contexts[..ready].iter().for_each(|context| context.finish_wait());
+        }
+        ready.is_none()
     }
 
     fn next_wish(&self, now: u64) -> u64 {
@@ -181,12 +198,12 @@ impl Actor {
         streams.chain(due).chain(closes).chain([self.accept_at_us]).min().unwrap_or(NEVER)
     }
 
-    fn take_events(&mut self, context: &Arc<Context>, world: &World) {
+    fn take_events(&mut self, context: &Arc<Context>, world: &World, board: &mut Board) {
         let mut events = [Event::default(); 32];
         loop {
             let count = context.poll(&mut events);
             for happened in &events[..count] {
-                self.take(happened, world);
+                self.take(happened, world, board);
             }
             if count == 0 {
                 return;
@@ -194,7 +211,7 @@ impl Actor {
         }
     }
 
-    fn take(&mut self, happened: &Event, world: &World) {
+    fn take(&mut self, happened: &Event, world: &World, board: &mut Board) {
         if happened.token == LISTENER {
             let delay = self.listen.map_or(0, |listen| listen.accept_delay_us);
             self.accept_at_us = self.accept_at_us.min(world.now_us() + delay);
@@ -205,7 +222,10 @@ impl Actor {
         };
         if happened.flags & event::CONNECTED != 0 {
             match live.socket.established() {
-                Ok(connection) => live.establish(connection, world.now_us()),
+                Ok(connection) => {
+                    live.establish(connection, world.now_us());
+                    live.go_on_after_syn_data(board);
+                }
                 Err(error) => live.fail(error.raw_os_error().unwrap_or(libc::EIO)),
             }
         }
@@ -255,7 +275,9 @@ impl Actor {
         connect: &Connect,
     ) -> io::Result<()> {
         let token = self.next_token;
-        let socket = Socket::new(context, token, 0)?;
+        let peer = &plan.hosts[1 - self.host];
+        let family = peer.name(peer.ipv4, 0).family;
+        let socket = Socket::of_family(context, family, token, 0)?;
         let side = connect.sides[0];
         if let Some(bytes) = side.receive_buffer_bytes {
             socket.set_option(option::RECEIVE_BUFFER, bytes, 0)?;
@@ -273,14 +295,24 @@ impl Actor {
                 crate::plan::CLOSED_PORT
             }
         };
-        let peer = plan.hosts[1 - self.host].ipv4;
-        socket.connect(context, &Endpoint::ipv4(peer, port))?;
+        let remote = peer.name(peer.ipv4, port);
+        let syn_bytes = if connect.fast_open {
+            socket.set_option(option::FAST_OPEN_NO_COOKIE, u32::from(connect.no_cookie), 0)?;
+            let data = side.syn_data(number);
+            let done = socket.connect_fast(context, &remote, Some(&data))?;
+            board.coverage.sometimes(Sometimes::SynData, u64::from(done.syn_bytes > 0));
+            done.syn_bytes
+        } else {
+            socket.connect(context, &remote)?;
+            0
+        };
         let local = socket.names()?.local.port;
         board.coverage.reached(tcp_state::CLOSED, Reached::Connect);
         board.pairs.insert(key(self.host, local, port), number);
         self.next_token += 1;
         let gives_up = connect.gives_up_us.map(|us| world.now_us() + us);
-        let live = Live::new(socket, number, 0, side, (local, port), gives_up);
+        let mut live = Live::new(socket, number, 0, plan, (local, port), gives_up);
+        live.went_with_syn(syn_bytes as u64);
         self.live.insert(token, live);
         Ok(())
     }
@@ -315,8 +347,7 @@ impl Actor {
                 board.violated(format!("accepted a connection from port {remote} that nobody made"));
                 return;
             };
-            let mut live =
-                Live::new(socket, number, 1, plan.connections[number].sides[1], (local, remote), None);
+            let mut live = Live::new(socket, number, 1, plan, (local, remote), None);
             let state = Self::state(world, self.host, &live);
             board.coverage.reached(state, Reached::Accept);
             live.set_options(plan.needs_keepalive(&plan.connections[number]));
@@ -337,7 +368,7 @@ impl Actor {
         for (token, live) in &mut self.live {
             let names = live.names;
             let state = || Self::state_of(world, host, names);
-            live.turn(world.now_us(), &state, plan, board);
+            live.turn(world.now_us(), &state, (plan, &self.contexts), board);
             if live.is_over() {
                 over.push(*token);
             }
@@ -365,7 +396,7 @@ impl Actor {
             board.coverage.fault(Fault::Lie, 1);
             // Whoever lies does nothing else any more.
             self.next_us = NEVER;
-            if let Some(context) = &self.context {
+            if let Some(context) = self.contexts.first() {
                 let id = context.id();
                 crate::scenario::lie(world, self.host, &self.application, id, &mut board.random);
             }
@@ -391,7 +422,7 @@ impl Actor {
 
     /// Ends the process in good order. Its memory stays mapped until the value is dropped.
     pub(crate) fn end(&mut self, world: &mut World) {
-        self.context = None;
+        self.contexts.clear();
         if !self.dead {
             self.dead = true;
             world.hosts[self.host].kill_application(self.channel);
@@ -401,7 +432,7 @@ impl Actor {
     /// Gives up the context: what it kept of chunks goes back to the application.
     pub(crate) fn leave_context(&mut self) {
         if !self.dead {
-            self.context = None;
+            self.contexts.clear();
         }
     }
 

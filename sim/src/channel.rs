@@ -142,7 +142,7 @@ impl ControlChannel for InProcess {
 
     fn map(&self, region: Region, bytes: usize, writable: bool, at: Option<usize>) -> io::Result<Mapping> {
         let descriptor = self.descriptor(region, writable)?;
-        Mapping::new(descriptor.as_fd(), 0, bytes, writable, at)
+        Mapping::sparse(descriptor.as_fd(), bytes, writable, at)
     }
 
     fn notice_fd(&self) -> BorrowedFd<'_> {

@@ -84,6 +84,8 @@ names! {
         QueueLoss = "queue overflow",
         /// A frame lost while the link was down.
         Outage = "link outage",
+        /// The link cut in both directions, for longer than the stack waits perhaps.
+        Cut = "link cut",
         /// Frames of others in the switch's queue.
         Crossing = "cross traffic",
         /// A datagram too large for a router that said so.
@@ -106,6 +108,8 @@ names! {
         SlowStall = "slow path late",
         /// A host whose slow path always runs late.
         SlowKernel = "slow kernel",
+        /// Received frames spread over the cores in another way.
+        Respread = "RSS changed",
         /// The fast path killed.
         Kill = "fast path killed",
         /// An application stopped reading.
@@ -149,11 +153,62 @@ names! {
     }
 }
 
+names! {
+    /// What is no fault, and happens sometimes.
+    Sometimes {
+        /// A world over IPv6.
+        Ipv6 = "IPv6",
+        /// Data left with a SYN (RFC 7413).
+        SynData = "SYN with data",
+        /// The peer took all of it.
+        SynDataTaken = "SYN data taken",
+        /// It took less, or nothing: it was sent again.
+        SynDataAgain = "SYN data again",
+        /// An urgent byte was received apart from the stream.
+        UrgentApart = "urgent byte apart",
+        /// An urgent byte was read in its place.
+        UrgentInline = "urgent byte in line",
+        /// A write with MSG_MORE.
+        More = "MSG_MORE",
+        /// What such writes held back was released (TCP_CORK).
+        Released = "cork released",
+        /// A socket was kept when all was over.
+        Kept = "socket kept",
+        /// A socket was kept after its connection broke: the flow is detached.
+        KeptBroken = "broken socket kept",
+        /// A SYN cookie was sent (RFC 4987).
+        Cookie = "SYN cookie sent",
+        /// It came back.
+        CookieBack = "SYN cookie back",
+        /// A last ACK found the accept queue full.
+        AcceptFull = "accept queue full",
+        /// An orphan was ended by a limit.
+        OrphanEnded = "orphan ended",
+        /// A lower path MTU was learned from ICMP.
+        PathMtu = "path MTU learned",
+        /// A lower path MTU was found by losses alone.
+        PathMtuFound = "path MTU found",
+        /// A segment was kept that came too early.
+        OutOfOrder = "out of order kept",
+        /// A loss was repaired before a timeout.
+        FastRetransmit = "fast retransmit",
+        /// PAWS refused a segment.
+        Paws = "PAWS",
+        /// A flow moved to another context of its application.
+        Moved = "flow moved",
+        /// A host with several cores.
+        Cores = "several cores",
+        /// A core handed a frame to another.
+        Steered = "frame steered",
+    }
+}
+
 /// Counts of one world, or of many.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Coverage {
     pairs: BTreeMap<(usize, Event), u64>,
     faults: BTreeMap<Fault, u64>,
+    sometimes: BTreeMap<Sometimes, u64>,
 }
 
 impl Coverage {
@@ -171,6 +226,13 @@ impl Coverage {
         }
     }
 
+    /// Something that is no fault happened `count` times.
+    pub fn sometimes(&mut self, what: Sometimes, count: u64) {
+        if count > 0 {
+            *self.sometimes.entry(what).or_default() += count;
+        }
+    }
+
     /// Adds another world's counts.
     pub fn add(&mut self, other: &Self) {
         for (pair, count) in &other.pairs {
@@ -178,6 +240,9 @@ impl Coverage {
         }
         for (fault, count) in &other.faults {
             *self.faults.entry(*fault).or_default() += count;
+        }
+        for (what, count) in &other.sometimes {
+            self.sometimes(*what, *count);
         }
     }
 
@@ -192,7 +257,7 @@ impl Coverage {
         index.and_then(|index| self.pairs.get(&(index, event))).copied().unwrap_or(0)
     }
 
-    /// Pairs and faults that were not reached although they can be, in words.
+    /// Pairs, faults and what else happens sometimes that were not reached although they can be, in words.
     pub fn never_reached(&self) -> Vec<String> {
         let mut missing = Vec::new();
         for (state, _) in STATES {
@@ -204,6 +269,8 @@ impl Coverage {
         }
         let faults = Fault::ALL.iter().filter(|fault| !self.faults.contains_key(fault));
         missing.extend(faults.map(|fault| fault.name().to_owned()));
+        let others = Sometimes::ALL.iter().filter(|what| !self.sometimes.contains_key(what));
+        missing.extend(others.map(|what| what.name().to_owned()));
         missing
     }
 
@@ -232,6 +299,9 @@ impl Coverage {
         for (fault, count) in &self.faults {
             text += &format!("\n{:24}{count:>11}", fault.name());
         }
+        for (what, count) in &self.sometimes {
+            text += &format!("\n{:24}{count:>11}", what.name());
+        }
         text
     }
 }
@@ -241,15 +311,15 @@ pub fn unreachable_because(state: &str, event: Event) -> Option<&'static str> {
     use Event::*;
     match event {
         Connect if state != "CLOSED" => Some("connect() begins a connection"),
-        Accept if !["ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
+        Accept if !["SYN-RECEIVED", "ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
             Some("only the peer has ended what waits to be accepted")
         }
-        Write | Finish if !["ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
+        Write | Finish if !["SYN-RECEIVED", "ESTABLISHED", "CLOSE-WAIT", "CLOSED"].contains(&state) => {
             Some("only an end that is open can be written to or ended")
         }
         Close | Abort | Crash if state == "LISTEN" => Some("a listener is no connection"),
         Abort if state == "SYN-SENT" => Some("nothing is there to reset: it is closed like any other"),
-        Retransmit if state == "FIN-WAIT-2" => Some("nothing is unacknowledged"),
+        Retransmit if ["FIN-WAIT-2", "TIME-WAIT"].contains(&state) => Some("nothing is unacknowledged"),
         Restart if state == "LISTEN" => Some("no connection is there"),
         _ => None,
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One host: an instance of the slow path, one fast-path core over some port, applications.
+//! One host: an instance of the slow path, fast-path cores over some port, applications.
 
 mod attach;
 mod config;
@@ -18,7 +18,7 @@ use abi::{
 };
 use daemon::{Client, Credentials, Instance, Memory, MemoryKind, Settings};
 use drive::Drive;
-use fastpath::{Core, Port, Shared};
+use fastpath::{Core, NoSteer, Port, Shared, Steer};
 use std::{
     io,
     sync::{
@@ -29,9 +29,9 @@ use std::{
 use tas::lowlevel::{Application, Options};
 
 /// A host. Drive it with [`Host::step`], or, over a [`crate::WirePort`], with [`Host::run`].
-pub struct Host<P: Port> {
-    // Fields are dropped in order: the core before the memory that it refers to.
-    core: Option<Core<'static, P>>,
+pub struct Host<P: Port, S: Steer<P::Packet> = NoSteer> {
+    // Fields are dropped in order: the cores before the memory that they refer to.
+    cores: Vec<Core<'static, P, S>>,
     shared: Option<Arc<Shared>>,
     channels: Vec<Arc<InProcess>>,
     instance: Arc<Mutex<Instance>>,
@@ -39,7 +39,7 @@ pub struct Host<P: Port> {
     config: HostConfig,
     body: AttachFast,
     now_us: Arc<AtomicU64>,
-    status: Option<&'static CoreStatus>,
+    status: Vec<&'static CoreStatus>,
     drive: Drive,
     held: Vec<Arc<Memory>>,
 }
@@ -64,7 +64,7 @@ fn secret(seed: u64) -> [u64; 6] {
 /// Who the fast path is: the operating system's word for it.
 const FAST_PATH: Credentials = Credentials { pid: 1, uid: 0, gid: 0, privileged: true };
 
-impl<P: Port> Host<P> {
+impl<P: Port> Host<P, NoSteer> {
     /// A host whose fast path is attached and ready.
     ///
     /// # Errors
@@ -83,18 +83,31 @@ impl<P: Port> Host<P> {
         now_us: Arc<AtomicU64>,
         tune: impl FnOnce(&mut AttachFast),
     ) -> io::Result<Self> {
+        Self::with_cores(config, vec![(port, NoSteer)], now_us, tune)
+    }
+}
+
+impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
+    /// As [`Self::tuned`], with what each core has of the port.
+    pub(crate) fn with_cores(
+        config: HostConfig,
+        lanes: Vec<(P, S)>,
+        now_us: Arc<AtomicU64>,
+        tune: impl FnOnce(&mut AttachFast),
+    ) -> io::Result<Self> {
+        let config = HostConfig { cores: lanes.len() as u32, ..config };
         let mut body = config.attach_body();
         tune(&mut body);
         let settings = Settings {
             poll_interval_us: 0,
             pool_segments: config.pool_segments,
             pool_segments_max: config.pool_segments_max,
-            ..Settings::new("tas0", MemoryKind::Memfd, secret(config.seed))
+            ..Settings::new("tas0", MemoryKind::Sparse, secret(config.seed))
         };
         let mut instance = Instance::new(settings)?;
         let fast = instance.connect(FAST_PATH);
         let mut host = Self {
-            core: None,
+            cores: Vec::new(),
             shared: None,
             channels: Vec::new(),
             instance: Arc::new(Mutex::new(instance)),
@@ -102,11 +115,11 @@ impl<P: Port> Host<P> {
             config,
             body,
             now_us,
-            status: None,
-            drive: Drive::default(),
+            status: Vec::new(),
+            drive: Drive::new(lanes.len()),
             held: Vec::new(),
         };
-        host.attach(port)?;
+        host.attach(lanes)?;
         Ok(host)
     }
 
@@ -115,20 +128,22 @@ impl<P: Port> Host<P> {
         &self.config
     }
 
-    /// The core's counters.
-    ///
-    /// # Panics
-    /// Never: a host begins with a fast path.
+    /// The first core's counters.
     pub fn status(&self) -> &CoreStatus {
-        self.status.expect("a fast path was attached")
+        self.status[0]
     }
 
-    /// The core, for harnesses that run its stages themselves.
+    /// Every core's counters.
+    pub(crate) fn statuses(&self) -> &[&'static CoreStatus] {
+        &self.status
+    }
+
+    /// The first core, for harnesses that run its stages themselves.
     ///
     /// # Panics
     /// Without a fast path ([`Self::kill_fastpath`]).
-    pub fn core_mut(&mut self) -> &mut Core<'static, P> {
-        self.core.as_mut().expect("a fast path is attached")
+    pub fn core_mut(&mut self) -> &mut Core<'static, P, S> {
+        self.cores.first_mut().expect("a fast path is attached")
     }
 
     /// The slow path.
@@ -203,18 +218,18 @@ impl<P: Port> Host<P> {
             for channel in &self.channels {
                 channel.release_closed();
             }
-            let Some(core) = self.core.as_mut() else {
-                break;
-            };
-            let work = core.poll(now);
-            core.drain_wakes(|_| ());
-            core.slow_path_needs_wake();
+            let mut is_idle = true;
+            for core in &mut self.cores {
+                is_idle &= core.poll(now).is_idle();
+                core.drain_wakes(|_| ());
+                core.slow_path_needs_wake();
+            }
             let mut instance = self.instance();
             let had_input = instance.has_input();
             instance.run_once(now);
             while instance.poll_wake().is_some() {}
             drop(instance);
-            if work.is_idle() && !had_input {
+            if is_idle && !had_input {
                 break;
             }
         }
@@ -225,8 +240,7 @@ impl<P: Port> Host<P> {
     pub fn next_deadline_us(&mut self) -> Option<u64> {
         let now = self.now_us.load(Relaxed);
         let slow = self.instance().run_once(now);
-        let core = self.core.as_ref().and_then(|core| core.next_deadline_us());
-        [core, slow].into_iter().flatten().min()
+        self.cores.iter().filter_map(Core::next_deadline_us).chain(slow).min()
     }
 
     fn control(&self, message: &mut Message) -> io::Result<()> {

@@ -26,5 +26,5 @@ pub use channel::InProcess;
 pub use host::{Host, HostConfig, Stall};
 pub use link::{Impairment, Link, WireStats};
 pub use random::Random;
-pub use wire::{Frame, WirePort};
+pub use wire::{Frame, WirePort, WireSteer};
 pub use world::World;

@@ -2,7 +2,7 @@
 //! One direction of a link: a rate with a drop-tail queue that marks above a threshold, a delay with
 //! jitter, and what goes wrong on the way.
 
-use crate::{random::Random, wire::Frame, wire::WirePort};
+use crate::{random::Random, segment::is_ipv6, wire::Frame, wire::WirePort};
 use fastpath::Packet;
 use std::{
     cmp::Reverse,
@@ -18,7 +18,7 @@ pub struct Impairment {
     pub duplicate: u32,
     /// Frames held back so that later ones overtake them.
     pub reorder: u32,
-    /// IPv4 frames of which one bit behind the Ethernet header is flipped. (Ethernet's own check catches
+    /// IP frames of which one bit behind the Ethernet header is flipped. (Ethernet's own check catches
     /// what happens to a whole frame on a wire; this is a router's bad memory.)
     pub corrupt: u32,
     /// ECN-capable frames marked CE.
@@ -202,8 +202,8 @@ impl Link {
             self.stats.marked += 1;
         }
         // After the mark, which writes a new checksum.
-        let is_ipv4 = frame.data().get(12..14) == Some(&[8, 0]);
-        if is_ipv4 && random.chance(self.impairment.corrupt) {
+        let is_ip = frame.data().get(12..14) == Some(&[8, 0]) || is_ipv6(frame.data());
+        if is_ip && random.chance(self.impairment.corrupt) {
             let bit = random.below((frame.data().len() as u64 - 14) * 8) as usize;
             if let Some(byte) = frame.data_mut().get_mut(14 + bit / 8) {
                 *byte ^= 1 << (bit % 8);
@@ -256,8 +256,15 @@ impl Link {
     }
 }
 
-/// Sets CE (RFC 3168 §5) on an ECN-capable IPv4 frame and corrects the header checksum.
+/// Sets CE (RFC 3168 §5) on an ECN-capable frame and corrects the header checksum of IPv4.
 fn mark_congestion(frame: &mut [u8]) -> bool {
+    if is_ipv6(frame) {
+        let capable = frame.get(15).is_some_and(|byte| byte & 0x30 != 0);
+        if let (true, Some(byte)) = (capable, frame.get_mut(15)) {
+            *byte |= 0x30;
+        }
+        return capable;
+    }
     let is_ipv4 = frame.get(12..14) == Some(&[8, 0]);
     let Some(header) = frame.get_mut(14..34).filter(|_| is_ipv4) else {
         return false;

@@ -5,15 +5,18 @@ use crate::{
     observer::{Flow, Key},
     plan::{Forge, Strip},
     random::Random,
-    segment::{checksum, flag, write_ipv4_checksum, write_tcp_checksum, Forged, ETHERNET_BYTES, TCP_OFFSET},
+    segment::{
+        flag, ipv6_of, is_ipv6, tcp_offset, write_icmp_checksum, write_tcp_checksum, Forged, ETHERNET_BYTES,
+    },
 };
 
 /// Overwrites options of a SYN with NOPs. True: something was there.
 pub(crate) fn strip(frame: &mut [u8], what: &Strip) -> bool {
-    let header = usize::from(frame[TCP_OFFSET + 12] >> 4) * 4;
+    let offset = tcp_offset(frame);
+    let header = usize::from(frame[offset + 12] >> 4) * 4;
     let mut changed = false;
-    let mut at = TCP_OFFSET + 20;
-    let end = TCP_OFFSET + header;
+    let mut at = offset + 20;
+    let end = offset + header;
     while at < end && frame[at] != 0 {
         if frame[at] == 1 {
             at += 1;
@@ -24,6 +27,7 @@ pub(crate) fn strip(frame: &mut [u8], what: &Strip) -> bool {
             3 => what.window_scale,
             4 => what.sack,
             8 => what.timestamps,
+            34 => what.fast_open,
             _ => false,
         };
         if gone {
@@ -48,25 +52,27 @@ pub(crate) fn strip(frame: &mut [u8], what: &Strip) -> bool {
 /// Address of the router on the way.
 const ROUTER: u32 = 0x0a00_00fe;
 
-/// What a router says of a frame that it cannot pass on: ICMP "fragmentation needed" (RFC 792, RFC 1191 §4) with the IP
-/// header and the first eight bytes behind it.
-pub(crate) fn too_big(frame: &[u8], mtu_bytes: u16) -> Vec<u8> {
-    let quoted = &frame[ETHERNET_BYTES..TCP_OFFSET + 8];
-    let mut icmp = vec![3, 4, 0, 0, 0, 0];
-    icmp.extend(mtu_bytes.to_be_bytes());
-    icmp.extend(quoted);
-    let checksum = checksum(&icmp);
-    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+/// What a router says of a frame that it cannot pass on: ICMP "fragmentation needed" (RFC 792, RFC 1191 §4) or ICMPv6
+/// "packet too big" (RFC 4443 §3.2) with the IP header and the first eight bytes behind it.
+pub(crate) fn too_big(frame: &[u8], mtu_bytes: u32) -> Vec<u8> {
+    let quoted = &frame[ETHERNET_BYTES..tcp_offset(frame) + 8];
     // Back to whoever sent it; the peer's MAC address stands for the router's.
-    let mut answer = [&frame[6..12], &frame[..6], &[8, 0][..]].concat();
-    let bytes = (20 + icmp.len()) as u16;
-    answer.extend([0x45, 0]);
-    answer.extend(bytes.to_be_bytes());
-    answer.extend([0, 0, 0x40, 0, 64, 1, 0, 0]);
-    answer.extend(ROUTER.to_be_bytes());
-    answer.extend(&quoted[12..16]);
-    write_ipv4_checksum(&mut answer[ETHERNET_BYTES..]);
-    answer.extend(icmp);
+    let mut answer = [&frame[6..12], &frame[..6], &frame[12..14]].concat();
+    let icmp = 8 + quoted.len();
+    if is_ipv6(frame) {
+        answer.extend([0x60, 0, 0, 0, 0, icmp as u8, 58, 64]);
+        answer.extend(ipv6_of(ROUTER).iter().flat_map(|word| word.to_be_bytes()));
+        answer.extend(&quoted[8..24]);
+        answer.extend([2, 0, 0, 0]);
+    } else {
+        answer.extend([0x45, 0, 0, 20 + icmp as u8, 0, 0, 0x40, 0, 64, 1, 0, 0]);
+        answer.extend(ROUTER.to_be_bytes());
+        answer.extend(&quoted[12..16]);
+        answer.extend([3, 4, 0, 0]);
+    }
+    answer.extend(mtu_bytes.to_be_bytes());
+    answer.extend(quoted);
+    write_icmp_checksum(&mut answer);
     answer
 }
 
@@ -78,7 +84,7 @@ pub(crate) fn forge(
     what: Forge,
     to: usize,
     macs: [[u8; 6]; 2],
-    addresses: [u32; 2],
+    (addresses, ipv6): ([u32; 2], bool),
     (key, flow): (Key, &Flow),
     random: &mut Random,
 ) -> Vec<u8> {
@@ -102,6 +108,7 @@ pub(crate) fn forge(
     };
     let stray = what == Forge::Stray;
     Forged {
+        ipv6,
         macs: [macs[to], macs[from]],
         source: (addresses[from], if stray { 1 } else { ports[from] }),
         destination: (addresses[to], ports[to]),

@@ -30,7 +30,7 @@ impl Flow {
     fn both(&self, has: impl Fn(&Half) -> bool) -> bool {
         has(&self.halves[0]) && has(&self.halves[1])
     }
-    /// Host `h` sends a segment behind its SYN-ACKs: which of them counts.
+    /// Host `h` sends a segment behind its SYN-ACKs, or its peer acknowledges one of them: which of them counts.
     fn settle(&mut self, h: usize, seq: u32) {
         let Some((_, earlier)) = self.earlier.as_mut().filter(|(of, _)| *of == h) else {
             return;
@@ -128,7 +128,7 @@ impl Observer {
                 };
                 segment = changed;
             }
-            seen.again = self.syn_sent(h, &segment);
+            seen.again = self.syn_sent(h, &segment, frame)?;
             return Ok(seen);
         }
         let may_skip = self.may_skip[h];
@@ -144,6 +144,7 @@ impl Observer {
             return Ok(seen);
         }
         flow.settle(h, segment.seq);
+        flow.settle(1 - h, segment.ack);
         seen.zero_window = segment.window == 0;
         options_agree(flow, h, &segment)?;
         acknowledges(flow, h, &segment)?;
@@ -158,30 +159,52 @@ impl Observer {
     }
 
     /// A SYN begins a connection, or the answer of its other half. True: it was sent before.
-    fn syn_sent(&mut self, h: usize, segment: &Segment) -> bool {
+    fn syn_sent(&mut self, h: usize, segment: &Segment, frame: &[u8]) -> Result<bool, String> {
         let flow = self.flows.entry(Self::key(h, segment)).or_default();
+        let payload = &frame[segment.payload_offset..segment.payload_offset + segment.payload_bytes];
         let earlier = flow.earlier.as_ref().is_some_and(|(of, half)| *of == h && half.iss == segment.seq);
         if earlier || (flow.halves[h].open && flow.halves[h].iss == segment.seq) {
-            return true;
+            if !flow.halves[h].repeats(0, payload) {
+                return complain(h, segment, "a SYN with other bytes than the first time");
+            }
+            return Ok(true);
+        }
+        if segment.has(flag::ACK) && !payload.is_empty() {
+            return complain(h, segment, "data with a SYN-ACK");
         }
         if !segment.has(flag::ACK) {
             *flow = Flow { untrusted: flow.untrusted, ..Flow::default() };
         }
         if flow.over {
             // Answers to a forged SYN.
-            return false;
+            return Ok(false);
         }
         if segment.has(flag::ACK) && flow.halves[h].open && flow.halves[h].end == 0 {
             flow.earlier = Some((h, std::mem::take(&mut flow.halves[h])));
         }
-        flow.halves[h].begin(segment);
+        let half = &mut flow.halves[h];
+        if segment.has(flag::ACK) && half.open && (half.end > 0 || half.fin.is_some()) {
+            // The answer to a SYN from before, which a stalled core sent late: two connections have one name now.
+            flow.over = true;
+            return Ok(false);
+        }
+        half.begin(segment);
+        half.repeats(0, payload);
+        half.end = payload.len() as i64;
         let other = &mut flow.halves[1 - h];
         other.edge_sent = 0;
         other.edge_known = 0;
         if segment.has(flag::ACK) && other.open {
-            other.edge_sent = i64::from(segment.window);
+            let taken = other.relative(segment.ack);
+            if (1..=other.end).contains(&taken) && taken > other.prefix {
+                return complain(h, segment, "an ACK of SYN data that did not arrive");
+            }
+            other.edge_sent = i64::from(segment.window) + taken.clamp(0, other.end);
+            // With fast open its data may follow at once (RFC 7413 §4.2.2).
+            let window = other.syn_window;
+            flow.halves[h].edge_known = window;
         }
-        false
+        Ok(false)
     }
 
     /// A frame reached host `to`'s port. None: the checksum refuses it, or it is not TCP.
@@ -202,6 +225,9 @@ impl Observer {
             }
         }
         let half = &mut flow.halves[from];
+        if segment.has(flag::SYN) && half.open && half.iss == segment.seq {
+            half.deliver(0, segment.payload_bytes as i64);
+        }
         if segment.has(flag::SYN) || !half.open {
             return;
         }

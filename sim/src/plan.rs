@@ -33,6 +33,8 @@ pub struct Strip {
     pub sack: bool,
     /// Without window scaling.
     pub window_scale: bool,
+    /// Without fast open.
+    pub fast_open: bool,
     /// MSS at most this.
     pub mss: Option<u16>,
 }
@@ -48,6 +50,10 @@ pub struct Listen {
     pub accept_delay_us: u64,
     /// It closes the listener at this time, whatever waits.
     pub closes_at_us: Option<u64>,
+    /// TCP_FASTOPEN: connections that are not complete yet, at most; zero is none.
+    pub fast_open: u32,
+    /// TCP_FASTOPEN_NO_COOKIE.
+    pub no_cookie: bool,
 }
 
 /// How a process ends before its time.
@@ -66,6 +72,8 @@ pub struct Process {
     pub host: usize,
     /// Whether it is a server.
     pub listen: Option<Listen>,
+    /// Contexts that it has: its connections move between them.
+    pub contexts: usize,
     /// When and how it ends, if the plan says so.
     pub death: Option<(u64, Death)>,
 }
@@ -104,6 +112,16 @@ pub struct Side {
     pub nodelay: bool,
     /// SO_RCVBUF, if set.
     pub receive_buffer_bytes: Option<u32>,
+    /// Position of a byte that it sends with MSG_OOB.
+    pub urgent_at: Option<u64>,
+    /// SO_OOBINLINE.
+    pub urgent_inline: bool,
+    /// Per thousand of its writes that have MSG_MORE.
+    pub more: u32,
+    /// It keeps its socket so many microseconds after all is over, or broken.
+    pub keeps_us: u64,
+    /// SO_LINGER of zero: it resets what it closes.
+    pub lingers_zero: bool,
 }
 
 /// One connection.
@@ -117,6 +135,10 @@ pub struct Connect {
     pub at_us: u64,
     /// It gives up if not established after so many microseconds.
     pub gives_up_us: Option<u64>,
+    /// MSG_FASTOPEN: its first bytes go with the SYN, if they may.
+    pub fast_open: bool,
+    /// TCP_FASTOPEN_NO_COOKIE of the client.
+    pub no_cookie: bool,
     /// Client and server.
     pub sides: [Side; 2],
 }
@@ -124,12 +146,16 @@ pub struct Connect {
 /// Something that happens to a host or the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
-    /// The core of a host does not run for so many microseconds.
-    StallCore(usize, u64),
+    /// A core of a host, the second number counted round, does not run for so many microseconds.
+    StallCore(usize, usize, u64),
+    /// A host spreads received frames over its cores by another key from now on (RSS).
+    Respread(usize, u64),
     /// The slow path's worker of a host does not run for so many microseconds.
     StallSlowPath(usize, u64),
     /// A direction of the link loses everything for so many microseconds.
     Outage(usize, u64),
+    /// The link is cut for so many microseconds: for longer than anybody waits, perhaps.
+    Cut(u64),
     /// The fast path of a host is killed; another comes after so many microseconds.
     Kill(usize, u64),
     /// Somebody forges a segment to this host.
@@ -207,12 +233,14 @@ impl Plan {
         };
         let dies = |process: usize| self.processes[process].death.is_some();
         let refuses = |listen: Listen| listen.closes_at_us.is_some();
-        let fragile = |side: &Side| matches!(side.end, End::Early(_) | End::Abort(_));
+        let fragile = |side: &Side| side.lingers_zero || matches!(side.end, End::Early(_) | End::Abort(_));
+        let cut = self.troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Cut(_)));
         dies(connection.client)
             || dies(server)
             || connection.gives_up_us.is_some()
             || self.processes[server].listen.is_none_or(refuses)
             || connection.sides.iter().any(fragile)
+            || cut
     }
 
     /// Whether the ends of a connection ask for keepalive: its peer may end with an RST that is lost, of

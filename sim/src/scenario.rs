@@ -3,6 +3,7 @@
 
 mod checks;
 mod lie;
+mod pace;
 mod troubles;
 
 pub(crate) use lie::lie;
@@ -14,12 +15,13 @@ use crate::{
     observer::Observer,
     plan::{LinkPlan, Plan},
     random::Random,
-    segment::{flag, parse, Parsed, Segment},
+    segment::{flag, parse, tcp_offset, Parsed, Segment},
     wire::Frame,
     world::World,
 };
-use abi::message::congestion;
+use abi::message::{congestion, tcp_state};
 use fastpath::Packet;
+use pace::Pace;
 use std::{collections::BTreeMap, io};
 
 /// What a world that was well says.
@@ -35,6 +37,8 @@ pub struct Report {
     pub digest: u64,
     /// Stream bytes that were read.
     pub bytes: u64,
+    /// Turns of applications, cores and slow paths in the busiest tenth of a second, beyond those that frames explain.
+    pub busiest: u64,
 }
 
 /// What went wrong.
@@ -68,6 +72,7 @@ struct Scenario<'a> {
     /// Largest datagram that passes a router on the way from each host, and whether it tells.
     narrow: [Option<(u32, bool)>; 2],
     digest: u64,
+    pace: Pace,
     trace: bool,
 }
 
@@ -170,6 +175,7 @@ impl<'a> Scenario<'a> {
             returns: Vec::new(),
             narrow: [None; 2],
             digest: plan.seed,
+            pace: Pace::default(),
             trace: std::env::var_os("SIM_TRACE").is_some(),
         })
     }
@@ -194,6 +200,7 @@ impl<'a> Scenario<'a> {
             virtual_us: self.world.now_us() - crate::world::START_US,
             digest: self.digest,
             bytes: closed.map(|closed| closed.received).sum(),
+            busiest: self.pace.busiest,
             coverage: std::mem::take(&mut self.board.coverage),
         })
     }
@@ -220,6 +227,7 @@ impl<'a> Scenario<'a> {
         if let Some(what) = self.board.violation.take() {
             return Err(what);
         }
+        self.check_pace(now)?;
         let own = self.actors.iter().map(Actor::next_us).chain(self.next_trouble_us());
         let next = own.min().unwrap_or(u64::MAX).min(self.world.next_us());
         // Nothing at all is due: the checks that wait for time to pass get their time.
@@ -254,7 +262,8 @@ impl<'a> Scenario<'a> {
     /// Counts a broken frame with the state of the connection that its ports name, if they are whole.
     fn corrupt_arrival(&mut self, to: usize, frame: &[u8]) {
         let port = |at: usize| frame.get(at..at + 2).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
-        if let (Some(source), Some(destination)) = (port(34), port(36)) {
+        let tcp = tcp_offset(frame);
+        if let (Some(source), Some(destination)) = (port(tcp), port(tcp + 2)) {
             let remote = (self.plan.hosts[1 - to].ipv4, source);
             let state = self.world.hosts[to].state_of(destination, remote);
             self.board.coverage.reached(state, Event::Corrupt);
@@ -264,12 +273,15 @@ impl<'a> Scenario<'a> {
     fn departures(&mut self, h: usize, now: u64) -> Result<(), String> {
         while let Some(mut frame) = self.world.links[h].take_sent() {
             self.board.events += 1;
+            self.pace.frames += 1;
             self.digest_frame(now, frame.data());
             let seen = self.observer.sent(h, now, frame.data_mut())?;
             if let Parsed::Tcp(segment) = parse(frame.data()) {
                 self.note(h, "sent", &segment);
-                if seen.again {
-                    let state = self.world.hosts[h].state_of(segment.source.1, segment.destination);
+                let state = self.world.hosts[h].state_of(segment.source.1, segment.destination);
+                // What left in the instant in which all of it was acknowledged was sent in the state before.
+                let is_settled = [tcp_state::FIN_WAIT2, tcp_state::TIME_WAIT].contains(&state);
+                if seen.again && !is_settled {
                     self.board.coverage.reached(state, Event::Retransmit);
                 }
             }
@@ -315,6 +327,7 @@ impl<'a> Scenario<'a> {
         let mut ran = [false; 2];
         for (number, actor) in self.actors.iter_mut().enumerate() {
             if actor.next_us() <= now {
+                self.pace.turns_of_applications += 1;
                 let turn = actor.turn(&mut self.world, self.plan, &mut self.board);
                 turn.map_err(|error| format!("an application on host {}: {error}", actor.host))?;
                 ran[actor.host] = true;

@@ -22,12 +22,33 @@ pub mod flag {
 pub const ETHERNET_BYTES: usize = 14;
 const IPV4_BYTES: usize = 20;
 const TCP_BYTES: usize = 20;
-/// Offset of the TCP header: nobody here sends IP options.
-pub const TCP_OFFSET: usize = ETHERNET_BYTES + IPV4_BYTES;
+const IPV6_BYTES: usize = 40;
+/// First words of every IPv6 address here (RFC 3849); the last one is the host's IPv4 address.
+const IPV6_PREFIX: [u32; 3] = [0x2001_0db8, 0, 0];
+/// Next header: ICMPv6.
+const ICMPV6: u8 = 58;
 
-/// A TCP segment over IPv4.
+/// The IPv6 address of the host with this IPv4 address.
+pub const fn ipv6_of(ipv4: u32) -> [u32; 4] {
+    let [a, b, c] = IPV6_PREFIX;
+    [a, b, c, ipv4]
+}
+
+/// True for a frame with the EtherType of IPv6.
+pub fn is_ipv6(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x86, 0xdd])
+}
+
+/// Offset of the TCP header: nobody here sends IP options or extension headers.
+pub fn tcp_offset(frame: &[u8]) -> usize {
+    ETHERNET_BYTES + if is_ipv6(frame) { IPV6_BYTES } else { IPV4_BYTES }
+}
+
+/// A TCP segment. A host goes by its IPv4 address also over IPv6; see [`ipv6_of`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Segment {
+    /// It came over IPv6.
+    pub ipv6: bool,
     /// Source address and port, host order.
     pub source: (u32, u16),
     /// Destination.
@@ -74,7 +95,7 @@ impl Segment {
 pub enum Parsed {
     /// TCP.
     Tcp(Segment),
-    /// ARP or another protocol over IPv4.
+    /// ARP, neighbour discovery, or another protocol over IPv4.
     Other,
     /// A rule of form is broken.
     Malformed(&'static str),
@@ -106,11 +127,6 @@ fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
-/// The Internet checksum (RFC 1071) of `bytes`, in which it counts as zero.
-pub fn checksum(bytes: &[u8]) -> u16 {
-    !fold(sum(bytes, 0))
-}
-
 /// Writes the checksum of an IPv4 header of twenty bytes.
 pub fn write_ipv4_checksum(header: &mut [u8]) {
     header[10..12].fill(0);
@@ -118,18 +134,37 @@ pub fn write_ipv4_checksum(header: &mut [u8]) {
     header[10..12].copy_from_slice(&checksum.to_be_bytes());
 }
 
-fn pseudo_header(ip: &[u8], tcp_bytes: usize) -> u32 {
-    sum(&ip[12..20], 6 + tcp_bytes as u32)
+/// Sum over the pseudo-header of a payload of `bytes`; of either family.
+fn pseudo_header(ip: &[u8], protocol: u8, bytes: usize) -> u32 {
+    let addresses = if ip[0] >> 4 == 6 { &ip[8..40] } else { &ip[12..20] };
+    sum(addresses, u32::from(protocol) + bytes as u32)
 }
 
 /// Writes the TCP checksum of a frame without IP options.
 pub fn write_tcp_checksum(frame: &mut [u8]) {
-    let (head, tcp) = frame.split_at_mut(TCP_OFFSET);
-    let length = usize::from(u16_at(head, ETHERNET_BYTES + 2)) - IPV4_BYTES;
+    let offset = tcp_offset(frame);
+    let (head, tcp) = frame.split_at_mut(offset);
+    let ip = &head[ETHERNET_BYTES..];
+    let length =
+        if is_ipv6(head) { usize::from(u16_at(ip, 4)) } else { usize::from(u16_at(ip, 2)) - IPV4_BYTES };
     let tcp = &mut tcp[..length];
     tcp[16..18].fill(0);
-    let checksum = !fold(sum(tcp, pseudo_header(&head[ETHERNET_BYTES..], length)));
+    let checksum = !fold(sum(tcp, pseudo_header(ip, 6, length)));
     tcp[16..18].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// Writes the checksums of a frame with ICMP of either family.
+pub(crate) fn write_icmp_checksum(frame: &mut [u8]) {
+    let over_ipv6 = is_ipv6(frame);
+    let (head, icmp) = frame.split_at_mut(tcp_offset(frame));
+    let ip = &mut head[ETHERNET_BYTES..];
+    icmp[2..4].fill(0);
+    let start = if over_ipv6 { pseudo_header(ip, ICMPV6, icmp.len()) } else { 0 };
+    let checksum = !fold(sum(icmp, start));
+    icmp[2..4].copy_from_slice(&checksum.to_be_bytes());
+    if !over_ipv6 {
+        write_ipv4_checksum(ip);
+    }
 }
 
 /// Reads a frame.
@@ -141,7 +176,8 @@ pub fn parse(frame: &[u8]) -> Parsed {
         0x0806 if frame.len() < ETHERNET_BYTES + 28 => Parsed::Malformed("ARP cut short"),
         0x0806 => Parsed::Other,
         0x0800 => ipv4(frame),
-        _ => Parsed::Malformed("EtherType is neither IPv4 nor ARP"),
+        0x86dd => ipv6(frame),
+        _ => Parsed::Malformed("EtherType is neither IPv4, IPv6 nor ARP"),
     }
 }
 
@@ -169,15 +205,73 @@ fn ipv4(frame: &[u8]) -> Parsed {
     if ip[9] != 6 {
         return Parsed::Other;
     }
-    tcp(&ip[..total])
+    tcp(&ip[..total], IPV4_BYTES, [u32_at(ip, 12), u32_at(ip, 16)])
 }
 
-fn tcp(ip: &[u8]) -> Parsed {
-    let tcp = &ip[IPV4_BYTES..];
+fn ipv6(frame: &[u8]) -> Parsed {
+    let ip = &frame[ETHERNET_BYTES..];
+    if ip.len() < IPV6_BYTES || ip[0] >> 4 != 6 {
+        return Parsed::Malformed("IPv6 header cut short, or not version 6");
+    }
+    let total = IPV6_BYTES + usize::from(u16_at(ip, 4));
+    if total > ip.len() {
+        return Parsed::Malformed("IPv6 payload length");
+    }
+    if ip.len() > total {
+        return Parsed::Malformed("bytes behind the IPv6 packet");
+    }
+    if ip[7] == 0 {
+        return Parsed::Malformed("IPv6 hop limit is zero");
+    }
+    match ip[6] {
+        6 => {}
+        ICMPV6 => return icmpv6(ip, IPV6_BYTES),
+        0 => return hop_by_hop(ip),
+        _ => return Parsed::Malformed("IPv6 with another next header than TCP and ICMPv6"),
+    }
+    let name = |at: usize| {
+        let words: [u32; 4] = std::array::from_fn(|index| u32_at(ip, at + index * 4));
+        (words == ipv6_of(words[3])).then_some(words[3])
+    };
+    match (name(8), name(24)) {
+        (Some(source), Some(destination)) => tcp(ip, IPV6_BYTES, [source, destination]),
+        _ => Parsed::Malformed("TCP from or to an IPv6 address of nobody"),
+    }
+}
+
+/// Only reports of multicast groups have options, the router alert (RFC 3810 §5).
+fn hop_by_hop(ip: &[u8]) -> Parsed {
+    let options = &ip[IPV6_BYTES..];
+    match options {
+        [ICMPV6, 0, 5, 2, 0, 0, ..] if options.len() > 8 && options[8] == 143 && ip[7] == 1 => {
+            icmpv6(ip, IPV6_BYTES + 8)
+        }
+        _ => Parsed::Malformed("IPv6 options that are no report of multicast groups"),
+    }
+}
+
+/// Neighbour discovery has the largest hop limit (RFC 4861 §7.1), and everything a checksum.
+fn icmpv6(ip: &[u8], at: usize) -> Parsed {
+    let message = &ip[at..];
+    if message.len() < 8 {
+        return Parsed::Malformed("ICMPv6 cut short");
+    }
+    if fold(sum(message, pseudo_header(ip, ICMPV6, message.len()))) != 0xffff {
+        return Parsed::Malformed("ICMPv6 checksum");
+    }
+    if (133..=137).contains(&message[0]) && ip[7] != 255 {
+        return Parsed::Malformed("neighbour discovery with a hop limit below 255");
+    }
+    Parsed::Other
+}
+
+/// `ip` is the whole datagram, its header `ip_header` bytes long.
+fn tcp(ip: &[u8], ip_header: usize, [source, destination]: [u32; 2]) -> Parsed {
+    let tcp = &ip[ip_header..];
     if tcp.len() < TCP_BYTES {
         return Parsed::Malformed("TCP header cut short");
     }
-    if fold(sum(tcp, pseudo_header(ip, tcp.len()))) != 0xffff {
+    if fold(sum(tcp, pseudo_header(ip, 6, tcp.len()))) != 0xffff {
         return Parsed::Malformed("TCP checksum");
     }
     let header = usize::from(tcp[12] >> 4) * 4;
@@ -188,13 +282,14 @@ fn tcp(ip: &[u8]) -> Parsed {
         return Parsed::Malformed("reserved bits of the TCP header are set");
     }
     let mut segment = Segment {
-        source: (u32_at(ip, 12), u16_at(tcp, 0)),
-        destination: (u32_at(ip, 16), u16_at(tcp, 2)),
+        ipv6: ip_header == IPV6_BYTES,
+        source: (source, u16_at(tcp, 0)),
+        destination: (destination, u16_at(tcp, 2)),
         seq: u32_at(tcp, 4),
         ack: u32_at(tcp, 8),
         flags: tcp[13],
         window: u16_at(tcp, 14),
-        payload_offset: TCP_OFFSET + header,
+        payload_offset: ETHERNET_BYTES + ip_header + header,
         payload_bytes: tcp.len() - header,
         ip_bytes: ip.len(),
         ..Segment::default()
@@ -271,6 +366,8 @@ fn form(segment: &Segment) -> Option<&'static str> {
 /// A forged segment's header: everything else is plain.
 #[derive(Debug, Clone, Copy)]
 pub struct Forged {
+    /// Over IPv6.
+    pub ipv6: bool,
     /// MAC addresses: of the receiver, of the pretended sender.
     pub macs: [[u8; 6]; 2],
     /// Pretended source.
@@ -296,15 +393,23 @@ impl Forged {
     pub fn frame(&self) -> Vec<u8> {
         let syn = self.flags & flag::SYN != 0;
         let options = if self.timestamps.is_some() { 12 } else { 0 } + if syn { 4 } else { 0 };
-        let total = IPV4_BYTES + TCP_BYTES + options + self.payload_bytes;
-        let mut frame = Vec::with_capacity(ETHERNET_BYTES + total);
+        let bytes = TCP_BYTES + options + self.payload_bytes;
+        let mut frame = Vec::new();
         frame.extend_from_slice(&self.macs[0]);
         frame.extend_from_slice(&self.macs[1]);
-        frame.extend_from_slice(&[8, 0, 0x45, 0]);
-        frame.extend_from_slice(&(total as u16).to_be_bytes());
-        frame.extend_from_slice(&[0, 0, 0x40, 0, 64, 6, 0, 0]);
-        frame.extend_from_slice(&self.source.0.to_be_bytes());
-        frame.extend_from_slice(&self.destination.0.to_be_bytes());
+        if self.ipv6 {
+            frame.extend_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0]);
+            frame.extend_from_slice(&(bytes as u16).to_be_bytes());
+            frame.extend_from_slice(&[6, 64]);
+            let words = [ipv6_of(self.source.0), ipv6_of(self.destination.0)];
+            frame.extend(words.as_flattened().iter().flat_map(|word| word.to_be_bytes()));
+        } else {
+            frame.extend_from_slice(&[8, 0, 0x45, 0]);
+            frame.extend_from_slice(&((IPV4_BYTES + bytes) as u16).to_be_bytes());
+            frame.extend_from_slice(&[0, 0, 0x40, 0, 64, 6, 0, 0]);
+            frame.extend_from_slice(&self.source.0.to_be_bytes());
+            frame.extend_from_slice(&self.destination.0.to_be_bytes());
+        }
         frame.extend_from_slice(&self.source.1.to_be_bytes());
         frame.extend_from_slice(&self.destination.1.to_be_bytes());
         frame.extend_from_slice(&self.seq.to_be_bytes());
@@ -320,8 +425,10 @@ impl Forged {
         if syn {
             frame.extend_from_slice(&[2, 4, 5, 0xb4]);
         }
-        frame.resize(ETHERNET_BYTES + total, 0xee);
-        write_ipv4_checksum(&mut frame[ETHERNET_BYTES..]);
+        frame.resize(tcp_offset(&frame) + bytes, 0xee);
+        if !self.ipv6 {
+            write_ipv4_checksum(&mut frame[ETHERNET_BYTES..]);
+        }
         write_tcp_checksum(&mut frame);
         frame
     }
@@ -333,6 +440,7 @@ mod tests {
 
     fn forged() -> Forged {
         Forged {
+            ipv6: false,
             macs: [[2; 6], [4; 6]],
             source: (0x0a00_0001, 80),
             destination: (0x0a00_0002, 40_000),
@@ -347,13 +455,20 @@ mod tests {
 
     #[test]
     fn what_is_forged_parses() {
-        let Parsed::Tcp(segment) = parse(&forged().frame()) else {
+        for ipv6 in [false, true] {
+            forged_parses(ipv6);
+        }
+    }
+
+    fn forged_parses(ipv6: bool) {
+        let Parsed::Tcp(segment) = parse(&Forged { ipv6, ..forged() }.frame()) else {
             panic!("not TCP");
         };
+        assert_eq!(segment.ipv6, ipv6);
         assert_eq!((segment.source, segment.destination), ((0x0a00_0001, 80), (0x0a00_0002, 40_000)));
         assert_eq!((segment.seq, segment.ack, segment.flags, segment.window), (7, 9, flag::ACK, 100));
         assert_eq!((segment.timestamps, segment.payload_bytes), (Some((1, 2)), 5));
-        assert_eq!(segment.payload_offset, 66);
+        assert_eq!(segment.payload_offset, if ipv6 { 86 } else { 66 });
     }
 
     #[test]
@@ -362,6 +477,23 @@ mod tests {
         for bit in ETHERNET_BYTES * 8..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(parse(&bad), Parsed::Malformed(_)), "bit {bit}");
+        }
+    }
+
+    /// All but traffic class, flow label and hop limit, which no checksum covers.
+    #[test]
+    fn every_single_bit_flip_of_ipv6_is_noticed() {
+        let good = Forged { ipv6: true, ..forged() }.frame();
+        for bit in ETHERNET_BYTES * 8..good.len() * 8 {
+            if (ETHERNET_BYTES * 8 + 4..ETHERNET_BYTES * 8 + 32).contains(&bit)
+                || bit / 8 == ETHERNET_BYTES + 7
+            {
+                continue;
+            }
+            let mut bad = good.clone();
+            // The most significant bit of a byte is the first.
+            bad[bit / 8] ^= 0x80 >> (bit % 8);
             assert!(matches!(parse(&bad), Parsed::Malformed(_)), "bit {bit}");
         }
     }

@@ -31,11 +31,38 @@ pub(crate) struct Check {
     header: [u8; HEADER_BYTES as usize],
     received: u64,
     wrong_at: Option<u64>,
+    /// Position of a byte that reads leave out: the urgent one.
+    apart: Option<u64>,
 }
 
 impl Check {
+    /// Reads leave the byte at `position`, behind the header, out.
+    pub(crate) fn leaves_out(&mut self, position: u64) {
+        self.apart = Some(position);
+    }
+
+    /// The byte that reads leave out is what is left of the stream, and has come.
+    pub(crate) fn take_apart(&mut self) {
+        if self.apart == Some(self.received) {
+            self.received += 1;
+            self.apart = None;
+        }
+    }
+
     /// More bytes of the stream.
     pub(crate) fn take(&mut self, bytes: &[u8]) {
+        let before = self.apart.and_then(|at| at.checked_sub(self.received)).map(|before| before as usize);
+        match before {
+            Some(before) if bytes.len() > before => {
+                self.take_in_line(&bytes[..before]);
+                self.take_apart();
+                self.take_in_line(&bytes[before..]);
+            }
+            _ => self.take_in_line(bytes),
+        }
+    }
+
+    fn take_in_line(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while self.received < HEADER_BYTES {
             let [first, tail @ ..] = rest else {
@@ -102,6 +129,14 @@ mod tests {
             }
             assert_eq!((check.stream(), check.received()), ((3, 1000), 1000));
             assert_eq!(check.wrong_at(), wrong.map(|at| at as u64));
+        }
+        for at in [8, 500, 999] {
+            let mut check = Check::default();
+            check.leaves_out(at as u64);
+            let without = [&whole[..at], &whole[at + 1..]].concat();
+            without.chunks(7).for_each(|piece| check.take(piece));
+            check.take_apart();
+            assert_eq!((check.received(), check.wrong_at()), (1000, None));
         }
         let mut check = Check::default();
         check.take(&whole);

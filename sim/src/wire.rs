@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Frames in memory, and a port that takes them from a queue.
 
-use fastpath::{Batch, Capabilities, Packet, Port, RxChecksum, FRAME_BYTES_MAX};
+use fastpath::{Batch, Capabilities, Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 /// A frame on the heap.
@@ -44,25 +44,50 @@ impl Packet for Frame {
     fn request_tx_checksum(&mut self, _l2_bytes: u8, _l3_bytes: u8, _l4_bytes: u8) {}
 }
 
-/// The two queues of a port.
+/// Receive queues of a port at most, a core each.
+pub(crate) const LANES_MAX: usize = 4;
+
+/// The queues of a port.
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
-    pub(crate) received: VecDeque<Frame>,
-    pub(crate) sent: VecDeque<Frame>,
+    /// Of each core.
+    received: [VecDeque<Frame>; LANES_MAX],
+    /// Frames that other cores handed to each core.
+    steered: [VecDeque<Frame>; LANES_MAX],
+    sent: VecDeque<Frame>,
     /// Frames that [`WirePort::sent`] has emptied: a port's pool.
-    pub(crate) spare: Vec<Frame>,
+    spare: Vec<Frame>,
+    /// Cores that frames are spread over, less one, and the key of the hash that does it (RSS).
+    others: usize,
+    key: u64,
 }
 
-/// A port whose frames come from and go to queues in memory.
+impl Queues {
+    /// The core that a frame goes to: by both ports, so that a connection stays on one while the key does.
+    fn lane(&self, frame: &Frame) -> usize {
+        if self.others == 0 {
+            return 0;
+        }
+        let at = crate::segment::tcp_offset(frame.data());
+        let ports = frame.data().get(at..at + 4).unwrap_or(&[]);
+        let hash = ports
+            .iter()
+            .fold(self.key | 1, |hash, byte| hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(*byte));
+        (hash >> 17) as usize % (self.others + 1)
+    }
+}
+
+/// A port whose frames come from and go to queues in memory: what one core has of it.
 #[derive(Debug, Clone, Default)]
 pub struct WirePort {
-    pub(crate) queues: Rc<RefCell<Queues>>,
+    queues: Rc<RefCell<Queues>>,
+    lane: usize,
 }
 
 impl WirePort {
     /// Puts a frame into the receive queue, as the benchmarks and tests do.
     pub fn inject(&self, bytes: &[u8]) {
-        self.queues.borrow_mut().received.push_back(Frame::from_bytes(bytes));
+        self.push_received(Frame::from_bytes(bytes));
     }
     /// Takes the next frame that was sent.
     pub fn sent(&self) -> Option<Vec<u8>> {
@@ -75,35 +100,81 @@ impl WirePort {
 }
 
 impl WirePort {
+    /// What each of `cores` has of this port, and how they hand frames to each other.
+    pub(crate) fn lanes(&self, cores: u32) -> Vec<(Self, WireSteer)> {
+        let lanes = (cores as usize).clamp(1, LANES_MAX);
+        self.queues.borrow_mut().others = lanes - 1;
+        let lane = |lane| Self { lane, queues: self.queues.clone() };
+        (0..lanes).map(|number| (lane(number), WireSteer { port: lane(number) })).collect()
+    }
+    /// From now on frames are spread over the cores in another way.
+    pub(crate) fn spread(&self, key: u64) {
+        self.queues.borrow_mut().key = key;
+    }
     /// Whether nothing waits to be received.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queues.borrow().received.is_empty()
+        let queues = self.queues.borrow();
+        queues.received[self.lane].is_empty() && queues.steered[self.lane].is_empty()
     }
     pub(crate) fn take_sent(&self) -> Option<Frame> {
         self.queues.borrow_mut().sent.pop_front()
     }
     pub(crate) fn push_received(&self, frame: Frame) {
-        self.queues.borrow_mut().received.push_back(frame);
+        let mut queues = self.queues.borrow_mut();
+        let lane = queues.lane(&frame);
+        queues.received[lane].push_back(frame);
     }
     /// What waits to be received is lost: nobody is there.
-    pub(crate) fn lose_received(&self) -> usize {
-        self.queues.borrow_mut().received.drain(..).count()
+    pub(crate) fn lose_received(&self) {
+        let queues = &mut *self.queues.borrow_mut();
+        queues.received.iter_mut().chain(&mut queues.steered).for_each(VecDeque::clear);
     }
+}
+
+/// A core's end of the queues between cores.
+#[derive(Debug)]
+pub struct WireSteer {
+    port: WirePort,
+}
+
+/// Frames in a queue between cores, as the DPDK shell's.
+const STEERED_MAX: usize = 256;
+
+impl Steer<Frame> for WireSteer {
+    fn offer(&mut self, core: usize, packet: Frame) -> Result<(), Frame> {
+        match self.port.queues.borrow_mut().steered.get_mut(core) {
+            Some(queue) if queue.len() < STEERED_MAX => {
+                queue.push_back(packet);
+                Ok(())
+            }
+            _ => Err(packet),
+        }
+    }
+    fn take(&mut self, into: &mut Batch<Frame>, limit: usize) -> usize {
+        take(&mut self.port.queues.borrow_mut().steered[self.port.lane], into, limit)
+    }
+    fn is_ready(&self) -> bool {
+        !self.port.queues.borrow().steered[self.port.lane].is_empty()
+    }
+}
+
+/// Moves frames until `into` has `limit`.
+fn take(from: &mut VecDeque<Frame>, into: &mut Batch<Frame>, limit: usize) -> usize {
+    let mut taken = 0;
+    while into.len() < limit && into.room() > 0 {
+        let Some(frame) = from.pop_front() else {
+            break;
+        };
+        drop(into.push(frame));
+        taken += 1;
+    }
+    taken
 }
 
 impl Port for WirePort {
     type Packet = Frame;
     fn receive(&mut self, into: &mut Batch<Frame>, limit: usize) -> usize {
-        let mut queues = self.queues.borrow_mut();
-        let mut taken = 0;
-        while into.len() < limit && into.room() > 0 {
-            let Some(frame) = queues.received.pop_front() else {
-                break;
-            };
-            drop(into.push(frame));
-            taken += 1;
-        }
-        taken
+        take(&mut self.queues.borrow_mut().received[self.lane], into, limit)
     }
     fn allocate(&mut self) -> Option<Frame> {
         let spare = self.queues.borrow_mut().spare.pop();

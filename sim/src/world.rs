@@ -5,7 +5,7 @@ use crate::{
     host::{Host, HostConfig},
     link::{Impairment, Link},
     random::Random,
-    wire::WirePort,
+    wire::{WirePort, WireSteer},
 };
 use std::{
     io,
@@ -15,6 +15,9 @@ use std::{
     },
 };
 
+/// A host of the world.
+pub(crate) type SimHost = Host<WirePort, WireSteer>;
+
 /// Longest jump of [`World::step`], microseconds.
 const STEP_MAX_US: u64 = 1000;
 /// The world's time begins here: one second, as nothing may depend on it being small.
@@ -23,7 +26,7 @@ pub(crate) const START_US: u64 = 1_000_000;
 /// The world. Its time starts at one second.
 pub struct World {
     /// The two hosts: 10.0.0.1 and 10.0.0.2.
-    pub hosts: [Host<WirePort>; 2],
+    pub hosts: [Host<WirePort, WireSteer>; 2],
     /// From the first host to the second, and back.
     pub links: [Link; 2],
     pub(crate) ports: [WirePort; 2],
@@ -53,7 +56,9 @@ impl World {
         let now_us = Arc::new(AtomicU64::new(START_US));
         let ports = [WirePort::default(), WirePort::default()];
         let host = |number: u8, port: &WirePort| {
-            Host::new(change(HostConfig::numbered(number, seed)), port.clone(), now_us.clone())
+            let config = change(HostConfig::numbered(number, seed));
+            let lanes = port.lanes(config.cores);
+            Host::with_cores(config, lanes, now_us.clone(), |_| ())
         };
         let hosts = [host(1, &ports[0])?, host(2, &ports[1])?];
         let links = [

@@ -19,9 +19,15 @@ struct Plan {
 }
 
 fn run(plan: &Plan, seed: u64) {
-    println!("SIM_SEED={seed} plan {}", plan.name);
+    for over_ipv6 in [false, true] {
+        run_over(plan, seed, over_ipv6);
+    }
+}
+
+fn run_over(plan: &Plan, seed: u64, over_ipv6: bool) {
+    println!("SIM_SEED={seed} plan {} IPv6 {over_ipv6}", plan.name);
     // Longer than a lost acknowledgement of a FIN takes to be noticed.
-    let patient = |config| HostConfig { time_wait_us: SECOND as u32, ..config };
+    let patient = |config| HostConfig { time_wait_us: SECOND as u32, over_ipv6, ..config };
     let mut world = World::with(seed, plan.delay_us, plan.impairment, patient).expect("world");
     let mut random = Random::new(seed ^ 0x5eed);
     let mut server = Side::new(&mut world, 0);

@@ -52,6 +52,8 @@ struct Totals {
     events: AtomicU64,
     virtual_us: AtomicU64,
     bytes: AtomicU64,
+    /// Most turns in a tenth of a second, and its seed.
+    busiest: Mutex<(u64, u64)>,
     violations: AtomicU64,
     stop: AtomicBool,
     coverage: Mutex<Coverage>,
@@ -70,8 +72,12 @@ fn work(range: &Range, next: &AtomicU64, totals: &Totals, keep_going: bool) {
         if number >= range.worlds || late || totals.stop.load(Relaxed) {
             return;
         }
-        match scenario::run(range.first.wrapping_add(number)) {
+        let seed = range.first.wrapping_add(number);
+        match scenario::run(seed) {
             Ok(report) => {
+                let mut busiest = totals.busiest.lock().unwrap_or_else(PoisonError::into_inner);
+                *busiest = (*busiest).max((report.busiest, seed));
+                drop(busiest);
                 totals.events.fetch_add(report.events, Relaxed);
                 totals.virtual_us.fetch_add(report.virtual_us, Relaxed);
                 totals.bytes.fetch_add(report.bytes, Relaxed);
@@ -136,6 +142,8 @@ fn main() -> ExitCode {
     let coverage = totals.coverage.lock().unwrap_or_else(PoisonError::into_inner);
     if options.coverage {
         println!("{}", coverage.table());
+        let (turns, seed) = *totals.busiest.lock().unwrap_or_else(PoisonError::into_inner);
+        println!("busiest tenth of a second: {turns} turns in world {seed}");
     }
     let missing = coverage.never_reached();
     if worlds > 1 {

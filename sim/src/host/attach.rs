@@ -11,7 +11,8 @@ use abi::{
     region::{Region, RegionKind},
 };
 use daemon::Memory;
-use fastpath::{Adopted, Command, Config, Core, NoSteer, Port, Shared};
+use fastpath::{Adopted, Command, Config, ContextMemory, Core, Port, Shared, Steer};
+use ring::SharedBytes;
 use std::{
     collections::BTreeMap,
     io,
@@ -23,41 +24,71 @@ use std::{
 
 /// What one notice asks for, with its memory.
 enum Change {
-    Command(Command<'static>),
-    PoolSegment(u16, u32, Command<'static>),
-    MapSegment(u16, &'static [AtomicU32], Command<'static>),
+    /// With what each core has of it.
+    Context(u16, u16, Vec<ContextMemory<'static>>),
+    ContextRemoved(u16),
+    PoolSegment(u16, u32, SharedBytes<'static>),
+    MapSegment(u16, u32, &'static [AtomicU32]),
     ApplicationRemoved(u16),
 }
 
-impl<P: Port> Host<P> {
-    /// Attaches a fast path over `port`, as the real program does it: first notices, lists, core,
-    /// commands, answers.
-    pub(super) fn attach(&mut self, port: P) -> io::Result<()> {
+impl Change {
+    /// The command for a core.
+    fn command(&self, core: usize) -> Command<'static> {
+        match self {
+            Self::Context(context, application, memories) => {
+                Command::AddContext { context: *context, application: *application, memory: memories[core] }
+            }
+            Self::ContextRemoved(context) => Command::RemoveContext { context: *context },
+            Self::PoolSegment(application, segment, bytes) => {
+                Command::AddPoolSegment { application: *application, segment: *segment, bytes: *bytes }
+            }
+            Self::MapSegment(application, segment, words) => {
+                Command::AddMapSegment { application: *application, segment: *segment, words }
+            }
+            Self::ApplicationRemoved(application) => Command::RemoveApplication { application: *application },
+        }
+    }
+}
+
+impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
+    /// Attaches a fast path with a core over each of `lanes`, as the real program does it: first notices, lists,
+    /// cores, commands, answers.
+    pub(super) fn attach(&mut self, lanes: Vec<(P, S)>) -> io::Result<()> {
         let now = self.now_us.load(Relaxed);
         self.control(&mut Message::with(Op::AttachFast, 0, &self.body))?;
         let mut regions = Regions { instance: &self.instance, held: &mut self.held };
-        let (tables, memory) = map_tables(&mut regions, self.config.flows)?;
-        self.status = Some(memory.status);
+        let (tables, memories) = map_tables(&mut regions, self.config.flows, self.config.cores)?;
+        self.status = memories.iter().map(|memory| memory.status).collect();
         let mut taken = Vec::new();
-        let mut commands = Vec::new();
+        let mut changes = Vec::new();
         let mut adopted: BTreeMap<u16, Adopted<'static>> = BTreeMap::new();
         while let Some(asked) = self.next_notice()? {
             // An application that is ending: its memory may be gone, and its removal follows.
             if let Ok(change) = self.change(&asked) {
-                first_change(change, &mut adopted, &mut commands);
+                adopt(&change, &mut adopted);
+                changes.push(change);
             }
             taken.push(asked);
         }
         let shared = Arc::new(Shared::new(&tables));
         let applications: Vec<_> = adopted.into_values().collect();
         shared.adopt(&tables, &applications);
-        let config = Config { mac: self.config.mac, hash_key: self.config.seed | 1, ..Config::default() };
-        let mut core = Core::new(config, tables, memory, shared.clone(), port, NoSteer, now)
-            .map_err(io::Error::other)?;
-        for command in commands {
-            core.command(command).map_err(io::Error::other)?;
+        for (number, ((port, steer), memory)) in lanes.into_iter().zip(memories).enumerate() {
+            let config = Config {
+                core: number as u32,
+                cores: self.config.cores,
+                mac: self.config.mac,
+                hash_key: self.config.seed | 1,
+                ..Config::default()
+            };
+            let mut core = Core::new(config, tables, memory, shared.clone(), port, steer, now)
+                .map_err(io::Error::other)?;
+            for change in &changes {
+                core.command(change.command(number)).map_err(io::Error::other)?;
+            }
+            self.cores.push(core);
         }
-        self.core = Some(core);
         self.shared = Some(shared);
         for asked in taken {
             self.control(&mut Message::with(Op::NoticeDone, 0, &asked))?;
@@ -66,21 +97,21 @@ impl<P: Port> Host<P> {
         self.control(&mut Message::new(Op::Ready, 0))
     }
 
-    /// A new fast path comes after [`Self::kill_fastpath`].
+    /// A new fast path comes after [`Self::kill_fastpath`], with what each core has of the port.
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn attach_fastpath(&mut self, port: P) -> io::Result<()> {
+    pub(crate) fn attach_fastpath(&mut self, lanes: Vec<(P, S)>) -> io::Result<()> {
         let fast = self.instance().connect(FAST_PATH);
         self.fast = fast;
-        self.attach(port)?;
+        self.attach(lanes)?;
         self.drive.attached();
         Ok(())
     }
 
     /// The fast path dies without a word, as of SIGKILL.
     pub fn kill_fastpath(&mut self) {
-        self.core = None;
+        self.cores.clear();
         self.shared = None;
         let now = self.now_us.load(Relaxed);
         self.instance().disconnect(now, self.fast);
@@ -89,7 +120,7 @@ impl<P: Port> Host<P> {
 
     /// Whether there is a fast path.
     pub fn has_fastpath(&self) -> bool {
-        self.core.is_some()
+        !self.cores.is_empty()
     }
 
     fn next_notice(&self) -> io::Result<Option<Notice>> {
@@ -107,7 +138,7 @@ impl<P: Port> Host<P> {
     /// # Errors
     /// A region that is not there or too short.
     pub fn carry_out_notices(&mut self) -> io::Result<()> {
-        while self.core.is_some() {
+        while self.has_fastpath() {
             let Some(asked) = self.next_notice()? else {
                 break;
             };
@@ -121,40 +152,33 @@ impl<P: Port> Host<P> {
     }
 
     fn carry_out(&mut self, change: Change) -> io::Result<()> {
-        let (Some(core), Some(shared)) = (self.core.as_mut(), self.shared.as_ref()) else {
-            return Ok(());
-        };
-        match change {
-            Change::Command(command) | Change::MapSegment(_, _, command) => core.command(command),
-            Change::PoolSegment(application, segment, command) => core.command(command).map(|()| {
-                shared.add_pool_segment(application, segment);
-            }),
-            Change::ApplicationRemoved(application) => {
-                core.command(Command::RemoveApplication { application }).map(|()| {
-                    shared.remove_application(application);
-                })
-            }
+        for (number, core) in self.cores.iter_mut().enumerate() {
+            core.command(change.command(number)).map_err(io::Error::other)?;
         }
-        .map_err(io::Error::other)
+        match (change, &self.shared) {
+            (Change::PoolSegment(application, segment, _), Some(shared)) => {
+                shared.add_pool_segment(application, segment);
+            }
+            (Change::ApplicationRemoved(application), Some(shared)) => shared.remove_application(application),
+            _ => {}
+        }
+        Ok(())
     }
 
     fn change(&mut self, asked: &Notice) -> io::Result<Change> {
-        let application = asked.application as u16;
+        let (application, index) = (asked.application as u16, asked.index);
         Ok(match asked.kind {
             notice::CONTEXT_ADDED => {
-                let memory = self.region(Region::whole(RegionKind::Context, asked.index))?;
-                let memory = context_memory(memory)?;
-                Change::Command(Command::AddContext { context: asked.index as u16, application, memory })
+                let memory = self.region(Region::whole(RegionKind::Context, index))?;
+                let memories = context_memory(memory, self.config.cores)?;
+                Change::Context(index as u16, application, memories)
             }
-            notice::CONTEXT_REMOVED => {
-                Change::Command(Command::RemoveContext { context: asked.index as u16 })
-            }
+            notice::CONTEXT_REMOVED => Change::ContextRemoved(index as u16),
             notice::POOL_SEGMENT => {
                 let memory = self.segment(RegionKind::Pool, asked)?;
                 // SAFETY: the memory is held by the host.
                 let bytes = unsafe { bytes_forever(memory.bytes()) };
-                let command = Command::AddPoolSegment { application, segment: asked.index, bytes };
-                Change::PoolSegment(application, asked.index, command)
+                Change::PoolSegment(application, index, bytes)
             }
             notice::MAP_SEGMENT => {
                 let memory = self.segment(RegionKind::Maps, asked)?;
@@ -164,8 +188,7 @@ impl<P: Port> Host<P> {
                     .ok_or_else(|| gone("map words"))?;
                 // SAFETY: the memory is held by the host.
                 let words = unsafe { forever(words) };
-                let command = Command::AddMapSegment { application, segment: asked.index, words };
-                Change::MapSegment(application, words, command)
+                Change::MapSegment(application, index, words)
             }
             notice::APPLICATION_REMOVED => Change::ApplicationRemoved(application),
             kind => return Err(io::Error::other(format!("notice of unknown kind {kind}"))),
@@ -181,29 +204,18 @@ impl<P: Port> Host<P> {
     }
 }
 
-/// A notice from before the core started: a command for it, and what the application brought.
-fn first_change(
-    change: Change,
-    adopted: &mut BTreeMap<u16, Adopted<'static>>,
-    commands: &mut Vec<Command<'static>>,
-) {
+/// A notice from before the cores started: what the application brought.
+fn adopt(change: &Change, adopted: &mut BTreeMap<u16, Adopted<'static>>) {
     let mut entry = |application: u16, add: &dyn Fn(&mut Adopted<'static>)| {
         let empty = || Adopted { application, pool_segments: 0, maps: Vec::new() };
         add(adopted.entry(application).or_insert_with(empty));
     };
     match change {
-        Change::Command(command) => commands.push(command),
-        Change::PoolSegment(application, segment, command) => {
-            entry(application, &|adopted| adopted.pool_segments = adopted.pool_segments.max(segment + 1));
-            commands.push(command);
+        Change::Context(..) | Change::ContextRemoved(_) => {}
+        Change::PoolSegment(application, segment, _) => {
+            entry(*application, &|adopted| adopted.pool_segments = adopted.pool_segments.max(segment + 1));
         }
-        Change::MapSegment(application, words, command) => {
-            entry(application, &|adopted| adopted.maps.push(words));
-            commands.push(command);
-        }
-        Change::ApplicationRemoved(application) => {
-            adopted.remove(&application);
-            commands.push(Command::RemoveApplication { application });
-        }
+        Change::MapSegment(application, _, words) => entry(*application, &|adopted| adopted.maps.push(words)),
+        Change::ApplicationRemoved(application) => drop(adopted.remove(application)),
     }
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a host is made with.
 
-use abi::message::{congestion, AttachFast};
+use crate::segment::ipv6_of;
+use abi::message::{congestion, AttachFast, Endpoint};
 use abi::version;
 
 /// What a host is made with.
@@ -11,8 +12,13 @@ pub struct HostConfig {
     pub ipv4: u32,
     /// Prefix length.
     pub prefix: u32,
+    /// The host has an IPv6 address too, [`ipv6_of`] its other one, and connections are made over IPv6. The MTU is
+    /// 1280 at least then.
+    pub over_ipv6: bool,
     /// MAC address.
     pub mac: [u8; 6],
+    /// Cores of the fast path.
+    pub cores: u32,
     /// Flow slots.
     pub flows: u32,
     /// Seed of the slow path's random choices.
@@ -53,7 +59,9 @@ impl HostConfig {
         Self {
             ipv4: 0x0a00_0000 | u32::from(number),
             prefix: 24,
+            over_ipv6: false,
             mac: [2, 0, 0, 0, 0, number],
+            cores: 1,
             flows: 1024,
             seed: seed ^ u64::from(number) << 32,
             congestion: congestion::NEWRENO,
@@ -73,17 +81,28 @@ impl HostConfig {
         }
     }
 
+    /// The name, in the family of this host's connections, of the host with this IPv4 address.
+    pub fn name(&self, ipv4: u32, port: u16) -> Endpoint {
+        if self.over_ipv6 {
+            Endpoint::ipv6(ipv6_of(ipv4), port, 0)
+        } else {
+            Endpoint::ipv4(ipv4, port)
+        }
+    }
+
     /// The call with which the fast path attaches.
     pub(super) fn attach_body(&self) -> AttachFast {
         let mac = self.mac.iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte));
         AttachFast {
             abi_hash: version::FAST_HASH,
             version: version::FAST_VERSION,
-            cores: 1,
+            cores: self.cores,
             flows: self.flows,
             mtu_bytes: self.mtu_bytes,
             ipv4: self.ipv4,
             prefix: self.prefix,
+            ipv6: if self.over_ipv6 { ipv6_of(self.ipv4) } else { [0; 4] },
+            ipv6_prefix: 64,
             mac,
             congestion: self.congestion,
             handshake_timeout_us: self.handshake_timeout_us,

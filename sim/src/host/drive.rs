@@ -4,8 +4,9 @@
 //! shows as a world that makes no progress.
 
 use super::{Host, STEP_ROUNDS};
-use crate::wire::WirePort;
+use crate::wire::{Frame, WirePort};
 use daemon::Wake;
+use fastpath::{Port, Steer};
 use std::{io, sync::atomic::Ordering::Relaxed};
 
 /// Longest sleep of a core, as the DPDK shell's.
@@ -16,19 +17,25 @@ const POLL_MAX_US: u64 = 500;
 /// Who is kept from running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stall {
-    /// The fast-path core (preempted).
-    Core,
+    /// A fast-path core (preempted): the number counts round.
+    Core(usize),
     /// The slow path's worker (late). Control calls go on: they run in their caller.
     SlowPath,
 }
 
-#[derive(Debug, Default)]
+/// A core.
+#[derive(Debug, Clone, Default)]
+struct Lane {
+    asleep_since_us: Option<u64>,
+    woken: bool,
+    polled_us: u64,
+    stalled_until_us: u64,
+}
+
+#[derive(Debug)]
 pub(super) struct Drive {
     never_sleeps: bool,
-    asleep_since_us: Option<u64>,
-    core_woken: bool,
-    core_polled_us: u64,
-    core_stalled_until_us: u64,
+    lanes: Vec<Lane>,
     slow_woken: bool,
     slow_deadline_us: Option<u64>,
     slow_stalled_until_us: u64,
@@ -37,18 +44,37 @@ pub(super) struct Drive {
     slow_due_us: Option<u64>,
     notices: bool,
     contexts: Vec<u32>,
+    /// Times that the core polled and the slow path's worker ran.
+    turns: u64,
 }
 
 impl Drive {
+    pub(super) fn new(cores: usize) -> Self {
+        Self {
+            never_sleeps: false,
+            lanes: vec![Lane::default(); cores],
+            slow_woken: false,
+            slow_deadline_us: None,
+            slow_stalled_until_us: 0,
+            slow_lag_us: 0,
+            slow_due_us: None,
+            notices: false,
+            contexts: Vec::new(),
+            turns: 0,
+        }
+    }
+
     pub(super) fn attached(&mut self) {
-        self.asleep_since_us = None;
-        self.core_woken = true;
+        for lane in &mut self.lanes {
+            lane.asleep_since_us = None;
+            lane.woken = true;
+        }
         self.slow_woken = true;
         self.notices = true;
     }
 }
 
-impl<P: fastpath::Port> Host<P> {
+impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
     /// After a control call: timers may have changed.
     pub(super) fn slow_path_was_called(&mut self) {
         self.drive.slow_woken = true;
@@ -59,7 +85,11 @@ impl<P: fastpath::Port> Host<P> {
         let mut instance = self.instance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         while let Some(wake) = instance.poll_wake() {
             match wake {
-                Wake::Core(_) => self.drive.core_woken = true,
+                Wake::Core(core) => {
+                    if let Some(lane) = self.drive.lanes.get_mut(core as usize) {
+                        lane.woken = true;
+                    }
+                }
                 Wake::Context(id) => self.drive.contexts.push(id),
                 Wake::Notice => self.drive.notices = true,
             }
@@ -67,8 +97,8 @@ impl<P: fastpath::Port> Host<P> {
     }
 }
 
-impl Host<WirePort> {
-    /// The core polls without ever sleeping, as with `--fp-no-sleep`… or a busy host.
+impl<S: Steer<Frame>> Host<WirePort, S> {
+    /// The cores poll without ever sleeping, as with `--fp-no-sleep`… or a busy host.
     pub fn never_sleep(&mut self) {
         self.drive.never_sleeps = true;
     }
@@ -76,7 +106,11 @@ impl Host<WirePort> {
     /// Keeps somebody from running until `until_us`.
     pub fn stall(&mut self, who: Stall, until_us: u64) {
         let entry = match who {
-            Stall::Core => &mut self.drive.core_stalled_until_us,
+            Stall::Core(number) => {
+                let lanes = &mut self.drive.lanes;
+                let lane = number % lanes.len();
+                &mut lanes[lane].stalled_until_us
+            }
             Stall::SlowPath => &mut self.drive.slow_stalled_until_us,
         };
         *entry = (*entry).max(until_us);
@@ -85,6 +119,11 @@ impl Host<WirePort> {
     /// From now on the slow path's worker runs so many microseconds after what woke it: a kernel that is slow.
     pub fn lag_slow_path(&mut self, us: u64) {
         self.drive.slow_lag_us = us;
+    }
+
+    /// Times that the core polled and the slow path's worker ran.
+    pub fn turns(&self) -> u64 {
+        self.drive.turns
     }
 
     /// Takes the contexts that were woken since the last call.
@@ -111,48 +150,49 @@ impl Host<WirePort> {
             if std::mem::take(&mut self.drive.notices) {
                 self.carry_out_notices()?;
             }
-            let core = self.run_core(now);
-            let slow = self.run_slow_path(now);
-            if !core && !slow {
+            let mut worked = false;
+            for core in 0..self.cores.len() {
+                worked |= self.run_core(core, now);
+            }
+            if !self.run_slow_path(now) && !worked {
                 break;
             }
         }
         Ok(())
     }
 
-    /// When the core is to run, if nothing else wakes it.
-    fn core_due_us(&self) -> Option<u64> {
-        let core = self.core.as_ref()?;
-        let deadline = core.next_deadline_us().unwrap_or(u64::MAX);
-        let limit = match self.drive.asleep_since_us {
+    /// When a core is to run, if nothing else wakes it.
+    fn core_due_us(&self, number: usize) -> Option<u64> {
+        let deadline = self.cores.get(number)?.next_deadline_us().unwrap_or(u64::MAX);
+        let lane = &self.drive.lanes[number];
+        let limit = match lane.asleep_since_us {
             Some(since) => since + SLEEP_MAX_US,
-            None if self.drive.never_sleeps => self.drive.core_polled_us + POLL_MAX_US,
+            None if self.drive.never_sleeps => lane.polled_us + POLL_MAX_US,
             // Awake with something it cannot do at the moment.
-            None => self.drive.core_polled_us + 1,
+            None => lane.polled_us + 1,
         };
-        Some(deadline.min(limit).max(self.drive.core_stalled_until_us))
+        Some(deadline.min(limit).max(lane.stalled_until_us))
     }
 
-    fn run_core(&mut self, now: u64) -> bool {
-        let due = self.core_due_us().is_some_and(|due| due <= now);
-        let Some(core) = self.core.as_mut() else {
-            return false;
-        };
+    fn run_core(&mut self, number: usize, now: u64) -> bool {
+        let due = self.core_due_us(number).is_some_and(|due| due <= now);
         let drive = &mut self.drive;
-        let called = drive.core_woken || !core.port_mut().is_idle();
-        if now < drive.core_stalled_until_us || !(due || called) {
+        let (core, lane) = (&mut self.cores[number], &mut drive.lanes[number]);
+        let called = lane.woken || !core.port_mut().is_idle();
+        if now < lane.stalled_until_us || !(due || called) {
             return false;
         }
-        drive.core_woken = false;
-        if drive.asleep_since_us.take().is_some() {
+        lane.woken = false;
+        if lane.asleep_since_us.take().is_some() {
             core.finish_sleep(now);
         }
         let work = core.poll(now);
-        drive.core_polled_us = now;
+        drive.turns += 1;
+        lane.polled_us = now;
         core.drain_wakes(|context| drive.contexts.push(u32::from(context)));
         drive.slow_woken |= core.slow_path_needs_wake();
         if work.is_idle() && !drive.never_sleeps && core.prepare_sleep() {
-            drive.asleep_since_us = Some(now);
+            lane.asleep_since_us = Some(now);
         }
         !work.is_idle()
     }
@@ -168,6 +208,7 @@ impl Host<WirePort> {
         }
         self.drive.slow_due_us = None;
         self.drive.slow_woken = false;
+        self.drive.turns += 1;
         let instance = self.instance.clone();
         let mut instance = instance.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let flag = ring::WakeFlag::new(&instance.clock().slowpath_waiting);
@@ -180,7 +221,8 @@ impl Host<WirePort> {
         self.drive.slow_woken = more;
         drop(instance);
         self.take_wakes();
-        more || deadline.is_some_and(|at| at <= now) || self.drive.core_woken || self.drive.notices
+        let woken = self.drive.lanes.iter().any(|lane| lane.woken);
+        more || deadline.is_some_and(|at| at <= now) || woken || self.drive.notices
     }
 
     /// When [`Self::run`] is to be called again, if no frame arrives and no application runs.
@@ -189,18 +231,20 @@ impl Host<WirePort> {
         let slow = if drive.slow_woken { Some(0) } else { drive.slow_deadline_us };
         let earliest = drive.slow_stalled_until_us.max(drive.slow_due_us.unwrap_or(0));
         let slow = slow.map(|at| at.max(earliest));
-        let core = if drive.core_woken && self.core.is_some() {
-            Some(drive.core_stalled_until_us)
-        } else {
-            self.core_due_us()
+        let core = |(number, lane): (usize, &Lane)| {
+            if lane.woken && number < self.cores.len() {
+                return Some(lane.stalled_until_us);
+            }
+            self.core_due_us(number)
         };
-        [slow, core].into_iter().flatten().min().unwrap_or(u64::MAX)
+        let cores = drive.lanes.iter().enumerate().filter_map(core);
+        cores.chain(slow).min().unwrap_or(u64::MAX)
     }
 
-    /// Polls the core as often as it takes until nobody waits for it to have forgotten anything.
+    /// Polls the cores as often as it takes until nobody waits for them to have forgotten anything.
     pub fn spin(&mut self, polls: usize) {
         let now = self.now_us.load(Relaxed);
-        if let Some(core) = self.core.as_mut() {
+        for core in &mut self.cores {
             for _ in 0..polls {
                 core.poll(now);
             }

@@ -4,13 +4,13 @@
 use super::Host;
 use abi::{
     flow::{ColdFlow, HotFlow},
-    message::{Endpoint, Message, Op, Status},
+    message::{Message, Op, Status},
     region::{Region, RegionKind},
 };
-use fastpath::Port;
+use fastpath::{Port, Steer};
 use std::sync::atomic::Ordering::Relaxed;
 
-impl<P: Port> Host<P> {
+impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
     /// The flows of the slow path in words, for messages of failed tests.
     pub fn describe_flows(&mut self) -> Vec<String> {
         let flows = Region::whole(RegionKind::FlowCold, 0);
@@ -58,6 +58,12 @@ impl<P: Port> Host<P> {
         self.ask(&mut status).ok().map(|()| status.get::<Status>())
     }
 
+    /// Whether connections, half-open ones or ones in TIME-WAIT are left: a quick look before [`Self::slow_usage`].
+    pub fn has_connections(&self) -> bool {
+        let left = |status: Status| status.flows_used | status.half_open | status.time_wait != 0;
+        self.slow_status().is_none_or(left)
+    }
+
     /// What the slow path has in use.
     pub fn slow_usage(&self) -> Option<slowpath::Usage> {
         self.instance().stack().map(|stack| stack.usage())
@@ -65,13 +71,18 @@ impl<P: Port> Host<P> {
 
     /// What flows of the given applications hold of the fast path; `None` without one.
     pub fn fast_usage(&self, applications: &[u16]) -> Option<fastpath::Usage> {
-        self.core.as_ref().map(|core| core.usage(applications))
+        let mut cores = self.cores.iter();
+        let mut all = cores.next()?.usage(applications);
+        for core in cores {
+            all.add_core(&core.usage(applications), core.kept_chunks(applications));
+        }
+        Some(all)
     }
 
     /// The TCP state of a connection of this host ([`abi::message::tcp_state`]).
     pub fn state_of(&self, local_port: u16, remote: (u32, u16)) -> u32 {
-        let local = Endpoint::ipv4(self.config.ipv4, local_port);
-        let remote = Endpoint::ipv4(remote.0, remote.1);
+        let local = self.config.name(self.config.ipv4, local_port);
+        let remote = self.config.name(remote.0, remote.1);
         self.instance().stack().map_or(0, |stack| stack.state_of(&local, &remote))
     }
 }

@@ -5,7 +5,7 @@ use abi::{
     adjacency::Adjacency,
     clock::ClockPage,
     context::{ring_bytes, ContextHeader, ContextLayout},
-    core_status::CoreStatus,
+    core_status::{CoreStatus, CORE_STATUS_STRIDE},
     event::EVENT_WORDS,
     flow::{ColdFlow, HotFlow},
     kernel_ring::KERNEL_WORDS,
@@ -66,7 +66,8 @@ impl Regions<'_> {
 pub(super) fn map_tables(
     regions: &mut Regions<'_>,
     flows: u32,
-) -> io::Result<(Tables<'static>, CoreMemory<'static>)> {
+    cores: u32,
+) -> io::Result<(Tables<'static>, Vec<CoreMemory<'static>>)> {
     let count = flows as usize;
     let tables = Tables {
         hot: regions
@@ -91,33 +92,44 @@ pub(super) fn map_tables(
             .and_then(<[_]>::first)
             .ok_or_else(|| gone("clock"))?,
     };
-    let status = regions.whole(RegionKind::CoreStatus)?.table::<CoreStatus>(0, 1).and_then(<[_]>::first);
-    let rings = regions.whole(RegionKind::KernelRings)?;
+    let memories = (0..cores).map(|core| core_memory(regions, core)).collect::<io::Result<_>>()?;
+    Ok((tables, memories))
+}
+
+fn core_memory(regions: &mut Regions<'_>, core: u32) -> io::Result<CoreMemory<'static>> {
+    let pages = regions.whole(RegionKind::CoreStatus)?;
+    let status = pages.table::<CoreStatus>(core as usize * CORE_STATUS_STRIDE, 1).and_then(<[_]>::first);
+    let rings = regions.get(Region::whole(RegionKind::KernelRings, core))?;
     let words = ring_bytes(limits::KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
     let slots = |offset| {
         // SAFETY: the memory is held by the host.
         rings.bytes().slice(offset, kernel_rings::SLOTS_BYTES).map(|bytes| unsafe { bytes_forever(bytes) })
     };
-    let memory = CoreMemory {
+    Ok(CoreMemory {
         status: status.ok_or_else(|| gone("core status"))?,
         to_fast: rings.words(kernel_rings::TO_FAST, words).ok_or_else(|| gone("kernel ring"))?,
         to_slow: rings.words(kernel_rings::TO_SLOW, words).ok_or_else(|| gone("kernel ring"))?,
         to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS).ok_or_else(|| gone("packet slots"))?,
         to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS).ok_or_else(|| gone("packet slots"))?,
-    };
-    Ok((tables, memory))
+    })
 }
 
-pub(super) fn context_memory(memory: &'static Memory) -> io::Result<ContextMemory<'static>> {
+/// What each of `cores` has of a context.
+pub(super) fn context_memory(memory: &'static Memory, cores: u32) -> io::Result<Vec<ContextMemory<'static>>> {
     let entries = limits::CONTEXT_RING_ENTRIES;
-    let layout = ContextLayout { cores: 1, entries, kernel_entries: limits::KERNEL_EVENT_ENTRIES };
+    let layout = ContextLayout { cores, entries, kernel_entries: limits::KERNEL_EVENT_ENTRIES };
     let words = ring_bytes(entries, EVENT_WORDS) / 8;
     let header =
         memory.table::<ContextHeader>(0, 1).and_then(<[_]>::first).ok_or_else(|| gone("context header"))?;
-    Ok(ContextMemory {
-        waiting: &header.waiting,
-        to_fast: memory.words(layout.to_fast(0), words).ok_or_else(|| gone("context ring"))?,
-        to_application: memory.words(layout.to_application(0), words).ok_or_else(|| gone("context ring"))?,
-        entries,
-    })
+    let of = |core| {
+        Ok(ContextMemory {
+            waiting: &header.waiting,
+            to_fast: memory.words(layout.to_fast(core), words).ok_or_else(|| gone("context ring"))?,
+            to_application: memory
+                .words(layout.to_application(core), words)
+                .ok_or_else(|| gone("context ring"))?,
+            entries,
+        })
+    };
+    (0..cores).map(of).collect()
 }

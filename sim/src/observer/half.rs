@@ -14,6 +14,8 @@ pub(crate) struct Half {
     pub(crate) mss: u16,
     pub(crate) timestamps: bool,
     pub(crate) sack: bool,
+    /// Window of its SYN.
+    pub(crate) syn_window: i64,
     /// End of what was sent.
     pub(crate) end: i64,
     /// Position of the FIN, once sent.
@@ -50,6 +52,7 @@ impl Half {
             mss: syn.mss.unwrap_or(536),
             timestamps: syn.timestamps.is_some(),
             sack: syn.sack_permitted,
+            syn_window: i64::from(syn.window),
             ..Self::default()
         };
     }

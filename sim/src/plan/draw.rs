@@ -14,6 +14,10 @@ pub(crate) const CLOSED_PORT: u16 = 9;
 
 /// A handshake may take so long, microseconds, doubled at most: longer than any silence in a plan.
 const HANDSHAKE_US: u32 = 30_000_000;
+/// The least that a host can be told to have.
+const FEW_FLOWS: u64 = 64;
+/// Longest cut of the link: connections without a socket are given up in this time, others perhaps.
+const CUT_US: u64 = 100 * SECOND;
 
 /// A source with the shapes that plans need.
 struct Dice(Random);
@@ -50,6 +54,7 @@ pub(super) fn draw(seed: u64) -> Plan {
     let count = match dice.range(0, 99) {
         0..=69 => dice.range(1, 3),
         70..=94 => dice.range(4, 10),
+        _ if dice.chance(200) => dice.range(FEW_FLOWS + 1, FEW_FLOWS + 30),
         _ => dice.range(11, 50),
     };
     let links = links(dice);
@@ -59,10 +64,11 @@ pub(super) fn draw(seed: u64) -> Plan {
     let processes = processes(dice);
     let mut connections: Vec<_> = (0..count).map(|_| connection(dice, &processes, budget)).collect();
     connections.sort_by_key(|connection| connection.at_us);
+    let over_ipv6 = dice.chance(500);
     let mut plan = Plan {
         seed,
         links,
-        hosts: [host(dice, 1, seed), host(dice, 2, seed)],
+        hosts: [1, 2].map(|number| host(dice, number, seed, over_ipv6)),
         never_sleeps: [dice.chance(80), dice.chance(80)],
         slow_path_lag_us: [0; 2],
         strip: strip(dice),
@@ -71,11 +77,54 @@ pub(super) fn draw(seed: u64) -> Plan {
         troubles: Vec::new(),
         limit_us: 0,
     };
+    if count > FEW_FLOWS {
+        crowd(dice, &mut plan);
+    }
+    speak_first(&mut plan);
     plan.troubles = troubles(dice, &plan);
+    if plan.troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Kill(..))) {
+        // The new fast path may have read, or sent, past the mark without knowing of it.
+        let sides = plan.connections.iter_mut().flat_map(|connection| &mut connection.sides);
+        sides.for_each(|side| side.urgent_inline = true);
+    }
     plan.slow_path_lag_us = [0, 1].map(|_| dice.maybe(60, |dice| dice.scale(20, 5_000)));
     be_patient(&mut plan);
     plan.limit_us = limit(&plan);
     plan
+}
+
+/// The answer to a SYN cookie may find no room at all, and is forgotten then: only what the client sends next brings
+/// the cookie again, so it must not wait for the server to speak (as everywhere with SYN cookies).
+fn speak_first(plan: &mut Plan) {
+    let count = plan.connections.len();
+    for connection in &mut plan.connections {
+        let listen = connection.server.and_then(|server| plan.processes[server].listen);
+        if listen.is_some_and(|listen| (listen.backlog as usize) < count) {
+            let client = &mut connection.sides[0];
+            client.bytes = client.bytes.max(HEADER_BYTES);
+        }
+    }
+}
+
+/// More connections than the hosts have room for, all at once: tables run full.
+fn crowd(dice: &mut Dice, plan: &mut Plan) {
+    for host in &mut plan.hosts {
+        host.flows = FEW_FLOWS as u32;
+        host.pool_segments_max = 1;
+        host.time_wait_us = 3 * SECOND as u32;
+    }
+    // Two at a time would take longer than anybody has.
+    for listen in plan.processes.iter_mut().filter_map(|process| process.listen.as_mut()) {
+        listen.backlog = 128;
+    }
+    let clients_end_first = dice.chance(500);
+    for connection in &mut plan.connections {
+        connection.at_us = START_US + dice.scale(10, 1_000);
+        if clients_end_first {
+            (connection.sides[0].end, connection.sides[1].end) = (End::AfterWrite, End::AfterPeer);
+        }
+    }
+    plan.connections.sort_by_key(|connection| connection.at_us);
 }
 
 fn links(dice: &mut Dice) -> [LinkPlan; 2] {
@@ -109,16 +158,27 @@ fn impairment(dice: &mut Dice, delay_us: u64) -> Impairment {
     }
 }
 
-fn host(dice: &mut Dice, number: u8, seed: u64) -> HostConfig {
+/// Least MTU of a host and of a path: every host takes so many bytes (RFC 791 §3.1, RFC 8200 §5).
+fn least_mtu(over_ipv6: bool) -> u64 {
+    if over_ipv6 {
+        1280
+    } else {
+        576
+    }
+}
+
+fn host(dice: &mut Dice, number: u8, seed: u64, over_ipv6: bool) -> HostConfig {
     let algorithms = [congestion::NEWRENO, congestion::DCTCP_RATE, congestion::CONST_RATE];
     let buffer =
         |dice: &mut Dice| if dice.chance(300) { dice.scale(4096, 250_000) as u32 } else { 64 * 1024 };
     let handshake_timeout_us = dice.scale(5_000, 500_000) as u32;
     HostConfig {
+        cores: if dice.chance(150) { dice.range(2, 4) as u32 } else { 1 },
         flows: if dice.chance(150) { 64 } else { 256 },
         congestion: dice.pick(&algorithms),
         const_rate_kbps: dice.maybe(700, |dice| dice.scale(2_000, 1_000_000)) as u32,
-        mtu_bytes: if dice.chance(200) { dice.range(576, 1500) as u32 } else { 1500 },
+        mtu_bytes: if dice.chance(200) { dice.range(least_mtu(over_ipv6), 1500) as u32 } else { 1500 },
+        over_ipv6,
         rx_buffer_bytes: buffer(dice),
         tx_buffer_bytes: buffer(dice),
         ecn: dice.chance(700),
@@ -128,7 +188,7 @@ fn host(dice: &mut Dice, number: u8, seed: u64) -> HostConfig {
         arp_timeout_us: 50_000,
         time_wait_us: dice.scale(1_000, 3_000_000) as u32,
         pool_segments: 1,
-        pool_segments_max: if dice.chance(100) { 1 } else { 4 },
+        pool_segments_max: if dice.chance(200) { 1 } else { 4 },
         ..HostConfig::numbered(number, seed)
     }
 }
@@ -138,6 +198,7 @@ fn strip(dice: &mut Dice) -> Strip {
         timestamps: dice.chance(200),
         sack: dice.chance(200),
         window_scale: dice.chance(150),
+        fast_open: dice.chance(100),
         mss: dice.chance(100).then(|| dice.range(88, 1460) as u16),
     }
 }
@@ -148,22 +209,25 @@ fn listen(dice: &mut Dice, number: usize) -> Listen {
         backlog: if dice.chance(150) { dice.range(1, 3) as u32 } else { 128 },
         accept_delay_us: dice.maybe(150, |dice| dice.scale(100, 100_000)),
         closes_at_us: dice.chance(50).then(|| START_US + dice.scale(100, 50_000)),
+        fast_open: dice.maybe(600, |dice| dice.scale(1, 20)) as u32,
+        no_cookie: dice.chance(300),
     }
 }
 
 /// A server on the first host and a client on the second are always there, and nearly always well.
 fn processes(dice: &mut Dice) -> Vec<Process> {
-    let mut processes =
-        vec![Process { host: 0, listen: None, death: None }, Process { host: 1, listen: None, death: None }];
+    let on = |host: usize| Process { host, listen: None, contexts: 1, death: None };
+    let mut processes = vec![on(0), on(1)];
     if dice.chance(150) {
-        processes.push(Process { host: 1, listen: None, death: None });
+        processes.push(on(1));
     }
     if dice.chance(150) {
-        processes.push(Process { host: 0, listen: None, death: None });
+        processes.push(on(0));
     }
     for (number, process) in processes.iter_mut().enumerate() {
         let is_server = number == 0 || (number > 1 && dice.chance(500));
         process.listen = is_server.then(|| listen(dice, number));
+        process.contexts = if dice.chance(120) { 2 } else { 1 };
         let chance = if number > 1 { 400 } else { 40 };
         process.death = dice.chance(chance).then(|| {
             let how = if dice.chance(400) { Death::Lie } else { Death::Crash };
@@ -188,6 +252,8 @@ fn connection(dice: &mut Dice, processes: &[Process], budget: u64) -> Connect {
         server: (!dice.chance(30)).then_some(server),
         at_us: START_US + dice.maybe(600, |dice| dice.scale(10, 100_000)),
         gives_up_us: dice.chance(20).then(|| dice.scale(10, 20_000)),
+        fast_open: dice.chance(300),
+        no_cookie: dice.chance(300),
         sides,
     }
 }
@@ -210,7 +276,7 @@ fn side(dice: &mut Dice, budget: u64) -> Side {
         45..=79 => End::AfterPeer,
         80..=91 => End::AfterPause(dice.scale(10, 200_000)),
         92..=95 => End::Early(dice.scale(1, budget.max(2))),
-        96..=98 => End::Abort(dice.scale(10, 100_000)),
+        96..=98 => End::Abort(dice.scale(1, 100_000)),
         _ => End::AfterPause(dice.scale(SECOND, 20 * SECOND)),
     };
     Side {
@@ -224,6 +290,11 @@ fn side(dice: &mut Dice, budget: u64) -> Side {
         end,
         nodelay: dice.chance(300),
         receive_buffer_bytes: dice.chance(100).then(|| dice.scale(4096, 120_000) as u32),
+        urgent_at: (bytes > HEADER_BYTES && dice.chance(100)).then(|| dice.range(HEADER_BYTES, bytes - 1)),
+        urgent_inline: dice.chance(300),
+        more: dice.maybe(120, |dice| dice.range(1, 1000)) as u32,
+        keeps_us: dice.maybe(150, |dice| dice.scale(1, 100_000)),
+        lingers_zero: dice.chance(30),
     }
 }
 
@@ -244,7 +315,8 @@ fn troubles(dice: &mut Dice, plan: &Plan) -> Vec<(u64, Trouble)> {
     let host = |dice: &mut Dice| dice.range(0, 1) as usize;
     if dice.chance(200) {
         for _ in 0..dice.range(1, 3) {
-            let trouble = Trouble::StallCore(host(dice), dice.scale(MILLISECOND, 3 * SECOND));
+            let core = dice.range(0, 3) as usize;
+            let trouble = Trouble::StallCore(host(dice), core, dice.scale(MILLISECOND, 3 * SECOND));
             troubles.push((at(dice), trouble));
         }
     }
@@ -258,6 +330,9 @@ fn troubles(dice: &mut Dice, plan: &Plan) -> Vec<(u64, Trouble)> {
         let trouble = Trouble::Outage(host(dice), dice.scale(MILLISECOND, 2 * SECOND));
         troubles.push((at(dice), trouble));
     }
+    if dice.chance(15) {
+        troubles.push((at(dice), Trouble::Cut(dice.scale(SECOND, CUT_US))));
+    }
     if dice.chance(100) {
         for _ in 0..dice.range(1, 2) {
             let trouble = Trouble::Kill(host(dice), dice.scale(10, SECOND));
@@ -270,9 +345,15 @@ fn troubles(dice: &mut Dice, plan: &Plan) -> Vec<(u64, Trouble)> {
             troubles.push((at(dice), trouble));
         }
     }
+    if plan.hosts.iter().any(|host| host.cores > 1) && dice.chance(300) {
+        for _ in 0..dice.range(1, 3) {
+            let trouble = Trouble::Respread(host(dice), dice.range(1, 1000));
+            troubles.push((at(dice), trouble));
+        }
+    }
     if dice.chance(60) {
-        // Every host takes 576 bytes (RFC 791 §3.1): no path has less.
-        let trouble = Trouble::Narrow(host(dice), dice.range(576, 1400) as u32, dice.chance(600));
+        let mtu_bytes = dice.range(least_mtu(plan.hosts[0].over_ipv6), 1400) as u32;
+        let trouble = Trouble::Narrow(host(dice), mtu_bytes, dice.chance(600));
         troubles.push((at(dice), trouble));
     }
     if dice.chance(80) {
@@ -292,14 +373,14 @@ fn be_patient(plan: &mut Plan) {
     let patience = (64 * shortest).min(2 * SECOND);
     for (_, trouble) in &mut plan.troubles {
         match trouble {
-            Trouble::StallCore(_, us)
+            Trouble::StallCore(_, _, us)
             | Trouble::StallSlowPath(_, us)
             | Trouble::Outage(_, us)
             | Trouble::Crossing(_, us)
             | Trouble::Kill(_, us) => {
                 *us = (*us).min(patience);
             }
-            Trouble::Forge(..) | Trouble::Narrow(..) => {}
+            Trouble::Forge(..) | Trouble::Narrow(..) | Trouble::Cut(_) | Trouble::Respread(..) => {}
         }
     }
     for connection in &mut plan.connections {
@@ -317,7 +398,8 @@ fn limit(plan: &Plan) -> u64 {
     let mut bytes = 0;
     for connection in &plan.connections {
         for side in &connection.sides {
-            pauses += side.read_stop.map_or(0, |(_, pause)| pause)
+            pauses += side.keeps_us
+                + side.read_stop.map_or(0, |(_, pause)| pause)
                 + side.bytes / side.piece_bytes * side.write_pause_us;
             pauses += match side.end {
                 End::AfterPause(pause) => pause,
@@ -328,14 +410,15 @@ fn limit(plan: &Plan) -> u64 {
     }
     for (_, trouble) in &plan.troubles {
         pauses += match trouble {
-            Trouble::StallCore(_, us)
+            Trouble::StallCore(_, _, us)
             | Trouble::StallSlowPath(_, us)
             | Trouble::Outage(_, us)
             | Trouble::Kill(_, us)
-            | Trouble::Crossing(_, us) => *us,
+            | Trouble::Crossing(_, us)
+            | Trouble::Cut(us) => *us,
             // Six timeouts in a row find a black hole, each twice as long as the one before.
             Trouble::Narrow(_, _, false) => 30 * SECOND,
-            Trouble::Narrow(..) | Trouble::Forge(..) => 0,
+            Trouble::Narrow(..) | Trouble::Forge(..) | Trouble::Respread(..) => 0,
         };
     }
     let slowest = plan.links.iter().map(|link| link.kbps).chain(rates(plan)).min().unwrap_or(1);

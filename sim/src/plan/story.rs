@@ -38,12 +38,27 @@ fn side(f: &mut fmt::Formatter<'_>, name: &str, of: &Side) -> fmt::Result {
     if let Some(bytes) = of.receive_buffer_bytes {
         write!(f, ", receive buffer {bytes}")?;
     }
+    if let Some(at) = of.urgent_at {
+        write!(f, ", byte {at} urgent")?;
+    }
+    if of.more > 0 {
+        write!(f, ", more {}‰", of.more)?;
+    }
+    if of.keeps_us > 0 {
+        write!(f, ", keeps its socket {} µs", of.keeps_us)?;
+    }
+    for (name, is) in [("urgent in line", of.urgent_inline), ("linger 0", of.lingers_zero)] {
+        if is {
+            write!(f, ", {name}")?;
+        }
+    }
     writeln!(f)
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "world {}", self.seed)?;
+        let family = if self.hosts[0].over_ipv6 { "IPv6" } else { "IPv4" };
+        writeln!(f, "world {} over {family}", self.seed)?;
         for (number, link) in self.links.iter().enumerate() {
             write!(f, "  link {} → {}: ", number, 1 - number)?;
             write!(f, "{} kbit/s, {} µs, queue {} B", link.kbps, link.delay_us, link.queue_bytes)?;
@@ -61,9 +76,9 @@ impl fmt::Display for Plan {
             let sleeps = if self.never_sleeps[number] { ", never sleeps" } else { "" };
             writeln!(
                 f,
-                "  host {number}: MTU {}, buffers {}/{}, congestion {} at {} kbit/s, ECN {}, RTO {} µs, SYN {} µs, TIME-WAIT {} µs, {} flows, {} pool segments{sleeps}{lags}",
+                "  host {number}: MTU {}, buffers {}/{}, congestion {} at {} kbit/s, ECN {}, RTO {} µs, SYN {} µs, TIME-WAIT {} µs, {} cores, {} flows, {} pool segments{sleeps}{lags}",
                 host.mtu_bytes, host.rx_buffer_bytes, host.tx_buffer_bytes, host.congestion, host.const_rate_kbps,
-                host.ecn, host.rto_min_us, host.handshake_timeout_us, host.time_wait_us, host.flows, host.pool_segments_max,
+                host.ecn, host.rto_min_us, host.handshake_timeout_us, host.time_wait_us, host.cores, host.flows, host.pool_segments_max,
             )?;
         }
         if self.strip != super::Strip::default() {
@@ -72,8 +87,8 @@ impl fmt::Display for Plan {
         for (number, process) in self.processes.iter().enumerate() {
             writeln!(
                 f,
-                "  process {number} on host {}: {:?}, {:?}",
-                process.host, process.listen, process.death
+                "  process {number} on host {}: {} contexts, {:?}, {:?}",
+                process.host, process.contexts, process.listen, process.death
             )?;
         }
         for (number, connect) in self.connections.iter().enumerate() {
@@ -84,6 +99,9 @@ impl fmt::Display for Plan {
             )?;
             if let Some(us) = connect.gives_up_us {
                 write!(f, ", gives up after {us} µs")?;
+            }
+            if connect.fast_open {
+                write!(f, ", fast open")?;
             }
             writeln!(f, "{}", if self.may_fail(connect) { ", may fail" } else { "" })?;
             side(f, "client", &connect.sides[0])?;

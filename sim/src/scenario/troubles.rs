@@ -36,8 +36,8 @@ impl Scenario<'_> {
         }
         while let Some(index) = self.returns.iter().position(|(at, _)| *at <= now) {
             let (_, h) = self.returns.swap_remove(index);
-            let port = self.world.ports[h].clone();
-            let attached = self.world.hosts[h].attach_fastpath(port);
+            let lanes = self.world.ports[h].lanes(self.plan.hosts[h].cores);
+            let attached = self.world.hosts[h].attach_fastpath(lanes);
             attached.map_err(|error| format!("host {h}: a fast path could not attach again: {error}"))?;
         }
         Ok(())
@@ -45,15 +45,23 @@ impl Scenario<'_> {
 
     fn carry_out(&mut self, now: u64, trouble: Trouble) {
         match trouble {
-            Trouble::StallCore(h, us) => {
+            Trouble::StallCore(h, core, us) => {
                 self.board.coverage.fault(Fault::CoreStall, 1);
-                self.world.hosts[h].stall(Stall::Core, now + us);
+                self.world.hosts[h].stall(Stall::Core(core), now + us);
+            }
+            Trouble::Respread(h, key) => {
+                self.board.coverage.fault(Fault::Respread, 1);
+                self.world.ports[h].spread(key);
             }
             Trouble::StallSlowPath(h, us) => {
                 self.board.coverage.fault(Fault::SlowStall, 1);
                 self.world.hosts[h].stall(Stall::SlowPath, now + us);
             }
             Trouble::Outage(direction, us) => self.world.links[direction].down_until_us = now + us,
+            Trouble::Cut(us) => {
+                self.board.coverage.fault(Fault::Cut, 1);
+                self.world.links.iter_mut().for_each(|link| link.down_until_us = now + us);
+            }
             Trouble::Kill(h, us) if self.world.hosts[h].has_fastpath() => {
                 self.board.coverage.fault(Fault::Kill, 1);
                 self.count_states(h);
@@ -77,11 +85,9 @@ impl Scenario<'_> {
         if frame.len() <= mtu_bytes as usize + ETHERNET_BYTES {
             return false;
         }
-        // It speaks IPv4 only.
-        let tells = tells && frame[12..14] == [8, 0];
         self.board.coverage.fault(if tells { Fault::TooBig } else { Fault::BlackHole }, 1);
         if tells {
-            let answer = Frame::from_bytes(&too_big(frame, mtu_bytes as u16));
+            let answer = Frame::from_bytes(&too_big(frame, mtu_bytes));
             self.world.links[1 - h].launch(now, answer, &mut self.world.random);
         }
         true
@@ -135,7 +141,7 @@ impl Scenario<'_> {
             what,
             to,
             [hosts[0].mac, hosts[1].mac],
-            [hosts[0].ipv4, hosts[1].ipv4],
+            ([hosts[0].ipv4, hosts[1].ipv4], hosts[0].over_ipv6),
             (key, flow),
             random,
         );

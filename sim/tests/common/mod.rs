@@ -2,8 +2,7 @@
 //! A client and a server over `tas::lowlevel` for the tests of the simulator.
 #![allow(dead_code)]
 
-use abi::message::Endpoint;
-use sim::{Random, World};
+use sim::{HostConfig, Random, World};
 use std::{collections::BTreeMap, sync::Arc};
 use tas::lowlevel::{event, Application, Close, Connection, Context, Event, Socket};
 
@@ -88,6 +87,7 @@ pub(crate) struct Side {
     /// Accepted streams do not finish by themselves.
     pub hold_accepted: bool,
     next_token: u64,
+    config: HostConfig,
 }
 
 const LISTENER: u64 = u64::MAX;
@@ -104,12 +104,14 @@ impl Side {
             streams: BTreeMap::new(),
             hold_accepted: false,
             next_token: 1,
+            config: world.hosts[host].config().clone(),
         }
     }
 
     pub(crate) fn listen(&mut self, world: &World, host: usize) {
-        let listener = Socket::new(&self.context, LISTENER, 0).expect("socket");
-        listener.bind(&Endpoint::ipv4(world.hosts[host].config().ipv4, PORT)).expect("bind");
+        let local = self.config.name(world.hosts[host].config().ipv4, PORT);
+        let listener = Socket::of_family(&self.context, local.family, LISTENER, 0).expect("socket");
+        listener.bind(&local).expect("bind");
         listener.listen(128).expect("listen");
         self.listener = Some(listener);
     }
@@ -117,8 +119,9 @@ impl Side {
     pub(crate) fn connect(&mut self, address: u32, to_send: Vec<u8>) -> u64 {
         let token = self.next_token;
         self.next_token += 1;
-        let socket = Socket::new(&self.context, token, 0).expect("socket");
-        socket.connect(&self.context, &Endpoint::ipv4(address, PORT)).expect("connect");
+        let remote = self.config.name(address, PORT);
+        let socket = Socket::of_family(&self.context, remote.family, token, 0).expect("socket");
+        socket.connect(&self.context, &remote).expect("connect");
         self.streams.insert(token, Stream::new(socket, None, to_send));
         token
     }
