@@ -205,7 +205,7 @@ fn a_reset_before_the_data_is_taken_leaves_nothing() {
     let flow = world.entries.last().expect("SYN_DATA").flow;
     world.peer(Tcp::new(4001, 8080, 5001, 0, RST));
     world.report(0, to_slow::SYN_DATA, flow);
-    world.run();
+    world.pump();
     assert_eq!(world.status().flows_used, before.flows_used);
 }
 

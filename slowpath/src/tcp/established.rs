@@ -6,7 +6,7 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::Found,
-    socket::event,
+    socket::{event, Kind},
     stack::Stack,
     tcp::state::State,
     wire::tcp::{flag, Segment},
@@ -89,8 +89,9 @@ impl Stack<'_> {
         connection.soft_error = error.0;
         connection.set(fact::DRAINING, false);
         let (id, waiting) = (connection.socket, connection.is(fact::IN_ACCEPT_QUEUE));
-        // One that opens fast may fail before anybody was told of it.
-        let is_held = waiting || self.sockets.has(id);
+        // One that opens fast may fail before anybody was told of it; its socket is the listener until then.
+        let socket = self.sockets.at(id);
+        let is_held = waiting || (socket.kind == Kind::Connected && socket.flow == flow);
         if connection.is(fact::ORPHAN) || !is_held {
             self.begin_remove(flow, 0);
             return;
