@@ -93,8 +93,6 @@ pub struct Socket {
     pub(crate) half_open: u32,
     /// Listener: until when an ACK may bring a SYN cookie back, microseconds.
     pub(crate) cookies_until_us: u64,
-    /// Listener: until when an ACK may belong to a connection whose cookie was good but found no room, microseconds.
-    pub(crate) overflowed_until_us: u64,
     /// Listener: connections whose handshake fast open did not wait for, and their limit; keys of its cookies if they
     /// are its own.
     pub(crate) fast_open_pending: u32,
@@ -141,7 +139,6 @@ impl Socket {
         backlog: 0,
         half_open: 0,
         cookies_until_us: 0,
-        overflowed_until_us: 0,
         fast_open_pending: 0,
         fast_open_limit: 0,
         fast_open_keys: None,

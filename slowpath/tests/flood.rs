@@ -109,16 +109,19 @@ fn cookies_expire_and_do_not_fit_other_connections() {
         Tcp::ack(5000, 8080, 9001, seq.wrapping_add(1 << 24)),
         Tcp { from: PEER + 9, ..Tcp::ack(5000, 8080, 9001, seq) },
     ] {
-        world.peer(wrong.clone());
-        let rst = world.sent().pop().unwrap();
-        assert_eq!((rst.flags, rst.seq), (RST, wrong.ack));
+        world.frames.clear();
+        world.peer(wrong);
+        assert!(world.sent().is_empty(), "it may follow an answer that was lost");
         assert_eq!(world.accept(listener).map(|_| ()), Err(11));
     }
     assert_eq!(world.stack.counter(Counter::CookiesFailed), 4);
-    // The answer to the cookie was lost, and data came through: the peer sends both again.
-    world.frames.clear();
-    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9005, seq) });
-    assert!(world.sent().is_empty());
+    // The answer to the cookie was lost; data came through, and an acknowledgement behind it (seed 4989 of a drawing of
+    // `scripts/sim`): the peer sends all of it again.
+    for payload in [&b"more"[..], b""] {
+        world.frames.clear();
+        world.peer(Tcp { payload: payload.to_vec(), ..Tcp::ack(5000, 8080, 9005, seq) });
+        assert!(world.sent().is_empty());
+    }
     // The clock of cookies has a tick of 67 s, and two of them are good.
     world.advance(60_000_000);
     world.peer(Tcp::ack(5000, 8080, 9001, seq));

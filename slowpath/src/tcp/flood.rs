@@ -97,18 +97,14 @@ impl Stack<'_> {
         let tuple = segment.tuple;
         let (iss, irs) = (segment.ack.wrapping_sub(1), segment.seq.wrapping_sub(1));
         let Some(peer_mss) = self.cookie_of(segment) else {
-            self.counters.add(Counter::CookiesFailed);
-            // What follows an ACK that got lost or found no room carries no cookie: the peer sends it all again.
-            let follows = segment.length() > 0 || self.now_us < self.sockets.at(listener).overflowed_until_us;
-            if !follows {
-                self.refuse(core, segment);
-            }
-            return;
+            // What follows an ACK that got lost or found no room carries no cookie, and is no reason to reset what the
+            // peer takes for established: it sends it all again. Whoever else it is from gets his RST when no cookie
+            // is under way any more.
+            return self.counters.add(Counter::CookiesFailed);
         };
         let neighbor = self.next_hop(&tuple.remote).ok().and_then(|hop| self.resolve(&hop));
         let Some(neighbor) = neighbor else {
-            self.counters.add(Counter::Exhausted);
-            return self.overflowed(listener);
+            return self.counters.add(Counter::Exhausted);
         };
         let offset = self.timestamp_offset(&tuple);
         let stamped = segment.options.timestamps.map(|(_, echo)| cookies::unstamp(echo.wrapping_sub(offset)));
@@ -138,8 +134,6 @@ impl Stack<'_> {
         }
         if self.admit(core, listener, &half, None, segment, frame) {
             self.counters.add(Counter::CookiesAccepted);
-        } else {
-            self.overflowed(listener);
         }
     }
 
@@ -149,14 +143,9 @@ impl Stack<'_> {
         let socket = self.sockets.at(half.listener);
         let limit = socket.backlog.max(HALF_OPEN_MIN).saturating_mul(PROVEN_TIMES);
         let crowded = socket.half_open >= limit;
-        if crowded || self.remember_half_open(half, segment.tuple).is_none() {
-            self.overflowed(half.listener);
+        if !crowded {
+            // Without room the peer's next segment finds nothing, and is no reason to reset it either.
+            self.remember_half_open(half, segment.tuple);
         }
-    }
-
-    /// A connection that the peer takes for established is not remembered: what it sends is no reason to reset it.
-    fn overflowed(&mut self, listener: u32) {
-        let until_us = self.now_us.saturating_add(cookies::LIFE_US);
-        self.sockets.at_mut(listener).overflowed_until_us = until_us;
     }
 }
