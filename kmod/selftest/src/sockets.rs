@@ -107,6 +107,7 @@ fn sockets_have_their_own_calls() {
                 | Op::GetOption
                 | Op::Names
                 | Op::Move
+                | Op::SynData
         );
         if !own {
             assert_eq!(sys::simple(&socket, op, 0).err(), Some(libc::EPERM), "{op:?}");
