@@ -185,7 +185,12 @@ unsafe fn step(
         let found = process.engine().stream(token)?.receive(*copied > 0)?;
         let connection = match found {
             Readable::Data(connection) => connection,
-            Readable::End => return Ok(Attempt::Done(*copied)),
+            Readable::End => {
+                if !request.peek {
+                    pass_mark(process, token)?;
+                }
+                return Ok(Attempt::Done(*copied));
+            }
             Readable::Wait => {
                 if !request.peek {
                     pass_mark(process, token)?;
@@ -207,7 +212,8 @@ unsafe fn step(
     }
 }
 
-/// A call that found nothing to copy is past an urgent byte where it stood.
+/// A call that found nothing to copy is past an urgent byte where it stood. At the end of the stream too: a byte that is
+/// left unread would make a RST of the close (RFC 1122 §4.2.2.13).
 fn pass_mark(process: &Process, token: Token) -> Result<()> {
     let connection = process.engine().stream(token)?.connection().filter(|c| c.has_urgent()).cloned();
     connection.into_iter().for_each(|connection| connection.pass_mark());
@@ -276,7 +282,8 @@ unsafe fn receive_blocking(
             Ok(match engine.stream(token)?.receive(have > 0)? {
                 Readable::Data(connection) if connection.readable_bytes() > seen => Attempt::Done(true),
                 Readable::Data(connection) if connection.has_peer_finished() => Attempt::Done(false),
-                Readable::End => Attempt::Done(false),
+                // The step passes an urgent byte at the very end.
+                Readable::End => Attempt::Done(true),
                 Readable::Data(_) | Readable::Wait => Attempt::Wait,
             })
         });

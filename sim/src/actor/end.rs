@@ -279,6 +279,10 @@ impl Live {
             }
         }
         self.ended = connection.has_peer_finished() && connection.readable_bytes() == 0;
+        if self.ended {
+            // As the sockets do when a call finds the end.
+            connection.pass_mark();
+        }
         if self.ended && self.is_urgent_seen {
             self.check.take_apart();
         }
