@@ -247,6 +247,9 @@ impl DpdkPort {
         let wanted = limit.saturating_sub(into.len()).min(into.room());
         // SAFETY: `pointers` has room for `wanted`, at most BATCH_MAX; this thread alone uses the queue.
         let received = unsafe { self.rx.receive(pointers.as_mut_ptr(), wanted as u16) };
+        if self.vlan.is_some() {
+            self.keep_ours(&mut pointers, received);
+        }
         let mut added = 0;
         for pointer in pointers.iter().take(usize::from(received)) {
             let Some(pointer) = NonNull::new(*pointer) else {
@@ -259,11 +262,6 @@ impl DpdkPort {
                 self.dropped += 1;
                 continue;
             }
-            // SAFETY: as above, and in one segment.
-            if self.vlan.is_some() && !unsafe { self.is_ours(pointer.as_ptr()) } {
-                self.foreign += 1;
-                continue;
-            }
             if into.push(packet).is_ok() {
                 added += 1;
             }
@@ -271,14 +269,42 @@ impl DpdkPort {
         added
     }
 
-    /// Takes a frame's tag off; true if it is of the VLAN served, or has a priority tag, which names none.
-    ///
-    /// # Safety
-    /// `m` is ours, a frame in one segment.
+    /// Takes the tags off the first `received` frames. Those of other VLANs are dropped; a priority tag names none. Frames in
+    /// several buffers are left to the caller, which drops them.
     #[cold]
-    unsafe fn is_ours(&self, m: *mut rte_mbuf) -> bool {
-        // SAFETY: the caller's.
-        unsafe { vlan::strip(m) }.is_some_and(|id| id == 0 || Some(id) == self.vlan)
+    fn keep_ours(&mut self, pointers: &mut [*mut rte_mbuf], received: u16) {
+        for slot in pointers.iter_mut().take(usize::from(received)) {
+            let Some(pointer) = NonNull::new(*slot) else {
+                continue;
+            };
+            // SAFETY: the driver gave us the mbuf, and its tag is looked for in one segment only.
+            let id = unsafe {
+                if mbuf::nb_segs(pointer.as_ptr()) != 1 {
+                    continue;
+                }
+                vlan::strip(pointer.as_ptr())
+            };
+            if !id.is_some_and(|id| id == 0 || Some(id) == self.vlan) {
+                drop(DpdkPacket(pointer));
+                *slot = null_mut();
+                self.foreign += 1;
+            }
+        }
+    }
+
+    /// Puts tags on frames that are about to leave.
+    #[cold]
+    fn put_tags(&self, id: u16, frames: &[*mut rte_mbuf]) {
+        for &frame in frames {
+            // SAFETY: the batch's frames, which we own, each in one segment.
+            unsafe {
+                if self.inserts_tags {
+                    vlan::request(frame, id);
+                } else {
+                    vlan::insert(frame, id);
+                }
+            }
+        }
     }
 
     /// Drops frames at the front that no port would take.
@@ -344,21 +370,14 @@ impl Port for DpdkPort {
             if self.ip_checksum_in_software {
                 fill_ip_checksum(packet);
             }
-            if let Some(id) = self.vlan {
-                // SAFETY: we own the mbuf, one segment.
-                unsafe {
-                    if self.inserts_tags {
-                        vlan::request(packet.mbuf(), id);
-                    } else {
-                        vlan::insert(packet.mbuf(), id);
-                    }
-                }
-            }
             *slot = packet.mbuf();
             count += 1;
         }
         if count == 0 {
             return self.drop_unsendable(batch);
+        }
+        if let Some(id) = self.vlan {
+            self.put_tags(id, &pointers[..count]);
         }
         // SAFETY: `count` packets, owned by the batch; this thread alone uses the queue.
         let sent = usize::from(unsafe { self.tx.transmit(pointers.as_mut_ptr(), count as u16) }).min(count);
