@@ -41,3 +41,9 @@ impl ClockPage {
 pub const fn timestamp_value(now_us: u64, offset: u32) -> u32 {
     ((now_us >> 10) as u32).wrapping_add(offset)
 }
+
+/// Microseconds of a difference of two TSvals.
+#[inline]
+pub const fn timestamp_us(ticks: u32) -> u64 {
+    (ticks as u64) << 10
+}

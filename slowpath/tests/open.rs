@@ -265,6 +265,31 @@ fn syn_ack_is_repeated_and_given_up() {
     world.assert_clean();
 }
 
+/// RFC 7323 §4.1: an echoed timestamp says which of the repeated segments was answered. Without a measurement the first
+/// timeout would be three seconds.
+#[test]
+fn timestamps_measure_the_rtt_of_what_was_repeated() {
+    // A tenth of a second after the repetition, in ticks of 1024 µs that began at some time.
+    let is_right = |srtt_us: u32| assert!((98_000..=103_000).contains(&srtt_us), "{srtt_us}");
+    let echo = |value: &[u8]| [&[1, 1, 8, 10, 0, 0, 0, 78], &value[..4]].concat();
+    let mut world = World::new();
+    let listener = world.listener(8080, 5);
+    world.peer(Tcp::syn(4000, 8080, 5000));
+    world.advance(1_100_000);
+    let syn_ack = world.sent().pop().unwrap();
+    let options = echo(&syn_ack.option(8).unwrap());
+    world.peer(Tcp { options, ..Tcp::ack(4000, 8080, 5001, syn_ack.seq.wrapping_add(1)) });
+    is_right(world.accept(listener).unwrap().srtt_us);
+
+    let socket = world.socket();
+    world.connect(socket, PEER, 80);
+    world.advance(1_100_000);
+    let syn = world.sent().pop().unwrap();
+    let options = [vec![2, 4, 5, 0xb4], echo(&syn.option(8).unwrap())].concat();
+    world.peer(Tcp { options, ..Tcp::syn_ack(80, syn.source, 9000, syn.seq.wrapping_add(1)) });
+    is_right(world.info(socket).unwrap().srtt_us);
+}
+
 #[test]
 fn half_open_connections_validate() {
     let mut world = World::new();

@@ -27,7 +27,7 @@ impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
         let used = cold.iter().zip(hot).filter(|(cold, _)| cold.state.load(Relaxed) != 0);
         used.map(|(cold, hot)| {
             format!(
-                "ports {:08x} slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} max {:#x} end {:#x} wnd {} rcv_nxt {:#x} read {:#x} timeouts {} cwnd {} rate {}",
+                "ports {:08x} slot {} tcp {} hot flags {:#x} una {:#x} nxt {:#x} max {:#x} end {:#x} wnd {} rcv_nxt {:#x} read {:#x} timeouts {} cwnd {} rate {} srtt {}",
                 cold.ports.load(Relaxed),
                 cold.state.load(Relaxed),
                 cold.tcp_state.load(Relaxed),
@@ -42,6 +42,7 @@ impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
                 cold.timeouts.load(Relaxed),
                 hot.cwnd_bytes.load(Relaxed),
                 hot.rate_kbps.load(Relaxed),
+                cold.srtt_us.load(Relaxed),
             )
         })
         .collect()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One bulk transfer over a path: two hosts, a bottleneck with a queue, loss, and data that others overtake.
+//! Bulk transfers over a path: two hosts, a bottleneck with a queue, loss, and data that others overtake.
 
 use abi::{core_status::Counter, message::Endpoint};
 use sim::{Host, HostConfig, Random, WirePort};
@@ -14,10 +14,6 @@ use tas::lowlevel::{event, Connection, Context, Event, Socket};
 
 /// Buffers of both ends, bytes.
 pub(crate) const BUFFER_BYTES: u32 = 192 * 1024;
-/// Frames that the bottleneck's queue holds.
-const QUEUE_FRAMES: u64 = 128;
-/// Share of the frames that are held back on a path that reorders, per mille.
-const HELD_BACK: u32 = 50;
 /// Virtual time of a transfer, and from when its bytes count: it has found its pace by then.
 const LENGTH_US: u64 = 3_000_000;
 const WARM_UP_US: u64 = 500_000;
@@ -27,12 +23,22 @@ const PORT: u16 = 80;
 pub(crate) struct Path {
     /// Values of [`abi::message::congestion`].
     pub(crate) congestion: u32,
+    /// Connections, all from the same host to the same.
+    pub(crate) flows: u32,
+    /// Rate of the link, kilobits per second.
+    pub(crate) link_kbps: u64,
+    /// Frames that the bottleneck's queue holds.
+    pub(crate) queue_frames: u64,
     /// One way, microseconds.
     pub(crate) delay_us: u64,
     /// Most by which a frame is held back, microseconds.
     pub(crate) reorder_us: u64,
+    /// Share of the frames that are held back where that is not zero, per mille.
+    pub(crate) held_back: u32,
     /// Lost frames in ten thousand, both ways.
     pub(crate) loss: u32,
+    /// Least retransmission timeout, microseconds.
+    pub(crate) rto_min_us: u32,
 }
 
 /// What came of it.
@@ -47,6 +53,8 @@ pub(crate) struct Outcome {
     pub(crate) undone: u64,
     /// Data frames lost, on purpose and in the queue.
     pub(crate) lost: u64,
+    /// Flows whose reader got nothing in time.
+    pub(crate) starved: u64,
 }
 
 /// One direction.
@@ -79,19 +87,19 @@ impl Lane {
 
     fn accept(&mut self, now_us: u64, path: &Path, random: &mut Random) {
         while let Some(frame) = self.from.sent() {
-            let frame_ns = frame.len() as u64 * 8_000_000 / super::LINK_KBPS;
+            let frame_ns = frame.len() as u64 * 8_000_000 / path.link_kbps;
             let full = frame.len() > 1000;
             let queued = self.busy_until_ns.saturating_sub(now_us * 1000);
             // Handshake and closing segments are spared: this is about data.
             if random.below(10_000) < u64::from(path.loss) && frame.len() > 60 && now_us > 1_100_000
-                || queued > QUEUE_FRAMES * 1514 * 8_000_000 / super::LINK_KBPS
+                || queued > path.queue_frames * 1514 * 8_000_000 / path.link_kbps
             {
                 self.lost += u64::from(full);
                 continue;
             }
             self.busy_until_ns = self.busy_until_ns.max(now_us * 1000) + frame_ns;
             let mut at = self.busy_until_ns / 1000 + path.delay_us;
-            if path.reorder_us > 0 && random.chance(HELD_BACK) {
+            if path.reorder_us > 0 && random.chance(path.held_back) {
                 at += 1 + random.below(path.reorder_us);
             }
             self.count += 1;
@@ -100,11 +108,20 @@ impl Lane {
     }
 }
 
-/// A socket with its connection, once there is one.
+/// One connection as one end sees it.
+struct Stream {
+    socket: Socket,
+    connection: Option<Connection>,
+    /// Bytes written or read so far.
+    bytes: u64,
+    /// Of those, the ones that count.
+    counted: u64,
+}
+
+/// An application with its streams, by token.
 struct End {
     context: Arc<Context>,
-    socket: Option<Socket>,
-    connection: Option<Connection>,
+    streams: Vec<Stream>,
 }
 
 impl End {
@@ -112,7 +129,11 @@ impl End {
         let application = host.application().expect("attach");
         let context = Context::new(&application).expect("context");
         host.carry_out_notices().expect("notices");
-        Self { context, socket: None, connection: None }
+        Self { context, streams: Vec::new() }
+    }
+
+    fn add(&mut self, socket: Socket, connection: Option<Connection>) {
+        self.streams.push(Stream { socket, connection, bytes: 0, counted: 0 });
     }
 
     fn poll(&mut self, listener: Option<&Socket>) {
@@ -120,18 +141,60 @@ impl End {
         loop {
             let count = self.context.poll(&mut events);
             for happened in events.iter().take(count) {
-                if happened.flags & event::CONNECTED != 0 {
-                    let socket = self.socket.as_ref().expect("the client's");
-                    self.connection = Some(socket.established().expect("established"));
+                if let (true, Some(stream)) =
+                    (happened.flags & event::CONNECTED != 0, self.streams.get_mut(happened.token as usize))
+                {
+                    stream.connection = Some(stream.socket.established().expect("established"));
                 }
             }
             if count == 0 {
                 break;
             }
         }
-        if let (Some(listener), None) = (listener, &self.connection) {
-            if let Ok((socket, connection)) = listener.accept(&self.context, 7, 0) {
-                (self.socket, self.connection) = (Some(socket), Some(connection));
+        if let Some(listener) = listener {
+            while let Ok((socket, connection)) = listener.accept(&self.context, self.streams.len() as u64, 0)
+            {
+                self.add(socket, Some(connection));
+            }
+        }
+    }
+
+    /// Writes as much as there is room for.
+    fn write(&mut self, buffer: &mut [u8]) {
+        for stream in &mut self.streams {
+            let Some(connection) = &stream.connection else {
+                continue;
+            };
+            loop {
+                let room = (connection.writable_bytes() as usize).min(buffer.len());
+                for (at, byte) in (stream.bytes..).zip(buffer.iter_mut().take(room)) {
+                    *byte = content(at);
+                }
+                let count = connection.write(&buffer[..room]) as u64;
+                stream.bytes += count;
+                if count == 0 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Reads all there is, and compares it with what was written.
+    fn read(&mut self, buffer: &mut [u8], counts: bool, seed: u64) {
+        for stream in &mut self.streams {
+            let Some(connection) = &stream.connection else {
+                continue;
+            };
+            loop {
+                let count = connection.read(buffer);
+                for (at, byte) in (stream.bytes..).zip(buffer.iter().take(count)) {
+                    assert!(*byte == content(at), "seed {seed}: byte {at} differs");
+                }
+                stream.bytes += count as u64;
+                stream.counted += if counts { count as u64 } else { 0 };
+                if count == 0 {
+                    break;
+                }
             }
         }
     }
@@ -144,9 +207,10 @@ pub(crate) fn transfer(path: &Path, seed: u64) -> Outcome {
     let [mut sender, mut receiver] = [0u8, 1].map(|index| {
         let config = HostConfig {
             congestion: path.congestion,
-            flows: 64,
+            flows: path.flows * 2 + 64,
             rx_buffer_bytes: BUFFER_BYTES,
             tx_buffer_bytes: BUFFER_BYTES,
+            rto_min_us: path.rto_min_us,
             ..HostConfig::numbered(index + 1, seed)
         };
         Host::new(config, ports[usize::from(index)].clone(), clock.clone()).expect("host")
@@ -157,12 +221,13 @@ pub(crate) fn transfer(path: &Path, seed: u64) -> Outcome {
     let address = receiver.config().ipv4;
     let listener = Socket::new(&server.context, u64::MAX, 0).expect("socket");
     listener.bind(&Endpoint::ipv4(address, PORT)).expect("bind");
-    listener.listen(4).expect("listen");
-    let socket = Socket::new(&client.context, 1, 0).expect("socket");
-    socket.connect(&client.context, &Endpoint::ipv4(address, PORT)).expect("connect");
-    client.socket = Some(socket);
+    listener.listen(path.flows.max(4)).expect("listen");
+    for token in 0..path.flows {
+        let socket = Socket::new(&client.context, token.into(), 0).expect("socket");
+        socket.connect(&client.context, &Endpoint::ipv4(address, PORT)).expect("connect");
+        client.add(socket, None);
+    }
     let start = clock.load(Relaxed);
-    let (mut written, mut read, mut counted) = (0u64, 0u64, 0u64);
     let mut buffer = vec![0u8; 16 << 10];
     loop {
         let now = clock.load(Relaxed);
@@ -174,33 +239,8 @@ pub(crate) fn transfer(path: &Path, seed: u64) -> Outcome {
         }
         client.poll(None);
         server.poll(Some(&listener));
-        if let Some(connection) = &client.connection {
-            loop {
-                for (at, byte) in (written..).zip(&mut buffer) {
-                    *byte = content(at);
-                }
-                let count = connection.write(&buffer) as u64;
-                written += count;
-                if count == 0 {
-                    break;
-                }
-            }
-        }
-        if let Some(connection) = &server.connection {
-            loop {
-                let count = connection.read(&mut buffer);
-                for (at, byte) in (read..).zip(buffer.iter().take(count)) {
-                    assert!(*byte == content(at), "seed {seed}: byte {at} differs");
-                }
-                read += count as u64;
-                if now >= start + WARM_UP_US {
-                    counted += count as u64;
-                }
-                if count == 0 {
-                    break;
-                }
-            }
-        }
+        client.write(&mut buffer);
+        server.read(&mut buffer, now >= start + WARM_UP_US, seed);
         let mut next = now + 1000;
         for (host, lane) in [&mut sender, &mut receiver].into_iter().zip(&mut lanes) {
             host.step().expect("step");
@@ -223,12 +263,14 @@ pub(crate) fn transfer(path: &Path, seed: u64) -> Outcome {
         println!("{flows:?}");
     }
     Outcome {
-        goodput_kbps: counted * 8 * 1000 / (LENGTH_US - WARM_UP_US),
+        goodput_kbps: server.streams.iter().map(|stream| stream.counted).sum::<u64>() * 8 * 1000
+            / (LENGTH_US - WARM_UP_US),
         recoveries: counter(Counter::FastRetransmits),
         timeouts: counter(Counter::TimeoutRetransmits),
         retransmits: counter(Counter::Retransmits),
         undone: counter(Counter::SpuriousRecoveries) + counter(Counter::SpuriousTimeouts),
         lost: lanes[0].lost,
+        starved: server.streams.iter().filter(|stream| stream.counted == 0).count() as u64,
     }
 }
 

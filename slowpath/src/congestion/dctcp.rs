@@ -4,7 +4,9 @@
 //! segment per RTT for every RTT, as a window does (the original's fixed step is less than that on
 //! short paths, and more on long ones); a flow that was not limited by its rate neither grows nor
 //! shrinks (the original clamps every flow to 1.2 times what it sent, which strangles flows whose
-//! application pauses).
+//! application pauses); and a window bounds what is on its way, at twice the product of rate and RTT
+//! (without one, flows that begin together put all that their buffers hold into a queue before the first
+//! loss is noticed: 100 of them on a link of 400 Mbit/s got 70 % of it).
 
 use super::{kbps, Allowance, CongestionControl, Interval, Limit, Parameters, WINDOW_MAX_BYTES};
 
@@ -19,6 +21,14 @@ const LOSS_SEGMENTS: u64 = 2;
 const FLOOR_SEGMENTS: u64 = 1;
 /// What the fast path's pacing counts beside a segment's payload, bytes: Ethernet, IPv4 and TCP with timestamps.
 const HEADERS_BYTES: u32 = 66;
+/// Least window, segments: enough for a fast retransmission where acknowledgements are delayed (RFC 5681 §3.2).
+const WINDOW_SEGMENTS: u32 = 4;
+/// The window in products of the rate and the RTT without queues: one for what is on its way, one for a queue, and for
+/// the time that acknowledgements are delayed.
+const WINDOW_PRODUCTS: u64 = 2;
+/// By which part of the difference the RTT without queues follows an RTT that became longer, at each judgement, as a shift:
+/// routes change, and RTTs vary.
+const LEAST_RTT_SHIFT: u32 = 6;
 /// Most RTTs whose growth is made up for at once.
 const CATCH_UP_RTTS: u64 = 4;
 
@@ -37,6 +47,8 @@ pub(crate) struct Dctcp {
     gathered_us: u64,
     /// Smoothed RTT of the last interval.
     srtt_us: u32,
+    /// The RTT without queues: the least of those that were measured; zero before.
+    least_srtt_us: u32,
 }
 
 /// What was gathered when there was enough to judge.
@@ -66,6 +78,7 @@ impl Dctcp {
             gathered_bytes: 0,
             gathered_us: 0,
             srtt_us: srtt_us.max(1),
+            least_srtt_us: 0,
         }
     }
 
@@ -100,6 +113,7 @@ impl Dctcp {
         if self.gathered_bytes < enough {
             return None;
         }
+        self.watch_rtt(interval);
         let length_us = self.gathered_us;
         let now = kbps(self.gathered_bytes, length_us);
         self.gathered_bytes = 0;
@@ -107,6 +121,27 @@ impl Dctcp {
         let average = (self.delivered_kbps as u64).saturating_mul(7).saturating_add(now as u64) / 8;
         self.delivered_kbps = average as u32;
         Some(Gathered { delivered_kbps: average.max(now as u64), length_us })
+    }
+
+    /// Follows the RTT without queues.
+    fn watch_rtt(&mut self, interval: &Interval) {
+        if !interval.is_rtt_measured {
+            return;
+        }
+        let before = if self.least_srtt_us == 0 { self.srtt_us } else { self.least_srtt_us };
+        let longer = self.srtt_us.saturating_sub(before);
+        self.least_srtt_us = before.min(self.srtt_us).saturating_add(longer >> LEAST_RTT_SHIFT);
+    }
+
+    /// What may be on its way. A rate alone is no limit of that: where it is above the path's share, everything that the
+    /// buffers hold would leave before the first loss is noticed.
+    fn window_bytes(&self, parameters: &Parameters) -> u32 {
+        let product = (self.rate_kbps as u64).saturating_mul(self.least_srtt_us as u64) / 8000;
+        let least = match self.slow_start {
+            true => parameters.initial_window(),
+            false => parameters.mss_bytes.saturating_mul(WINDOW_SEGMENTS),
+        };
+        product.saturating_mul(WINDOW_PRODUCTS).max(least as u64).min(WINDOW_MAX_BYTES as u64) as u32
     }
 
     /// RFC 8257 §3.3 step 6, with the marks of one interval.
@@ -126,7 +161,7 @@ impl CongestionControl for Dctcp {
         let Some(gathered) = self.gather(interval, parameters) else {
             return;
         };
-        if interval.limit != Limit::Rate {
+        if !matches!(interval.limit, Limit::Rate | Limit::Window) {
             return;
         }
         let rate = self.rate_kbps as u64;
@@ -171,7 +206,9 @@ impl CongestionControl for Dctcp {
     }
 
     fn allowance(&self, parameters: &Parameters) -> Allowance {
-        let cwnd_bytes = if self.after_timeout { parameters.initial_window() } else { WINDOW_MAX_BYTES };
+        let window_bytes = self.window_bytes(parameters);
+        let cwnd_bytes =
+            if self.after_timeout { parameters.initial_window().min(window_bytes) } else { window_bytes };
         Allowance { rate_kbps: self.rate_kbps, cwnd_bytes }
     }
 }
@@ -191,6 +228,7 @@ mod tests {
             losses: 0,
             length_us: 1000,
             srtt_us: 500,
+            is_rtt_measured: true,
             in_flight_bytes: 0,
             limit,
         }
@@ -244,6 +282,71 @@ mod tests {
             }
             assert!((control.rate_kbps as f64 - rate).abs() < rate / 100.0 + 10.0, "step {step}");
         }
+    }
+
+    /// One interval of 2 ms in which the rate limited the flow.
+    fn measured(srtt_us: u32, acked_bytes: u32) -> Interval {
+        Interval { srtt_us, length_us: 2000, ..interval(acked_bytes, 0, Limit::Rate) }
+    }
+
+    #[test]
+    fn the_window_is_two_products_of_the_rate_and_the_rtt_without_queues() {
+        let parameters = Parameters::new(&Config::default(), 1448);
+        let mut control = Dctcp::new(500, &parameters);
+        assert_eq!(control.allowance(&parameters).cwnd_bytes, 14_480, "nothing is known: RFC 6928");
+        control.on_loss(&measured(1000, 20_000), &parameters);
+        assert_eq!(control.allowance(&parameters).cwnd_bytes, 20_000, "80 Mbit/s in 1 ms are 10,000 bytes");
+        // A queue makes the RTT longer, and the window hardly. The rate does not grow beyond what arrives.
+        control.on_ack(&measured(4000, 0), &parameters);
+        control.on_ack(&measured(4000, 20_000), &parameters);
+        let window = control.allowance(&parameters).cwnd_bytes;
+        assert!((20_000..26_000).contains(&window), "{window}");
+        // But a longer path is believed in the end.
+        for _ in 0..400 {
+            control.on_ack(&measured(4000, 20_000), &parameters);
+        }
+        let window = control.allowance(&parameters).cwnd_bytes;
+        assert!(window > 75_000, "{window}");
+        // And a shorter one at once.
+        control.on_ack(&measured(1000, 20_000), &parameters);
+        let window = control.allowance(&parameters).cwnd_bytes;
+        assert!(window < 32_000, "{window}");
+    }
+
+    #[test]
+    fn few_bytes_may_always_be_on_their_way() {
+        let parameters = Parameters::new(&Config::default(), 1448);
+        let mut control = Dctcp::new(500, &parameters);
+        for _ in 0..20 {
+            control.on_ecn(&Interval { ecn_bytes: 3000, ..measured(50, 3000) }, &parameters);
+        }
+        assert_eq!(
+            control.allowance(&parameters).cwnd_bytes,
+            4 * 1448,
+            "a fast retransmission needs as many"
+        );
+    }
+
+    #[test]
+    fn a_guessed_rtt_does_not_bound_the_window() {
+        let parameters = Parameters::new(&Config::default(), 1448);
+        let mut control = Dctcp::new(50, &parameters);
+        for _ in 0..10 {
+            control.on_ack(&Interval { is_rtt_measured: false, ..measured(50, 20_000) }, &parameters);
+        }
+        assert_eq!(control.allowance(&parameters).cwnd_bytes, 14_480);
+        control.on_ack(&measured(3000, 20_000), &parameters);
+        assert!(control.allowance(&parameters).cwnd_bytes > 60_000);
+    }
+
+    #[test]
+    fn a_flow_that_the_window_limits_finds_a_higher_rate() {
+        let parameters = Parameters::new(&Config::default(), 1448);
+        let mut control = Dctcp::new(500, &parameters);
+        control.on_loss(&measured(1000, 20_000), &parameters);
+        let before = control.rate_kbps;
+        control.on_ack(&Interval { limit: Limit::Window, ..measured(1000, 20_000) }, &parameters);
+        assert!(control.rate_kbps > before);
     }
 
     #[test]

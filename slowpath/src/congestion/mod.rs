@@ -39,8 +39,10 @@ pub(crate) struct Interval {
     pub(crate) losses: u32,
     /// Its length, microseconds; at least 1.
     pub(crate) length_us: u64,
-    /// Smoothed RTT, microseconds; at least 1.
+    /// Smoothed RTT, microseconds; at least 1. A guess while nothing was measured.
     pub(crate) srtt_us: u32,
+    /// Whether it is not a guess.
+    pub(crate) is_rtt_measured: bool,
     /// Bytes in flight at its end.
     pub(crate) in_flight_bytes: u32,
     /// What limited the flow at its end.

@@ -80,6 +80,7 @@ mod tests {
             losses: 0,
             length_us: 1000,
             srtt_us: 500,
+            is_rtt_measured: true,
             in_flight_bytes,
             limit: Limit::Window,
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Segments the slow path sends itself.
 
+use super::rtt::RTO_MAX_US;
 use crate::{
     connection::Connection,
     counters::Counter,
@@ -13,7 +14,10 @@ use crate::{
         tcp::{flag, Outgoing, Segment, HEADER_BYTES},
     },
 };
-use abi::{clock::timestamp_value, flow::NONE};
+use abi::{
+    clock::{timestamp_us, timestamp_value},
+    flow::NONE,
+};
 
 /// TCP header bytes taken by timestamps and their padding.
 pub(crate) const TIMESTAMP_BYTES: u16 = 12;
@@ -68,6 +72,15 @@ impl Stack<'_> {
     /// TSval now for a four-tuple.
     fn timestamp(&self, tuple: &Tuple) -> u32 {
         timestamp_value(self.clock_us, self.timestamp_offset(tuple))
+    }
+
+    /// The RTT that an echoed timestamp shows, microseconds, rounded up to a tick: of use where a segment was repeated, and
+    /// the time since it was sent says nothing (RFC 7323 §4.1). `None` without timestamps.
+    pub(crate) fn echoed_rtt_us(&self, segment: &Segment) -> Option<u64> {
+        let (_, echo) = segment.options.timestamps?;
+        let ticks = self.timestamp(&segment.tuple).wrapping_sub(echo);
+        let rtt_us = timestamp_us(ticks.max(1));
+        (rtt_us <= RTO_MAX_US).then_some(rtt_us)
     }
 
     /// Sends RST in answer to a segment that belongs to nothing (RFC 9293 §3.10.7.1).

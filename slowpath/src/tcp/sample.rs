@@ -119,6 +119,7 @@ impl Stack<'_> {
             losses: lost.max(0) as u32,
             length_us,
             srtt_us,
+            is_rtt_measured: self.connections.at(flow).srtt_us != 0,
             in_flight_bytes: in_flight,
             limit: self.limit_of(flow, view, in_flight),
         })
