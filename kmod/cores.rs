@@ -6,15 +6,12 @@ use abi::{
     context::ring_bytes,
     core_status::{CoreStatus, CORE_STATUS_STRIDE},
     kernel_ring::{to_fast, to_slow, KernelEntry, KERNEL_WORDS},
-    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
-    region::kernel_rings as layout,
+    limits::KERNEL_RING_ENTRIES,
+    region::KernelRingLayout,
 };
 use core::sync::atomic::Ordering::Relaxed;
 use kernel::{error::code::*, prelude::*, sync::Arc};
 use ring::{Consumer, Producer, SharedBytes, WakeFlag};
-
-/// Bytes of a packet slot.
-pub(crate) const FRAME_BYTES: usize = PACKET_SLOT_BYTES as usize;
 
 /// What came from a core.
 pub(crate) enum Received {
@@ -31,6 +28,7 @@ pub(crate) struct CoreRings {
     to_fast_slots: SharedBytes<'static>,
     to_slow_slots: SharedBytes<'static>,
     status: &'static CoreStatus,
+    layout: KernelRingLayout,
     /// Something was pushed since the core was last woken.
     pushed: bool,
     /// Last fields: the others point into them.
@@ -40,13 +38,13 @@ pub(crate) struct CoreRings {
 
 impl CoreRings {
     /// The rings of `core`. `status_memory` has the status pages of all cores.
-    pub(crate) fn new(core: u32, memory: Arc<Region>, status_memory: Arc<Region>) -> Result<Self> {
+    pub(crate) fn new(core: u32, layout: KernelRingLayout, memory: Arc<Region>, status_memory: Arc<Region>) -> Result<Self> {
         let at = (core as usize).checked_mul(CORE_STATUS_STRIDE).ok_or(EINVAL)?;
         // SAFETY: both regions live as long as the value, which keeps these private.
         let (down_slots, up_slots, status) = unsafe {
             (
-                memory.shared_bytes(layout::TO_FAST_SLOTS, layout::SLOTS_BYTES)?,
-                memory.shared_bytes(layout::TO_SLOW_SLOTS, layout::SLOTS_BYTES)?,
+                memory.shared_bytes(KernelRingLayout::TO_FAST_SLOTS, layout.slots_bytes())?,
+                memory.shared_bytes(layout.to_slow_slots(), layout.slots_bytes())?,
                 status_memory.table::<CoreStatus>(at, 1)?.first().ok_or(EINVAL)?,
             )
         };
@@ -58,6 +56,7 @@ impl CoreRings {
             to_fast_slots: down_slots,
             to_slow_slots: up_slots,
             status,
+            layout,
             pushed: false,
             memory,
             _status_memory: status_memory,
@@ -69,7 +68,7 @@ impl CoreRings {
     /// found again flow by flow ([`slowpath::Stack::fast_path_attached`]). Nobody else has them mapped.
     pub(crate) fn empty(&mut self) -> Result {
         // SAFETY: the memory lives as long as `self`, which keeps the slice private.
-        for word in unsafe { self.memory.words(layout::TO_FAST, layout::TO_FAST_SLOTS)? } {
+        for word in unsafe { self.memory.words(KernelRingLayout::TO_FAST, KernelRingLayout::TO_FAST_SLOTS)? } {
             word.store(0, Relaxed);
         }
         // SAFETY: as above.
@@ -78,13 +77,13 @@ impl CoreRings {
     }
 
     /// Pushes an entry, with its frame where it has one. False: the ring is full.
-    pub(crate) fn push(&mut self, entry: KernelEntry, frame: &[u8; FRAME_BYTES]) -> bool {
+    pub(crate) fn push(&mut self, entry: KernelEntry, frame: &[u8]) -> bool {
         if self.to_fast.free() == 0 {
             return false;
         }
         if matches!(entry.op, to_fast::TRANSMIT | to_fast::INJECT | to_fast::SYN_DATA) {
             let bytes = frame.get(..entry.value as usize).unwrap_or(frame);
-            self.to_fast_slots.write(slot(self.to_fast.position()), bytes);
+            self.to_fast_slots.write(self.layout.slot(self.to_fast.position()), bytes);
         }
         self.pushed = true;
         self.to_fast.push(entry.encode())
@@ -99,14 +98,14 @@ impl CoreRings {
         WakeFlag::new(&self.status.waiting).take()
     }
 
-    /// Takes what the core pushed next; a frame is copied into `frame`.
-    pub(crate) fn receive(&mut self, frame: &mut [u8; FRAME_BYTES]) -> Option<Received> {
-        let at = slot(self.to_slow.position());
+    /// Takes what the core pushed next; a frame is copied into `frame`, which has the size of a slot.
+    pub(crate) fn receive(&mut self, frame: &mut [u8]) -> Option<Received> {
+        let at = self.layout.slot(self.to_slow.position());
         let entry = KernelEntry::decode(self.to_slow.pop()?);
         if entry.op != to_slow::PACKET {
             return Some(Received::Report(entry));
         }
-        let bytes = usize::try_from(entry.value).unwrap_or(FRAME_BYTES).min(FRAME_BYTES);
+        let bytes = usize::try_from(entry.value).unwrap_or(usize::MAX).min(frame.len());
         if let Some(into) = frame.get_mut(..bytes) {
             self.to_slow_slots.read(at, into);
         }
@@ -133,14 +132,9 @@ unsafe fn ends(
 ) -> Result<(Producer<'static, KERNEL_WORDS>, Consumer<'static, KERNEL_WORDS>)> {
     let bytes = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS);
     // SAFETY: the caller's contract.
-    let (down, up) = unsafe { (memory.words(layout::TO_FAST, bytes)?, memory.words(layout::TO_SLOW, bytes)?) };
+    let (down, up) = unsafe { (memory.words(KernelRingLayout::TO_FAST, bytes)?, memory.words(KernelRingLayout::TO_SLOW, bytes)?) };
     Ok((
         Producer::attach(down, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
         Consumer::attach(up, KERNEL_RING_ENTRIES).ok_or(EINVAL)?,
     ))
-}
-
-/// Byte offset of the packet slot of the entry at `position`.
-fn slot(position: u64) -> usize {
-    (position as usize & (KERNEL_RING_ENTRIES as usize - 1)) * FRAME_BYTES
 }

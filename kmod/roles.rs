@@ -11,6 +11,7 @@ use crate::{
 };
 use abi::{
     message::{AttachApplication, AttachControl, AttachFast, Message},
+    region::KernelRingLayout,
     version as v,
 };
 use core::sync::atomic::Ordering;
@@ -177,7 +178,8 @@ fn reply_fast(message: &mut Message, request: &AttachFast, instance: &Instance, 
 /// What must be equal for the flows in the tables to be picked up.
 fn same_layout(old: &Config, new: &Config) -> bool {
     let v6 = |c: &Config| (c.ipv6, c.ipv6_prefix, c.ipv6_link_local);
-    let of = |c: &Config| (c.cores, c.flows, c.ipv4, c.prefix, v6(c), c.rx_buffer_bytes, c.tx_buffer_bytes);
+    let rings = |c: &Config| KernelRingLayout::of(c.mtu_bytes);
+    let of = |c: &Config| (c.cores, c.flows, c.ipv4, c.prefix, v6(c), c.rx_buffer_bytes, c.tx_buffer_bytes, rings(c));
     of(old) == of(new)
 }
 
@@ -191,7 +193,7 @@ impl Instance {
             let old = &state.config;
             let [a, b, c, d] = old.ipv4.to_be_bytes();
             pr_err!(
-                "{}: refused a fast path with other cores, flows, address or buffers than the connections it is to \
+                "{}: refused a fast path with other cores, flows, address, buffers or MTU (up to 1500, or more) than the connections it is to \
                  pick up: they have {} cores, {} flows, address {}.{}.{}.{}/{}. Start it as before, or end their applications first\n",
                 printable(&self.name), old.cores, old.flows, a, b, c, d, old.prefix
             );

@@ -3,15 +3,18 @@
 
 use crate::{
     clock::Clock,
-    cores::{CoreRings, FRAME_BYTES},
+    cores::CoreRings,
     errors::from_stack,
     objects::{Application, Context},
     socket::SocketFile,
     table::Table,
-    tables::{PrivateTables, Tables},
+    tables::{filled, PrivateTables, Tables},
     wait::WaitQueue,
 };
-use abi::limits::{APPLICATIONS_MAX, CONTEXTS_MAX};
+use abi::{
+    limits::{APPLICATIONS_MAX, CONTEXTS_MAX},
+    region::KernelRingLayout,
+};
 use kernel::{error::code::*, prelude::*, sync::Arc};
 use slowpath::{Config, Sizes, Stack, Storage};
 
@@ -37,8 +40,9 @@ pub(crate) struct State {
     pub(crate) ready: bool,
     /// Last notice's number.
     pub(crate) notice_sequence: u32,
-    pub(crate) in_frame: KBox<[u8; FRAME_BYTES]>,
-    pub(crate) out_frame: KBox<[u8; FRAME_BYTES]>,
+    /// Of the size of a packet slot.
+    pub(crate) in_frame: KVVec<u8>,
+    pub(crate) out_frame: KVVec<u8>,
     /// The latest time used: TCP time never runs backwards.
     last_us: u64,
     /// After everything that points into it.
@@ -83,9 +87,10 @@ impl State {
     pub(crate) fn new(config: &Config, tables: &Tables, now_us: u64) -> Result<KBox<Self>> {
         let sizes = Sizes::of(config);
         let mut private = PrivateTables::new(&sizes)?;
+        let layout = KernelRingLayout::of(config.mtu_bytes);
         let mut cores = KVec::with_capacity(tables.rings.len(), GFP_KERNEL)?;
         for (core, ring) in tables.rings.iter().enumerate() {
-            cores.push(CoreRings::new(core as u32, ring.clone(), tables.status.clone())?, GFP_KERNEL)?;
+            cores.push(CoreRings::new(core as u32, layout, ring.clone(), tables.status.clone())?, GFP_KERNEL)?;
         }
         let stack = stack_over(now_us, config, tables, &mut private)?;
         let state = Self {
@@ -99,8 +104,8 @@ impl State {
             epoch: 0,
             ready: false,
             notice_sequence: 0,
-            in_frame: KBox::new([0; FRAME_BYTES], GFP_KERNEL)?,
-            out_frame: KBox::new([0; FRAME_BYTES], GFP_KERNEL)?,
+            in_frame: filled(layout.slot_bytes())?,
+            out_frame: filled(layout.slot_bytes())?,
             last_us: now_us,
             _private: private,
         };

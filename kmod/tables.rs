@@ -9,7 +9,7 @@ use abi::{
     flow::{ColdFlow, HotFlow},
     limits::{ADJACENCIES_MAX, CORES_MAX},
     recovery::RecoveryBlock,
-    region::{kernel_rings, recovery_blocks, Region as Name, RegionKind},
+    region::{recovery_blocks, KernelRingLayout, Region as Name, RegionKind},
 };
 use core::mem::size_of;
 use kernel::{error::code::*, page::PAGE_SIZE, prelude::*, sync::Arc};
@@ -33,7 +33,7 @@ impl Tables {
         let flows = config.flows as usize;
         let per_flow = size_of::<HotFlow>() + size_of::<ColdFlow>();
         let recovery = recovery_blocks(config.flows) as usize * size_of::<RecoveryBlock>();
-        let rings = config.cores as usize * kernel_rings::BYTES;
+        let rings = config.cores as usize * KernelRingLayout::of(config.mtu_bytes).bytes();
         flows * per_flow + recovery + rings + Sizes::of(config).bytes()
     }
 
@@ -53,10 +53,11 @@ impl Tables {
         let region = |kind, bytes| Region::new(Name::whole(kind, 0), bytes, Charge::Host, true);
         let flows = config.flows as usize;
         let blocks = recovery_blocks(config.flows) as usize;
+        let layout = KernelRingLayout::of(config.mtu_bytes);
         let mut rings = KVec::new();
         for core in 0..config.cores {
             let name = Name::whole(RegionKind::KernelRings, core);
-            rings.push(Region::new(name, kernel_rings::BYTES, Charge::Host, true)?, GFP_KERNEL)?;
+            rings.push(Region::new(name, layout.bytes(), Charge::Host, true)?, GFP_KERNEL)?;
         }
         Ok(Self {
             clock: region(RegionKind::Clock, PAGE_SIZE)?,
@@ -114,7 +115,8 @@ macro_rules! owned_tables {
 }
 slowpath::private_tables!(owned_tables);
 
-fn filled<T: Copy + Default>(count: usize) -> Result<KVVec<T>> {
+/// A table of `count` empty elements. ENOMEM.
+pub(crate) fn filled<T: Copy + Default>(count: usize) -> Result<KVVec<T>> {
     let mut table = KVVec::with_capacity(count, GFP_KERNEL)?;
     for (index, slot) in table.spare_capacity_mut().iter_mut().take(count).enumerate() {
         slot.write(T::default()); // in place: an element may be too large for the kernel's stack

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Entries of the rings between the slow path and each fast-path core: two words each. Entry `i`
-//! of a ring owns packet slot `i` of the same region ([`crate::region::kernel_rings`]).
+//! of a ring owns packet slot `i` of the same region ([`crate::region::KernelRingLayout`]).
 
 /// Words of an entry.
 pub const KERNEL_WORDS: usize = 2;

@@ -27,13 +27,22 @@ pub const KERNEL_EVENT_ENTRIES: u32 = 256;
 pub const KERNEL_RING_ENTRIES: u32 = 1024;
 /// Bytes of the packet slot that belongs to each kernel ring entry: one standard Ethernet frame.
 pub const PACKET_SLOT_BYTES: u32 = 2048;
+/// Bytes of a packet slot of an instance whose MTU is larger than [`ETHERNET_MTU`]: one frame of [`MTU_MAX`]. A core's
+/// rings then take 18 MiB instead of 4.
+pub const JUMBO_SLOT_BYTES: u32 = 9216;
 /// Loss-recovery blocks: one for every eighth flow, as losses are rare and short.
 pub const RECOVERY_PER_FLOWS: u32 = 8;
-/// Largest MTU served: a frame must fit a packet slot.
-pub const MTU_MAX: u32 = 1500;
+/// MTU of standard Ethernet, and the default: larger ones cost memory in every packet slot and buffer.
+pub const ETHERNET_MTU: u32 = 1500;
+/// Largest MTU served: what hosts with jumbo frames have. A frame must fit a packet slot.
+pub const MTU_MAX: u32 = 9000;
 /// Smallest MTU served (RFC 791).
 pub const MTU_MIN: u32 = 576;
 /// Smallest MTU of a link that carries IPv6 (RFC 8200 §5).
 pub const IPV6_MTU_MIN: u32 = 1280;
+/// Ethernet header and a VLAN tag: bytes of a frame beyond the MTU.
+pub const FRAME_OVERHEAD_BYTES: u32 = 14 + 4;
+const _: () = assert!(ETHERNET_MTU + FRAME_OVERHEAD_BYTES <= PACKET_SLOT_BYTES);
+const _: () = assert!(MTU_MAX + FRAME_OVERHEAD_BYTES <= JUMBO_SLOT_BYTES);
 /// Bytes of an instance's name, zero-padded.
 pub const INSTANCE_NAME_BYTES: usize = 16;

@@ -18,7 +18,7 @@ pub enum RegionKind {
     Adjacencies = 4,
     /// Array of [`crate::recovery::RecoveryBlock`]; fast path only.
     Recovery = 5,
-    /// Kernel rings of core `index`; fast path only. See [`kernel_rings`].
+    /// Kernel rings of core `index`; fast path only. See [`KernelRingLayout`].
     KernelRings = 6,
     /// One [`crate::core_status::CoreStatus`] page per core; written by the fast path, read-only
     /// to others.
@@ -89,24 +89,51 @@ impl Region {
     }
 }
 
-/// Offsets within a core's kernel ring region, in bytes.
-pub mod kernel_rings {
-    use super::*;
+/// Where things are in a core's kernel ring region, in bytes. Both rings come first; how large the packet slots behind
+/// them are follows from the instance's MTU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KernelRingLayout {
+    slot_bytes: u32,
+}
 
+impl KernelRingLayout {
     /// Ring from the slow path.
     pub const TO_FAST: usize = 0;
     /// Ring to the slow path.
     pub const TO_SLOW: usize = 128 * 1024;
     /// Packet slots of the ring from the slow path.
     pub const TO_FAST_SLOTS: usize = 256 * 1024;
-    /// Packet slots of the ring to the slow path.
-    pub const TO_SLOW_SLOTS: usize = TO_FAST_SLOTS + SLOTS_BYTES;
-    /// Bytes of the region.
-    pub const BYTES: usize = TO_SLOW_SLOTS + SLOTS_BYTES;
+
+    /// Of an instance with this MTU.
+    #[inline]
+    pub const fn of(mtu_bytes: u32) -> Self {
+        Self { slot_bytes: if mtu_bytes > ETHERNET_MTU { JUMBO_SLOT_BYTES } else { PACKET_SLOT_BYTES } }
+    }
+    /// Bytes of a packet slot.
+    #[inline]
+    pub const fn slot_bytes(self) -> usize {
+        self.slot_bytes as usize
+    }
+    /// Offset, within the slots of its ring, of the slot that belongs to the entry at `position`.
+    #[inline]
+    pub const fn slot(self, position: u64) -> usize {
+        (position as usize & (KERNEL_RING_ENTRIES as usize).wrapping_sub(1)).wrapping_mul(self.slot_bytes())
+    }
     /// Bytes of one direction's slots.
-    pub const SLOTS_BYTES: usize = KERNEL_RING_ENTRIES as usize * PACKET_SLOT_BYTES as usize;
-    const _: () = assert!(ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) <= TO_SLOW);
+    pub const fn slots_bytes(self) -> usize {
+        (KERNEL_RING_ENTRIES as usize).wrapping_mul(self.slot_bytes())
+    }
+    /// Packet slots of the ring to the slow path.
+    pub const fn to_slow_slots(self) -> usize {
+        Self::TO_FAST_SLOTS.wrapping_add(self.slots_bytes())
+    }
+    /// Bytes of the region.
+    pub const fn bytes(self) -> usize {
+        self.to_slow_slots().wrapping_add(self.slots_bytes())
+    }
 }
+
+const _: () = assert!(ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) <= KernelRingLayout::TO_SLOW);
 
 /// Recovery blocks of an instance with `flows` flows.
 pub const fn recovery_blocks(flows: u32) -> u32 {
@@ -121,6 +148,19 @@ pub const fn recovery_blocks(flows: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_hold_a_frame_and_lie_side_by_side() {
+        for mtu_bytes in [MTU_MIN, ETHERNET_MTU, ETHERNET_MTU + 1, MTU_MAX] {
+            let layout = KernelRingLayout::of(mtu_bytes);
+            assert!(layout.slot_bytes() >= (mtu_bytes + FRAME_OVERHEAD_BYTES) as usize);
+            assert_eq!(layout.slot(0), 0);
+            assert_eq!(layout.slot(u64::from(KERNEL_RING_ENTRIES) * 7 + 1), layout.slot_bytes());
+            assert_eq!(layout.slot(u64::MAX) + layout.slot_bytes(), layout.slots_bytes());
+            assert_eq!(layout.bytes() - layout.to_slow_slots(), layout.slots_bytes());
+        }
+        assert_eq!(KernelRingLayout::of(ETHERNET_MTU).bytes(), (256 << 10) + (4 << 20));
+    }
 
     #[test]
     fn offsets_round_trip() {

@@ -225,6 +225,10 @@ fn flows_survive_the_fast_path() {
 
     assert_eq!(world.reattach(&AttachFast { cores: 2, ..attach_request() }).err(), Some(libc::EINVAL as u32));
     assert_eq!(
+        world.reattach(&AttachFast { mtu_bytes: 9000, ..attach_request() }).err(),
+        Some(libc::EINVAL as u32)
+    );
+    assert_eq!(
         world.reattach(&AttachFast { flows: 512, ..attach_request() }).err(),
         Some(libc::EINVAL as u32)
     );

@@ -273,17 +273,16 @@ fn the_clock_runs_and_the_daemon_sleeps_until_it_is_woken() {
     let waiting = || page.slowpath_waiting.load(SeqCst);
     eventually(waiting, |waiting| *waiting == 1);
     // A wake-up makes it look at the rings: an ARP request is answered.
-    let rings = fast
-        .map(Region::whole(RegionKind::KernelRings, 0), abi::region::kernel_rings::BYTES, true, None)
-        .unwrap();
+    let rings =
+        fast.map(Region::whole(RegionKind::KernelRings, 0), common::LAYOUT.bytes(), true, None).unwrap();
     let words = abi::context::ring_bytes(abi::limits::KERNEL_RING_ENTRIES, 2) / 8;
     let at = |offset| std::ptr::NonNull::new(rings.start().as_ptr().wrapping_add(offset)).unwrap();
     // SAFETY: inside the mapping, which outlives the ends.
     let (to_slow, to_fast, slots) = unsafe {
         (
-            ring::words(at(abi::region::kernel_rings::TO_SLOW), words),
-            ring::words(at(abi::region::kernel_rings::TO_FAST), words),
-            ring::SharedBytes::new(at(abi::region::kernel_rings::TO_SLOW_SLOTS), 2048),
+            ring::words(at(abi::region::KernelRingLayout::TO_SLOW), words),
+            ring::words(at(abi::region::KernelRingLayout::TO_FAST), words),
+            ring::SharedBytes::new(at(common::LAYOUT.to_slow_slots()), 2048),
         )
     };
     let mut producer = ring::Producer::<2>::attach(to_slow, abi::limits::KERNEL_RING_ENTRIES).unwrap();

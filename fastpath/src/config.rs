@@ -2,7 +2,9 @@
 //! Settings of a core.
 
 use crate::port::BATCH_MAX;
-use abi::limits::{CONTEXTS_PER_LOOP_SHIFT, CONTEXT_ENTRIES_PER_LOOP, CORES_MAX};
+use abi::limits::{
+    CONTEXTS_PER_LOOP_SHIFT, CONTEXT_ENTRIES_PER_LOOP, CORES_MAX, ETHERNET_MTU, MTU_MAX, MTU_MIN,
+};
 
 /// Settings of one core. `Default` gives one core with the values documented at each field.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct Config {
     /// Key of the IPv6 flow labels: random, the instance's own, so that a flow keeps its label when the process is
     /// replaced.
     pub label_key: u64,
+    /// MTU of the port, bytes (1500). Its packet buffers hold an Ethernet header more.
+    pub mtu_bytes: u32,
     /// Frames taken from the port in one burst, 1 … [`BATCH_MAX`] (16, the original's).
     pub batch: usize,
     /// How long an acknowledgement may wait for data to ride on, microseconds (100). RFC 9293
@@ -42,6 +46,7 @@ impl Default for Config {
             mac: [0; 6],
             hash_key: 0x9e37_79b9_7f4a_7c15,
             label_key: 0xbf58_476d_1ce4_e5b9,
+            mtu_bytes: ETHERNET_MTU,
             batch: 16,
             delayed_ack_us: 100,
             context_entries: CONTEXT_ENTRIES_PER_LOOP as usize,
@@ -72,6 +77,7 @@ impl Config {
         let rules = [
             ((1..=CORES_MAX).contains(&self.cores), "cores must be 1 to 16"),
             (self.core < self.cores, "core must be below cores"),
+            ((MTU_MIN..=MTU_MAX).contains(&self.mtu_bytes), "mtu_bytes must be 576 to 9000"),
             ((1..=BATCH_MAX).contains(&self.batch), "batch must be 1 to 32"),
             (self.delayed_ack_us <= 500_000, "delayed_ack_us must be at most 500000"),
             (self.context_entries > 0, "context_entries must not be 0"),

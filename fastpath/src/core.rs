@@ -121,7 +121,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if tables.cold.len() != tables.hot.len() {
             return Err(AttachError::TooShort("flow table"));
         }
-        let kernel = Kernel::attach(&memory).ok_or(AttachError::TooShort("kernel rings"))?;
+        let kernel =
+            Kernel::attach(&memory, config.mtu_bytes).ok_or(AttachError::TooShort("kernel rings"))?;
         let flows = tables.hot.len();
         let capabilities = port.capabilities();
         let mut core = Self {

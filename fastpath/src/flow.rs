@@ -9,12 +9,9 @@ use crate::{
 };
 use abi::{
     flow::{extend, hot_flags, mss_scale, HotFlow},
-    limits::MTU_MAX,
     pool::{CHUNK_SHIFT, MAP_ENTRIES},
 };
 
-/// Most payload of a segment over IPv4: what the largest MTU leaves.
-const MSS_MAX: u32 = MTU_MAX - IPV4_BYTES as u32 - TCP_BYTES as u32;
 /// Largest window shift (RFC 7323 §2.3).
 const SHIFT_MAX: u8 = 14;
 
@@ -66,30 +63,30 @@ impl Flow<'_> {
         self.hot.flags.set(self.hot.flags.get() & !flag);
     }
 
-    /// Most payload that a frame of the flow holds.
-    pub(crate) fn mss_room(self) -> u32 {
+    /// Most payload that a frame of the flow holds, on a port with this MTU.
+    pub(crate) fn mss_room(self, mtu_bytes: u32) -> u32 {
         let options = if self.has(hot_flags::TIMESTAMPS) { TIMESTAMP_BYTES as u32 } else { 0 };
         let longer = if self.has(hot_flags::IPV6) { (IPV6_BYTES - IPV4_BYTES) as u32 } else { 0 };
-        MSS_MAX - options - longer
+        mtu_bytes.saturating_sub(IPV4_BYTES as u32 + TCP_BYTES as u32 + options + longer).max(1)
     }
 
     /// Puts MSS and shifts within bounds; see [`Scale`].
-    pub(crate) fn bound_scale(self) {
-        let room = self.mss_room();
+    pub(crate) fn bound_scale(self, mtu_bytes: u32) {
+        let room = self.mss_room(mtu_bytes);
         let [mss_low, mss_high, peer_shift, our_shift] = self.hot.mss_scale.get().to_le_bytes();
         let mss = u32::from(u16::from_le_bytes([mss_low, mss_high])).clamp(1, room) as u16;
         self.hot.mss_scale.set(mss_scale(mss, peer_shift.min(SHIFT_MAX), our_shift.min(SHIFT_MAX)));
     }
 
     /// Takes over another MSS, if there is one. True if it is smaller.
-    pub(crate) fn follow_mss(self, bytes: u32) -> bool {
+    pub(crate) fn follow_mss(self, bytes: u32, mtu_bytes: u32) -> bool {
         let old = self.mss();
         if bytes == 0 || bytes == old {
             return false;
         }
         let word = self.hot.mss_scale.get() & 0xffff_0000;
         self.hot.mss_scale.set(word | bytes.min(u32::from(u16::MAX)));
-        self.bound_scale();
+        self.bound_scale(mtu_bytes);
         self.mss() < old
     }
 

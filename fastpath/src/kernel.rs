@@ -5,7 +5,8 @@ use crate::{memory::CoreMemory, status::Status};
 use abi::{
     core_status::Counter,
     kernel_ring::{to_slow, KernelEntry, KERNEL_WORDS},
-    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::KERNEL_RING_ENTRIES,
+    region::KernelRingLayout,
 };
 use ring::{Consumer, Producer, SharedBytes};
 use std::collections::VecDeque;
@@ -14,6 +15,7 @@ use std::collections::VecDeque;
 pub(crate) struct Kernel<'m> {
     from: Consumer<'m, KERNEL_WORDS>,
     to: Producer<'m, KERNEL_WORDS>,
+    layout: KernelRingLayout,
     from_slots: SharedBytes<'m>,
     to_slots: SharedBytes<'m>,
     /// Reports that found the ring full. Bounded by the flow table: each flow reports each of its few
@@ -29,20 +31,18 @@ pub(crate) struct Operation {
     pub(crate) slot: usize,
 }
 
-fn slot(position: u64) -> usize {
-    (position & u64::from(KERNEL_RING_ENTRIES - 1)) as usize * PACKET_SLOT_BYTES as usize
-}
-
 impl<'m> Kernel<'m> {
-    /// Attaches to both rings. `None`: a region is too short.
-    pub(crate) fn attach(memory: &CoreMemory<'m>) -> Option<Self> {
-        let slots = KERNEL_RING_ENTRIES as usize * PACKET_SLOT_BYTES as usize;
+    /// Attaches to both rings of an instance with this MTU. `None`: a region is too short.
+    pub(crate) fn attach(memory: &CoreMemory<'m>, mtu_bytes: u32) -> Option<Self> {
+        let layout = KernelRingLayout::of(mtu_bytes);
+        let slots = layout.slots_bytes();
         if memory.to_fast_slots.len() < slots || memory.to_slow_slots.len() < slots {
             return None;
         }
         Some(Self {
             from: Consumer::attach(memory.to_fast, KERNEL_RING_ENTRIES)?,
             to: Producer::attach(memory.to_slow, KERNEL_RING_ENTRIES)?,
+            layout,
             from_slots: memory.to_fast_slots,
             to_slots: memory.to_slow_slots,
             backlog: VecDeque::new(),
@@ -55,7 +55,8 @@ impl<'m> Kernel<'m> {
         if !self.drained() || self.to.free() == 0 {
             return status.count(Counter::SlowpathFull);
         }
-        if frame.len() > PACKET_SLOT_BYTES as usize || !self.to_slots.write(slot(self.to.position()), frame) {
+        let slot = self.layout.slot(self.to.position());
+        if frame.len() > self.layout.slot_bytes() || !self.to_slots.write(slot, frame) {
             return status.count(Counter::Malformed);
         }
         self.push(KernelEntry { op: to_slow::PACKET, reason, flow, value: frame.len() as u64 });
@@ -99,13 +100,19 @@ impl<'m> Kernel<'m> {
         if !self.backlog.is_empty() && !self.drained() {
             return None;
         }
-        let slot = slot(self.from.position());
-        self.from.pop().map(|words| Operation { entry: KernelEntry::decode(words), slot })
+        let position = self.from.position();
+        let words = self.from.pop()?;
+        Some(Operation { entry: KernelEntry::decode(words), slot: self.layout.slot(position) })
+    }
+
+    /// Bytes of a frame that a slot holds.
+    pub(crate) fn slot_bytes(&self) -> usize {
+        self.layout.slot_bytes()
     }
 
     /// Copies the frame of an operation that was not committed yet.
     pub(crate) fn read_frame(&self, slot: usize, into: &mut [u8]) -> bool {
-        into.len() <= PACKET_SLOT_BYTES as usize && self.from_slots.read(slot, into)
+        into.len() <= self.layout.slot_bytes() && self.from_slots.read(slot, into)
     }
 
     /// Gives the slots of the operations taken so far back.

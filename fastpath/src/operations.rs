@@ -6,7 +6,7 @@ use crate::{
     flow::Flow,
     kernel::Operation,
     lookup::flow_hash,
-    port::{Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX},
+    port::{Packet, Port, RxChecksum, Steer},
     private::{bit, hot_bit, Private},
     receive::TS_RECENT_SHIFT,
     word::Word,
@@ -15,7 +15,7 @@ use abi::{
     core_status::Counter,
     flow::{control_flags, hot_flags, owner_application, ColdFlow, NONE},
     kernel_ring::{to_fast, to_slow, KernelEntry},
-    limits::PACKET_SLOT_BYTES,
+    limits::FRAME_OVERHEAD_BYTES,
     pool::BUFFER_BYTES_MAX,
 };
 
@@ -130,8 +130,8 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             self.private[flow.id as usize].bits |= bit::UNANNOUNCED | bit::STOPPED;
         }
         self.read_cold(flow, cold);
-        flow.follow_mss(cold.mss_bytes.get());
-        flow.bound_scale();
+        flow.follow_mss(cold.mss_bytes.get(), self.config.mtu_bytes);
+        flow.bound_scale(self.config.mtu_bytes);
         repair(flow);
         if cold.control.get() & control_flags::DETACHED == 0 {
             let hash = flow_hash(self.config.hash_key, hot, cold);
@@ -168,6 +168,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if cold.service.get() != 0 {
             flow.set(hot_bit::SERVICE);
         }
+        let mtu_bytes = self.config.mtu_bytes;
         let private = &mut self.private[flow.id as usize];
         private.bits &= !bit::NODELAY;
         if control & control_flags::NODELAY != 0 {
@@ -175,7 +176,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         }
         private.set_rate(rate);
         // A rate that rises ends a wait that was computed from the old one.
-        let wait = (u64::from(private.byte_time) * FRAME_BYTES_MAX as u64) >> 10;
+        let wait = (u64::from(private.byte_time) * u64::from(mtu_bytes + FRAME_OVERHEAD_BYTES)) >> 10;
         private.next_send_ns = private.next_send_ns.min(self.now_us.wrapping_mul(1000).wrapping_add(wait));
     }
 
@@ -199,7 +200,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         if cold.control.get() & control_flags::DETACHED != 0 {
             self.forget_tuple(flow);
         }
-        if flow.follow_mss(cold.mss_bytes.get()) && flow.hot.snd_max.get() > flow.hot.snd_una.get() {
+        if flow.follow_mss(cold.mss_bytes.get(), self.config.mtu_bytes)
+            && flow.hot.snd_max.get() > flow.hot.snd_una.get()
+        {
             // RFC 1191 §6.4: what was too large is lost, and not by congestion.
             self.retransmit(flow, flow.hot.cwnd_bytes.get().into());
         }
@@ -304,7 +307,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
     /// A new packet with the frame of an operation.
     pub(crate) fn frame(&mut self, operation: &Operation) -> Option<P::Packet> {
         let bytes = usize::try_from(operation.entry.value).ok()?;
-        if bytes > PACKET_SLOT_BYTES as usize {
+        if bytes > self.kernel.slot_bytes() {
             self.status.count(Counter::Malformed);
             return None;
         }

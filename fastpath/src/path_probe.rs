@@ -57,7 +57,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return;
         }
         self.drop_path_probe(flow);
-        let fits = bytes > u64::from(flow.mss()) && bytes <= u64::from(flow.mss_room());
+        let fits = bytes > u64::from(flow.mss()) && bytes <= u64::from(flow.mss_room(self.config.mtu_bytes));
         if !fits || !flow.has(hot_flags::SACK) || self.private[flow.id as usize].has(bit::RESEND) {
             return;
         }

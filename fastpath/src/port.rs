@@ -3,8 +3,7 @@
 
 /// Most packets in a [`Batch`]: two bursts of the original's sixteen.
 pub const BATCH_MAX: usize = 32;
-/// Bytes every packet buffer must hold: the largest frame of [`abi::limits::MTU_MAX`] with an
-/// Ethernet header, and no more than a slot of the kernel ring.
+/// Bytes of the largest frame of any instance: [`abi::limits::MTU_MAX`] with an Ethernet header.
 pub const FRAME_BYTES_MAX: usize = abi::limits::MTU_MAX as usize + 14;
 
 /// What the port says about the checksums of a received frame: TCP's, and over IPv4 the header's.
@@ -34,7 +33,7 @@ pub trait Packet {
     fn data(&self) -> &[u8];
     /// The frame, writable.
     fn data_mut(&mut self) -> &mut [u8];
-    /// Bytes the frame may have: at least [`FRAME_BYTES_MAX`].
+    /// Bytes the frame may have: at least the MTU ([`crate::Config::mtu_bytes`]) and an Ethernet header.
     fn capacity(&self) -> usize;
     /// Sets the frame's length; `len` is at most [`Self::capacity`] (the port clamps it). Bytes that
     /// become part of the frame have any value.

@@ -6,8 +6,9 @@ use crate::model::{be32, read_options};
 use abi::{
     flow::{extend, hot_flags, NONE},
     kernel_ring::{to_fast, to_slow},
-    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::ETHERNET_MTU,
     recovery::INTERVALS,
+    region::KernelRingLayout,
 };
 use arbitrary::Arbitrary;
 use fastpath::testing::{recycle, TestSegment, World, ACK, APPLICATION, FIN, MSS, RCV_START, SYN, URG};
@@ -202,8 +203,8 @@ impl<const FAMILY: u8> Harness<FAMILY> {
         let seq = (RCV_START - 1) as u32;
         let frame =
             TestSegment { seq, ack: 0, flags: SYN, payload, ..self.world.from_peer(flow, b"") }.encode();
-        let slot = self.world.to_fast.position() as usize % KERNEL_RING_ENTRIES as usize;
-        assert!(self.world.memory.to_fast_slots.write(slot * PACKET_SLOT_BYTES as usize, &frame));
+        let slot = KernelRingLayout::of(ETHERNET_MTU).slot(self.world.to_fast.position());
+        assert!(self.world.memory.to_fast_slots.write(slot, &frame));
         let sent = self.world.ask(to_fast::SYN_DATA, flow, frame.len() as u64);
         assert!(sent.is_empty(), "the SYN-ACK acknowledges it");
         assert!(self.world.report_ops().contains(&to_slow::SYN_DATA), "an answer whatever was taken");

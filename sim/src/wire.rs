@@ -4,6 +4,9 @@
 use fastpath::{Batch, Capabilities, Packet, Port, RxChecksum, Steer, FRAME_BYTES_MAX};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
+/// Bytes that a frame has room for from the start: those of standard Ethernet. Jumbo frames grow when they are written.
+const FRAME_BYTES: usize = 1514;
+
 /// A frame on the heap.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -13,14 +16,14 @@ pub struct Frame {
 
 impl Frame {
     fn empty() -> Self {
-        Self { bytes: vec![0; FRAME_BYTES_MAX], len: 0 }
+        Self { bytes: vec![0; FRAME_BYTES], len: 0 }
     }
     /// A copy of `bytes`, cut to what a frame may have.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         let mut frame = Self::empty();
         let len = bytes.len().min(FRAME_BYTES_MAX);
+        frame.set_len(len);
         frame.bytes[..len].copy_from_slice(&bytes[..len]);
-        frame.len = len;
         frame
     }
 }
@@ -33,10 +36,13 @@ impl Packet for Frame {
         &mut self.bytes[..self.len]
     }
     fn capacity(&self) -> usize {
-        self.bytes.len()
+        FRAME_BYTES_MAX
     }
     fn set_len(&mut self, len: usize) {
-        self.len = len.min(self.bytes.len());
+        self.len = len.min(FRAME_BYTES_MAX);
+        if self.len > self.bytes.len() {
+            self.bytes.resize(self.len, 0);
+        }
     }
     fn checksum(&self) -> RxChecksum {
         RxChecksum::Unknown

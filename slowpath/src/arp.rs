@@ -23,7 +23,7 @@ impl Stack<'_> {
 
     fn send_arp(&mut self, core: u32, packet: &Arp, destination: u64) {
         let Some(id) = self.new_frame() else { return };
-        let length = packet.write(&mut self.frames.at_mut(id).bytes, destination);
+        let length = packet.write(self.frame_bytes.at_mut(id), destination);
         self.counters.add(Counter::ArpSent);
         self.send(core, id, to_fast::TRANSMIT, NONE, length);
     }

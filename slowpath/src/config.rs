@@ -3,7 +3,7 @@
 
 use crate::{errno::Errno, wire::address::Address};
 use abi::{
-    limits::{CORES_MAX, FLOWS_DEFAULT, FLOWS_MAX, IPV6_MTU_MIN, MTU_MAX, MTU_MIN},
+    limits::{CORES_MAX, ETHERNET_MTU, FLOWS_DEFAULT, FLOWS_MAX, IPV6_MTU_MIN, MTU_MAX, MTU_MIN},
     message::{congestion, AttachFast},
     pool::BUFFER_BYTES_MAX,
 };
@@ -86,7 +86,7 @@ impl Default for Config {
             instance: *b"tas0\0\0\0\0\0\0\0\0\0\0\0\0",
             cores: 1,
             flows: FLOWS_DEFAULT,
-            mtu_bytes: MTU_MAX,
+            mtu_bytes: ETHERNET_MTU,
             ipv4: 0,
             prefix: 24,
             ipv6: [0; 4],

@@ -128,13 +128,12 @@ pub const COUNT: usize = NAMES.len();
 pub const PAGE: usize = 30;
 const _: () = assert!(core::mem::size_of::<abi::message::SlowCounters>() == PAGE * 8);
 
-/// The values.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Counters(pub(crate) [u64; COUNT]);
+/// The values, in a table of their own: within [`crate::Stack`] they would stand in the frame that makes it.
+pub(crate) struct Counters<'m>(&'m mut [u64]);
 
-impl Counters {
-    pub(crate) const fn new() -> Self {
-        Self([0; COUNT])
+impl<'m> Counters<'m> {
+    pub(crate) fn new(values: &'m mut [u64]) -> Self {
+        Self(values)
     }
     #[inline]
     pub(crate) fn add(&mut self, counter: Counter) {

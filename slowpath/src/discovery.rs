@@ -96,7 +96,7 @@ impl Stack<'_> {
     ) {
         let macs = Ethernet { destination: mac, source: self.config.mac, ethertype: ethernet::IPV6 };
         let Some(id) = self.new_frame() else { return };
-        let length = message.write(&mut self.frames.at_mut(id).bytes, &macs, source, destination);
+        let length = message.write(self.frame_bytes.at_mut(id), &macs, source, destination);
         self.counters.add(Counter::DiscoverySent);
         self.send(core, id, to_fast::TRANSMIT, NONE, length);
     }

@@ -6,6 +6,7 @@ use crate::{
     config::Config,
     connection::{flag, pending},
     errno::Errno,
+    queues::frame_room,
     stack::Stack,
     tcp::state::State,
 };
@@ -17,18 +18,20 @@ use core::sync::atomic::Ordering::Relaxed;
 
 impl Stack<'_> {
     /// A fast path attached, with the configuration it brought: the same number of flows and local
-    /// addresses as at `new`, everything else may differ. `pid` is its process. The fast path itself
+    /// addresses as at `new`, and jumbo frames or not as then; everything else may differ. `pid` is its process. The fast path itself
     /// picks up the flows that are INSTALLED in the cold table; timers run again. True: there are
     /// flows to pick up.
     ///
     /// # Errors
-    /// EBUSY: one is attached. EINVAL: number of flows or a local address differ.
+    /// EBUSY: one is attached. EINVAL: number of flows, a local address or the size of frames differ.
     pub fn fast_path_attached(&mut self, now_us: u64, config: &Config, pid: u32) -> Result<bool, Errno> {
         if self.attached {
             return Err(Errno::EBUSY);
         }
         let identity = |config: &Config| (config.flows, config.ipv4, config.ipv6, config.ipv6_link_local);
-        let same = identity(config) == identity(&self.config);
+        // There is room for frames of the MTU that the tables were made for.
+        let fits = frame_room(config.mtu_bytes) == self.frame_bytes.each_bytes();
+        let same = identity(config) == identity(&self.config) && fits;
         if !same || config.cores == 0 || config.cores > self.queues.len() {
             return Err(Errno::EINVAL);
         }

@@ -2,12 +2,12 @@
 //! Reassembly of TCP segments that come in fragments (RFC 791 §3.2, RFC 8200 §4.5).
 //!
 //! Rare, and an old way to harm a host, so everything is bounded: a fixed number of datagrams, some of them for one
-//! source, of at most the largest MTU (no peer that heeds our MSS sends more), for a minute. Overlapping fragments spoil
+//! source, of at most our MTU (no peer that heeds our MSS sends more), and 1500 bytes at least (RFC 8200 §5), for a minute. Overlapping fragments spoil
 //! their datagram (RFC 5722). What is whole goes on as if it had come so.
 
 use crate::{
     counters::Counter,
-    queues::FRAME_BYTES,
+    queues::FrameRoom,
     stack::Stack,
     timers::Timer,
     wire::{
@@ -15,9 +15,10 @@ use crate::{
         Fragment,
     },
 };
-use abi::limits::MTU_MAX;
+use abi::limits::{ETHERNET_MTU, MTU_MAX};
 
-/// Datagrams that may be incomplete at a time: 110 KiB of an instance, and more than honest peers need.
+/// Datagrams that may be incomplete at a time: 110 KiB of an instance (580 with jumbo frames), and more than honest
+/// peers need.
 pub(crate) const REASSEMBLIES: u32 = 64;
 /// Datagrams of one source that may be incomplete at a time: nobody takes all the room.
 const PER_SOURCE: usize = 16;
@@ -28,8 +29,8 @@ const LIFE_US: u64 = 60_000_000;
 const DISTANCE_MAX: u8 = 64;
 /// Fragments begin at multiples of this many bytes, and all but the last are as long as some of them.
 const UNIT_SHIFT: u32 = 3;
-/// Words of a bitmap of a frame's units.
-const BITMAP_WORDS: usize = (FRAME_BYTES >> UNIT_SHIFT).div_ceil(64);
+/// Words of a bitmap of a datagram's units.
+const BITMAP_WORDS: usize = (MTU_MAX as usize >> UNIT_SHIFT).div_ceil(64);
 /// ECN field: congestion experienced, and not capable of ECN (RFC 3168 §5).
 const ECN_CE: u8 = 3;
 const ECN_MASK: u8 = 3;
@@ -67,8 +68,6 @@ enum Verdict {
 /// One datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Reassembly {
-    /// The frame it will be: the payload stands where it belongs.
-    bytes: [u8; FRAME_BYTES],
     /// Units that are there.
     units: [u64; BITMAP_WORDS],
     began_us: u64,
@@ -89,7 +88,6 @@ pub struct Reassembly {
 impl Default for Reassembly {
     fn default() -> Self {
         Self {
-            bytes: [0; FRAME_BYTES],
             units: [0; BITMAP_WORDS],
             began_us: 0,
             source: Address::UNSPECIFIED,
@@ -105,9 +103,14 @@ impl Default for Reassembly {
     }
 }
 
-/// A unit's word in the bitmap, and its bit there.
-const fn place(unit: usize) -> (usize, u64) {
-    (unit >> 6, 1u64.wrapping_shl(unit as u32))
+/// Those of the units `from..to` that are in this word of the bitmap, a bit each.
+fn bits(word: usize, from: usize, to: usize) -> u64 {
+    let first = word.saturating_mul(64);
+    let below = |unit: usize| match unit.saturating_sub(first) {
+        bits @ 0..=63 => 1u64.wrapping_shl(bits as u32).wrapping_sub(1),
+        _ => u64::MAX,
+    };
+    below(to) & !below(from)
 }
 
 impl Reassembly {
@@ -143,20 +146,19 @@ impl Reassembly {
 
     /// How many of the units `from..to` are there.
     fn count(&self, from: usize, to: usize) -> usize {
-        let there = |unit: usize| {
-            let (word, bit) = place(unit);
-            self.units.get(word).is_some_and(|units| units & bit != 0)
-        };
-        (from..to).fold(0, |sum: usize, unit| sum.saturating_add(usize::from(there(unit))))
+        let words = self.units.iter().enumerate();
+        let there = words.map(|(word, units)| (units & bits(word, from, to)).count_ones() as usize);
+        there.fold(0, usize::saturating_add)
     }
 
-    fn add(&mut self, piece: &Piece, payload: &[u8]) -> Verdict {
+    /// `bytes`: room for the frame it will be, in which the payload stands where it belongs. `mtu_bytes`: its most bytes.
+    fn add(&mut self, piece: &Piece, payload: &[u8], bytes: &mut [u8], mtu_bytes: u32) -> Verdict {
         if self.state == State::Spoilt {
             return Verdict::Dropped;
         }
         let offset = piece.fragment.offset as usize;
         let end = offset.saturating_add(payload.len());
-        let limit = (MTU_MAX as usize).saturating_sub(self.source.header_bytes());
+        let limit = (mtu_bytes as usize).saturating_sub(self.source.header_bytes());
         let (from, to) = (offset >> UNIT_SHIFT, end.saturating_add(7) >> UNIT_SHIFT);
         let known = self.payload_bytes as usize;
         let last = !piece.fragment.more;
@@ -167,7 +169,7 @@ impl Reassembly {
             || end > limit;
         let there = self.count(from, to);
         let start = self.header_bytes().saturating_add(offset);
-        let place_bytes = self.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..payload.len()));
+        let place_bytes = bytes.get_mut(start..).and_then(|rest| rest.get_mut(..payload.len()));
         let Some(target) = place_bytes.filter(|_| !wrong_end) else {
             self.state = State::Spoilt;
             return Verdict::Dropped;
@@ -180,11 +182,8 @@ impl Reassembly {
             return Verdict::Dropped;
         }
         target.copy_from_slice(payload);
-        for unit in from..to {
-            let (word, bit) = place(unit);
-            if let Some(units) = self.units.get_mut(word) {
-                *units |= bit;
-            }
+        for (word, units) in self.units.iter_mut().enumerate() {
+            *units |= bits(word, from, to);
         }
         if last {
             self.payload_bytes = end as u16;
@@ -214,16 +213,16 @@ impl Reassembly {
     }
 
     /// Writes the header in front of the payload. The frame, if its TCP checksum holds.
-    fn finish(&mut self, header: &Ethernet) -> Option<&mut [u8]> {
+    fn finish<'b>(&self, header: &Ethernet, bytes: &'b mut [u8]) -> Option<&'b mut [u8]> {
         let class = self.whole_class()?;
         let payload = self.payload_bytes as usize;
         let start = self.header_bytes();
         let end = start.saturating_add(payload);
-        let segment = self.bytes.get(start..end)?;
+        let segment = bytes.get(start..end)?;
         if !checksum::is_segment_good(&self.source, &self.destination, segment) {
             return None;
         }
-        let frame = self.bytes.get_mut(..end)?;
+        let frame = bytes.get_mut(..end)?;
         header.write(frame);
         match (self.source.as_v4(), self.destination.as_v4()) {
             (Some(source), Some(destination)) => ipv4::write(frame, source, destination, ipv4::TCP, payload),
@@ -240,11 +239,12 @@ impl Reassembly {
 #[derive(Default)]
 pub(crate) struct Reassemblies<'m> {
     slots: &'m mut [Reassembly],
+    bytes: FrameRoom<'m>,
 }
 
 impl<'m> Reassemblies<'m> {
-    pub(crate) fn new(slots: &'m mut [Reassembly]) -> Self {
-        Self { slots }
+    pub(crate) fn new(slots: &'m mut [Reassembly], bytes: FrameRoom<'m>) -> Self {
+        Self { slots, bytes }
     }
 
     /// The slot of a fragment's datagram; counts the fragment for all others of its source. Those that it makes too
@@ -327,7 +327,9 @@ impl Stack<'_> {
             None => self.reassemblies.make_room(&piece.source, &mut lost),
         };
         (0..lost).for_each(|_| self.counters.add(Counter::ReassembliesFailed));
-        let slot = index.and_then(|index| self.reassemblies.slots.get_mut(index));
+        let mtu_bytes = self.config.mtu_bytes.max(ETHERNET_MTU);
+        let Reassemblies { slots, bytes } = &mut self.reassemblies;
+        let slot = index.and_then(|index| slots.get_mut(index));
         let (Some(index), Some(slot)) = (index, slot) else {
             self.counters.add(Counter::FragmentsDropped);
             return;
@@ -335,7 +337,7 @@ impl Stack<'_> {
         if found.is_none() {
             slot.begin(piece, now_us);
         }
-        match slot.add(piece, payload) {
+        match slot.add(piece, payload, bytes.at_mut(index as u32), mtu_bytes) {
             Verdict::Whole => self.reassembled(core, header, piece, index),
             Verdict::Dropped => self.counters.add(Counter::FragmentsDropped),
             Verdict::Waits => {}
@@ -346,11 +348,11 @@ impl Stack<'_> {
     /// All is there: on its way as if it had come so.
     fn reassembled(&mut self, core: u32, header: &Ethernet, last: &Piece, index: usize) {
         // What follows may do anything with the stack, but nothing with fragments.
-        let all = core::mem::take(&mut self.reassemblies);
+        let mut all = core::mem::take(&mut self.reassemblies);
         if let Some(slot) = all.slots.get_mut(index) {
             slot.state = State::Free;
             let whole = Piece { hop_limit: slot.hop_limit, ..*last };
-            match slot.finish(header) {
+            match slot.finish(header, all.bytes.at_mut(index as u32)) {
                 Some(frame) => {
                     self.counters.add(Counter::Reassembled);
                     self.whole_input(core, header, &whole, frame);

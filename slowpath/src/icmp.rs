@@ -6,7 +6,6 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::{Found, Tuple},
-    queues::FRAME_BYTES,
     socket::{event, flag as option},
     stack::Stack,
     tcp::{path::believable_mtu, state::State},
@@ -70,13 +69,13 @@ impl Stack<'_> {
     fn answer_echo(&mut self, core: u32, header: &Ethernet, ip: &Ipv4, message: &[u8]) {
         let start = ethernet::HEADER_BYTES.saturating_add(ipv4::HEADER_BYTES);
         let length = start.saturating_add(message.len());
-        if length > FRAME_BYTES || !self.answers.allow(self.now_us) {
+        if length > self.frame_bytes.each_bytes() || !self.answers.allow(self.now_us) {
             self.counters.add(Counter::RateLimited);
             return;
         }
         let (mac, local) = (self.config.mac, self.config.ipv4);
         let Some(id) = self.new_frame() else { return };
-        let reply = &mut self.frames.at_mut(id).bytes;
+        let reply = self.frame_bytes.at_mut(id);
         let ethernet = Ethernet { destination: header.source, source: mac, ethertype: ethernet::IPV4 };
         ethernet.write(reply);
         put(reply, start, message);

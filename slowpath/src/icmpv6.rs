@@ -7,7 +7,6 @@ use crate::{
     errno::Errno,
     icmp::{Quote, Told},
     lookup::Tuple,
-    queues::FRAME_BYTES,
     stack::Stack,
     wire::{
         checksum,
@@ -82,7 +81,7 @@ impl Stack<'_> {
     fn answer_echo_v6(&mut self, core: u32, header: &Ethernet, ip: &Ipv6, message: &[u8]) {
         let start = ethernet::HEADER_BYTES.saturating_add(ipv6::HEADER_BYTES);
         let length = start.saturating_add(message.len());
-        if length > FRAME_BYTES || !self.answers.allow(self.now_us) {
+        if length > self.frame_bytes.each_bytes() || !self.answers.allow(self.now_us) {
             self.counters.add(Counter::RateLimited);
             return;
         }
@@ -90,7 +89,7 @@ impl Stack<'_> {
             Ethernet { destination: header.source, source: self.config.mac, ethertype: ethernet::IPV6 };
         let (source, destination) = (ip.destination, ip.source);
         let Some(id) = self.new_frame() else { return };
-        let reply = &mut self.frames.at_mut(id).bytes;
+        let reply = self.frame_bytes.at_mut(id);
         macs.write(reply);
         put(reply, start, message);
         if let Some(body) = reply.get_mut(start..length) {

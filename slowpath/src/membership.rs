@@ -143,7 +143,7 @@ impl Stack<'_> {
 
     fn send_report(&mut self, write: impl FnOnce(&mut [u8]) -> usize) {
         let Some(id) = self.new_frame() else { return };
-        let length = write(&mut self.frames.at_mut(id).bytes);
+        let length = write(self.frame_bytes.at_mut(id));
         self.counters.add(Counter::MembershipReports);
         self.send(0, id, to_fast::TRANSMIT, NONE, length);
     }

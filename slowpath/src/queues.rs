@@ -13,15 +13,55 @@ use crate::{
 use abi::{
     flow::NONE,
     kernel_ring::{to_fast, KernelEntry},
+    limits::{ETHERNET_MTU, FRAME_OVERHEAD_BYTES, MTU_MAX},
 };
 
-/// Bytes of a queued frame: Ethernet header, VLAN tag, MTU, rounded up.
-pub(crate) const FRAME_BYTES: usize = 1536;
+/// Room for a queued frame: Ethernet header, VLAN tag, MTU, rounded up.
+const FRAME_BYTES: usize = 1536;
+/// The same where the MTU is larger than standard Ethernet's.
+const JUMBO_FRAME_BYTES: usize = 9024;
+const _: () = assert!((ETHERNET_MTU + FRAME_OVERHEAD_BYTES) as usize <= FRAME_BYTES);
+const _: () = assert!((MTU_MAX + FRAME_OVERHEAD_BYTES) as usize <= JUMBO_FRAME_BYTES);
 
-/// A frame for the fast path.
+/// Bytes of room for each frame that is queued or reassembled, in an instance with this MTU.
+pub(crate) const fn frame_room(mtu_bytes: u32) -> usize {
+    if mtu_bytes > ETHERNET_MTU {
+        JUMBO_FRAME_BYTES
+    } else {
+        FRAME_BYTES
+    }
+}
+
+/// Room for frames side by side, apart from what describes them: its size follows from the MTU.
+#[derive(Default)]
+pub(crate) struct FrameRoom<'m> {
+    bytes: &'m mut [u8],
+    each_bytes: usize,
+}
+
+impl<'m> FrameRoom<'m> {
+    pub(crate) fn new(bytes: &'m mut [u8], each_bytes: usize) -> Self {
+        Self { bytes, each_bytes }
+    }
+    /// Bytes of a frame's room.
+    pub(crate) fn each_bytes(&self) -> usize {
+        self.each_bytes
+    }
+    /// The room of a frame; an id out of range has none.
+    pub(crate) fn at(&self, id: u32) -> &[u8] {
+        let start = (id as usize).saturating_mul(self.each_bytes);
+        self.bytes.get(start..).and_then(|rest| rest.get(..self.each_bytes)).unwrap_or_default()
+    }
+    /// [`Self::at`], writable.
+    pub(crate) fn at_mut(&mut self, id: u32) -> &mut [u8] {
+        let start = (id as usize).saturating_mul(self.each_bytes);
+        self.bytes.get_mut(start..).and_then(|rest| rest.get_mut(..self.each_bytes)).unwrap_or_default()
+    }
+}
+
+/// A frame for the fast path, whose bytes are in the [`FrameRoom`].
 #[derive(Debug, Clone, Copy)]
 pub struct Frame {
-    pub(crate) bytes: [u8; FRAME_BYTES],
     pub(crate) len: u16,
     /// TRANSMIT or INJECT.
     pub(crate) op: u8,
@@ -31,7 +71,7 @@ pub struct Frame {
 
 impl Default for Frame {
     fn default() -> Self {
-        Self { bytes: [0; FRAME_BYTES], len: 0, op: 0, flow: NONE, next: NONE }
+        Self { len: 0, op: 0, flow: NONE, next: NONE }
     }
 }
 
@@ -163,10 +203,11 @@ impl Stack<'_> {
     /// Queues a filled frame for a core.
     pub(crate) fn send(&mut self, core: u32, id: u32, op: u8, flow: u32, length: usize) {
         let core = if core < self.config.cores { core } else { 0 };
+        let room = self.frame_bytes.each_bytes();
         let frame = self.frames.at_mut(id);
         frame.op = op;
         frame.flow = flow;
-        frame.len = length.min(FRAME_BYTES) as u16;
+        frame.len = length.min(room) as u16;
         frame.next = NONE;
         let tail = self.queues.at(core).frame_tail;
         if self.frames.has(tail) {
@@ -193,26 +234,24 @@ impl Stack<'_> {
     pub(crate) fn transmit_for(&mut self, flow: u32, core: u32, segment: &Outgoing, service: Service) {
         let mac = self.config.mac;
         let Some(id) = self.new_frame() else { return };
-        let length = segment.write(&mut self.frames.at_mut(id).bytes, mac, &[]);
-        service.apply(&mut self.frames.at_mut(id).bytes);
+        let length = segment.write(self.frame_bytes.at_mut(id), mac, &[]);
+        service.apply(self.frame_bytes.at_mut(id));
         self.send(core, id, to_fast::TRANSMIT, flow, length);
     }
 
     /// Queues a copy of a received frame for the core that owns `flow`.
     pub(crate) fn inject(&mut self, flow: u32, bytes: &[u8]) {
-        if bytes.len() > FRAME_BYTES {
+        if bytes.len() > self.frame_bytes.each_bytes() {
             return;
         }
         let Some(id) = self.new_frame() else { return };
-        if let Some(target) = self.frames.at_mut(id).bytes.get_mut(..bytes.len()) {
-            target.copy_from_slice(bytes);
-        }
+        crate::wire::put(self.frame_bytes.at_mut(id), 0, bytes);
         self.counters.add(Counter::Injected);
         let core = self.connections.at(flow).core;
         self.send(core, id, to_fast::INJECT, flow, bytes.len());
     }
 
-    fn next_frame(&mut self, core: u32, target: &mut [u8; 2048]) -> Option<Action> {
+    fn next_frame(&mut self, core: u32, target: &mut [u8]) -> Option<Action> {
         let id = self.queues.at(core).frame_head;
         if !self.frames.has(id) {
             return None;
@@ -220,7 +259,8 @@ impl Stack<'_> {
         let frame = self.frames.at(id);
         let entry = KernelEntry { op: frame.op, reason: 0, flow: frame.flow, value: frame.len as u64 };
         let length = frame.len as usize;
-        if let (Some(target), Some(bytes)) = (target.get_mut(..length), frame.bytes.get(..length)) {
+        if let (Some(target), Some(bytes)) = (target.get_mut(..length), self.frame_bytes.at(id).get(..length))
+        {
             target.copy_from_slice(bytes);
         }
         let next = frame.next;
@@ -257,8 +297,8 @@ impl Stack<'_> {
         self.last = Last::Nothing;
     }
 
-    /// The next thing to do. Bytes of a frame are written to `frame`.
-    pub fn poll_action(&mut self, frame: &mut [u8; 2048]) -> Option<Action> {
+    /// The next thing to do. Bytes of a frame are written to `frame`, which is as large as a slot of the kernel ring.
+    pub fn poll_action(&mut self, frame: &mut [u8]) -> Option<Action> {
         self.settle();
         if self.attached {
             for core in 0..self.config.cores {

@@ -13,7 +13,7 @@ use crate::{
     membership::Membership,
     neighbors::Neighbor,
     ports::Ports,
-    queues::{CoreQueue, Frame, Last},
+    queues::{frame_room, CoreQueue, Frame, FrameRoom, Last},
     random::{Random, SipKey},
     records::RecordSegment,
     routes::Routes,
@@ -61,6 +61,7 @@ pub struct Stack<'m> {
     pub(crate) contexts: Table<'m, Context>,
     pub(crate) records: Table<'m, RecordSegment>,
     pub(crate) frames: Table<'m, Frame>,
+    pub(crate) frame_bytes: FrameRoom<'m>,
     pub(crate) queues: Table<'m, CoreQueue>,
     pub(crate) paths: Table<'m, Path>,
     pub(crate) destinations: Table<'m, Destination>,
@@ -104,7 +105,7 @@ pub struct Stack<'m> {
     pub(crate) orphans: u32,
     pub(crate) sampled: u32,
 
-    pub(crate) counters: Counters,
+    pub(crate) counters: Counters<'m>,
     pub(crate) random: Random,
     pub(crate) sequence_key: SipKey,
     pub(crate) answers: Limiter,
@@ -147,6 +148,7 @@ impl<'m> Stack<'m> {
         let private = storage.private;
         let [key0, key1, key2, key3] = config.secret;
         let none = Errno::EINVAL;
+        let room = frame_room(config.mtu_bytes);
         let slots = config.flows.saturating_add(1) as usize;
         let connections = private.connections.get_mut(..slots).ok_or(none)?;
         let mut connections = Table::new(connections).ok_or(none)?;
@@ -183,7 +185,11 @@ impl<'m> Stack<'m> {
             paths: Table::new(private.paths).ok_or(none)?,
             destinations: Table::new(private.destinations).ok_or(none)?,
             syn_data,
-            reassemblies: Reassemblies::new(private.reassemblies),
+            frame_bytes: FrameRoom::new(private.frame_bytes, room),
+            reassemblies: Reassemblies::new(
+                private.reassemblies,
+                FrameRoom::new(private.reassembly_bytes, room),
+            ),
             connections,
             sockets,
             half_open,
@@ -218,7 +224,7 @@ impl<'m> Stack<'m> {
             listeners: 0,
             orphans: 0,
             sampled: 0,
-            counters: Counters::new(),
+            counters: Counters::new(private.counters),
             random: Random::new(SipKey(key2, key3)),
             sequence_key: SipKey(key0 ^ key2, key1 ^ key3),
             answers: Limiter::answers(),

@@ -27,11 +27,12 @@ use crate::{
     applications::{Application, Context},
     config::Config,
     connection::Connection,
+    counters,
     fragments::{Reassembly, REASSEMBLIES},
     lookup::Node,
     neighbors::Neighbor,
     ports::{Port, PORTS},
-    queues::{CoreQueue, Frame},
+    queues::{frame_room, CoreQueue, Frame},
     records::RecordSegment,
     routes::RouteEntry,
     socket::Socket,
@@ -75,6 +76,9 @@ macro_rules! private_tables {
             destinations: $crate::storage::types::Destination,
             syn_data: $crate::storage::types::SynData,
             reassemblies: $crate::storage::types::Reassembly,
+            frame_bytes: u8,
+            reassembly_bytes: u8,
+            counters: u64,
         }
     };
 }
@@ -129,6 +133,7 @@ define! {
     routes: RouteEntry, ports: Port, applications: Application, contexts: Context,
     records: RecordSegment, frames: Frame, queues: CoreQueue, paths: Path,
     destinations: Destination, syn_data: SynData, reassemblies: Reassembly,
+    frame_bytes: u8, reassembly_bytes: u8, counters: u64,
 }
 
 /// Sockets beyond one per flow: listeners, and those bound or not yet connected.
@@ -183,6 +188,9 @@ impl Sizes {
             destinations: with_spare(DESTINATIONS),
             syn_data: with_spare(SYN_DATA),
             reassemblies: REASSEMBLIES as usize,
+            frame_bytes: (FRAMES as usize).wrapping_mul(frame_room(config.mtu_bytes)),
+            counters: counters::COUNT,
+            reassembly_bytes: (REASSEMBLIES as usize).wrapping_mul(frame_room(config.mtu_bytes)),
         }
     }
 }

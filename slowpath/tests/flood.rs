@@ -219,7 +219,7 @@ fn the_answer_to_a_cookie_wins_over_a_later_syn_ack() {
     let syn_ack = world.sent().pop().unwrap();
     assert_ne!(syn_ack.seq.wrapping_add(1), next[0]);
     assert_eq!(world.status().half_open, 15);
-    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9001, next[0].wrapping_add(1)) });
+    world.peer(Tcp { payload: b"more".to_vec(), ..Tcp::ack(5000, 8080, 9001, next[0].wrapping_add(8)) });
     assert_eq!(world.sent().pop().unwrap().flags, RST, "no cookie");
     world.peer(Tcp::ack(5000, 8080, 9001, next[0]));
     assert!(world.sent().is_empty());

@@ -14,6 +14,8 @@ mod fragments;
 mod fuzz;
 #[path = "icmp.rs"]
 mod icmp;
+#[path = "jumbo.rs"]
+mod jumbo;
 #[path = "limits.rs"]
 mod limits;
 #[path = "open.rs"]

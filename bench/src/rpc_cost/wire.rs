@@ -23,7 +23,6 @@ fn request(name: &str) -> DeviceRequest {
         name: Some(name.to_owned()),
         queues: 1,
         mtu_bytes: None,
-        mtu_max_bytes: 1500,
         tx_checksums: false,
         rx_checksums: false,
         vlan: None,

@@ -3,12 +3,12 @@
 //! carried out.
 
 use super::{
-    plane::{self, FrameBuffer, Plane, Pushed},
+    plane::{self, Plane, Pushed},
     Instance, Wake,
 };
 use abi::{
     kernel_ring::{to_slow, KernelEntry},
-    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::KERNEL_RING_ENTRIES,
 };
 use slowpath::Action;
 
@@ -16,10 +16,9 @@ impl Instance {
     /// Takes at most one ring full of entries from each core.
     pub(super) fn receive(&mut self, now_us: u64) {
         let cores = self.plane.as_ref().map_or(0, |plane| plane.cores.len());
-        let mut frame: FrameBuffer = [0; PACKET_SLOT_BYTES as usize];
         for core in 0..cores {
             for _ in 0..KERNEL_RING_ENTRIES {
-                if !self.receive_one(now_us, core, &mut frame) {
+                if !self.receive_one(now_us, core) {
                     break;
                 }
                 // The stack's queues are short: empty them as they fill.
@@ -31,18 +30,18 @@ impl Instance {
         }
     }
 
-    fn receive_one(&mut self, now_us: u64, core: usize, frame: &mut FrameBuffer) -> bool {
-        let Some(plane) = &mut self.plane else {
+    fn receive_one(&mut self, now_us: u64, core: usize) -> bool {
+        let Some(Plane { cores, received, stack, .. }) = &mut self.plane else {
             return false;
         };
-        let Some((entry, bytes)) = plane.cores.get_mut(core).and_then(|end| end.pop(frame)) else {
+        let Some((entry, bytes)) = cores.get_mut(core).and_then(|end| end.pop(received)) else {
             return false;
         };
         let core = core as u32;
         if entry.op == to_slow::PACKET {
-            plane.stack.handle_packet(now_us, core, entry.reason, &mut frame[..bytes]);
+            stack.handle_packet(now_us, core, entry.reason, &mut received[..bytes]);
         } else {
-            plane.stack.handle_report(now_us, core, entry);
+            stack.handle_report(now_us, core, entry);
         }
         true
     }

@@ -80,8 +80,7 @@ impl Instance {
             self.plane = Some(plane.map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?);
         }
         let plane = self.plane.as_mut().ok_or(libc::ENOMEM)?;
-        // The contexts' rings were laid out for this many.
-        if plane.cores() != config.cores {
+        if !plane.fits(&config) {
             return Err(libc::EINVAL);
         }
         plane.empty_rings().map_err(|error| error.raw_os_error().unwrap_or(libc::ENOMEM))?;

@@ -9,9 +9,9 @@ use abi::{
     core_status::{CoreStatus, CORE_STATUS_STRIDE},
     flow::{ColdFlow, HotFlow},
     kernel_ring::{KernelEntry, KERNEL_WORDS},
-    limits::{ADJACENCIES_MAX, CORES_MAX, KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::{ADJACENCIES_MAX, CORES_MAX, KERNEL_RING_ENTRIES},
     recovery::RecoveryBlock,
-    region::{kernel_rings, recovery_blocks, Region, RegionKind},
+    region::{recovery_blocks, KernelRingLayout, Region, RegionKind},
 };
 use ring::{Consumer, Producer, SharedBytes, WakeFlag};
 use slowpath::{Config, Sizes, Stack, Storage};
@@ -19,9 +19,6 @@ use std::{
     io,
     sync::{atomic::Ordering::Relaxed, Arc},
 };
-
-/// Frame buffer of one packet slot.
-pub(super) type FrameBuffer = [u8; PACKET_SLOT_BYTES as usize];
 
 /// What became of an entry or event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +57,7 @@ pub(super) struct CoreEnd {
     to_fast_slots: SharedBytes<'static>,
     to_slow_slots: SharedBytes<'static>,
     status: &'static CoreStatus,
+    layout: KernelRingLayout,
 }
 
 /// True for entries that carry a frame.
@@ -70,14 +68,13 @@ pub(super) fn has_frame(entry: &KernelEntry) -> bool {
 
 impl CoreEnd {
     /// Pushes an entry, with its frame if it has one.
-    pub(super) fn push(&mut self, entry: KernelEntry, frame: &FrameBuffer) -> Pushed {
+    pub(super) fn push(&mut self, entry: KernelEntry, frame: &[u8]) -> Pushed {
         if self.to_fast.free() == 0 {
             return Pushed::Full;
         }
         if has_frame(&entry) {
-            let slot = (self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
             let bytes = frame.len().min(entry.value as usize);
-            self.to_fast_slots.write(slot * PACKET_SLOT_BYTES as usize, &frame[..bytes]);
+            self.to_fast_slots.write(self.layout.slot(self.to_fast.position()), &frame[..bytes]);
         }
         self.to_fast.push(entry.encode());
         self.to_fast.publish();
@@ -89,16 +86,15 @@ impl CoreEnd {
         }
     }
 
-    /// The next entry from the core; a frame is copied into `frame`, its length returned.
-    pub(super) fn pop(&mut self, frame: &mut FrameBuffer) -> Option<(KernelEntry, usize)> {
+    /// The next entry from the core; a frame is copied into `frame`, which has the size of a slot, its length returned.
+    pub(super) fn pop(&mut self, frame: &mut [u8]) -> Option<(KernelEntry, usize)> {
         let position = self.to_slow.position();
         let entry = KernelEntry::decode(self.to_slow.pop()?);
         if entry.op != abi::kernel_ring::to_slow::PACKET {
             return Some((entry, 0));
         }
-        let slot = (position & u64::from(KERNEL_RING_ENTRIES - 1)) as usize;
         let bytes = frame.len().min(entry.value as usize);
-        self.to_slow_slots.read(slot * PACKET_SLOT_BYTES as usize, &mut frame[..bytes]);
+        self.to_slow_slots.read(self.layout.slot(position), &mut frame[..bytes]);
         Some((entry, bytes))
     }
 
@@ -116,8 +112,10 @@ pub(super) struct Plane {
     pub(super) stack: Box<Stack<'static>>,
     pub(super) cores: Vec<CoreEnd>,
     pub(super) config: Config,
-    /// The frame of the action polled last; kept, so that no action has to clear one.
-    pub(super) frame: Box<FrameBuffer>,
+    /// The frame of the action polled last, and the one received last; kept, so that nothing has to clear one.
+    pub(super) frame: Box<[u8]>,
+    pub(super) received: Box<[u8]>,
+    layout: KernelRingLayout,
     // What the fields above point into comes after them.
     _tables: Box<Tables>,
     hot: Arc<Memory>,
@@ -152,15 +150,16 @@ impl Plane {
         let blocks = recovery_blocks(config.flows) as usize;
         let recovery = region("tas-recovery", blocks * size_of::<RecoveryBlock>(), Writers::Shared)?;
         let status = region("tas-status", config.cores as usize * CORE_STATUS_STRIDE, Writers::Shared)?;
+        let layout = KernelRingLayout::of(config.mtu_bytes);
         let rings: Vec<Arc<Memory>> = (0..config.cores)
-            .map(|_| region("tas-kernel-rings", kernel_rings::BYTES, Writers::Shared))
+            .map(|_| region("tas-kernel-rings", layout.bytes(), Writers::Shared))
             .collect::<io::Result<_>>()?;
         let mut tables = Box::new(Tables::new(&Sizes::of(&config)));
         let mut pages = [None; CORES_MAX as usize];
         let mut cores = Vec::new();
         for (index, page) in pages.iter_mut().enumerate().take(config.cores as usize) {
             // SAFETY: the memory is kept in the same struct and dropped later.
-            let end = unsafe { core_end(&rings[index], &status, index)? };
+            let end = unsafe { core_end(&rings[index], &status, layout, index)? };
             *page = Some(end.status);
             cores.push(end);
         }
@@ -178,12 +177,14 @@ impl Plane {
             Stack::new(now_us, config, storage)
                 .map_err(|error| io::Error::from_raw_os_error(error.0 as i32))?,
         );
-        let frame = Box::new([0; PACKET_SLOT_BYTES as usize]);
+        let buffer = || vec![0; layout.slot_bytes()].into_boxed_slice();
         Ok(Self {
             stack,
             cores,
             config,
-            frame,
+            frame: buffer(),
+            received: buffer(),
+            layout,
             _tables: tables,
             hot,
             cold,
@@ -200,18 +201,23 @@ impl Plane {
     pub(super) fn empty_rings(&mut self) -> io::Result<()> {
         for (index, (core, rings)) in self.cores.iter_mut().zip(&self.rings).enumerate() {
             let words =
-                rings.words(0, kernel_rings::TO_FAST_SLOTS / size_of::<u64>()).ok_or_else(too_small)?;
+                rings.words(0, KernelRingLayout::TO_FAST_SLOTS / size_of::<u64>()).ok_or_else(too_small)?;
             for word in words {
                 word.store(0, Relaxed);
             }
             // SAFETY: the memory is kept in the same struct and dropped later.
-            *core = unsafe { core_end(rings, &self.status, index)? };
+            *core = unsafe { core_end(rings, &self.status, self.layout, index)? };
         }
         Ok(())
     }
 
     pub(super) fn cores(&self) -> u32 {
         self.config.cores
+    }
+
+    /// Whether the rings and the contexts were laid out for a fast path like this.
+    pub(super) fn fits(&self, config: &Config) -> bool {
+        self.config.cores == config.cores && self.layout == KernelRingLayout::of(config.mtu_bytes)
     }
 
     pub(super) fn has_input(&self) -> bool {
@@ -235,24 +241,30 @@ impl Plane {
 
 /// # Safety
 /// Both regions must outlive what is returned.
-unsafe fn core_end(rings: &Memory, status: &Memory, index: usize) -> io::Result<CoreEnd> {
+unsafe fn core_end(
+    rings: &Memory,
+    status: &Memory,
+    layout: KernelRingLayout,
+    index: usize,
+) -> io::Result<CoreEnd> {
     let words = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
     // SAFETY: the caller's contract.
     let (to_fast, to_slow, page) = unsafe {
         (
-            forever(rings, kernel_rings::TO_FAST, words)?,
-            forever(rings, kernel_rings::TO_SLOW, words)?,
+            forever(rings, KernelRingLayout::TO_FAST, words)?,
+            forever(rings, KernelRingLayout::TO_SLOW, words)?,
             forever::<CoreStatus>(status, index * CORE_STATUS_STRIDE, 1)?,
         )
     };
     // SAFETY: the caller's contract; the slots lie within the region and are only copied.
     let all: SharedBytes<'static> = unsafe { SharedBytes::new(rings.start(), rings.len()) };
-    let slots = |offset| all.slice(offset, kernel_rings::SLOTS_BYTES).ok_or_else(too_small);
+    let slots = |offset| all.slice(offset, layout.slots_bytes()).ok_or_else(too_small);
     Ok(CoreEnd {
         to_fast: Producer::attach(to_fast, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,
         to_slow: Consumer::attach(to_slow, KERNEL_RING_ENTRIES).ok_or_else(too_small)?,
-        to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS)?,
-        to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS)?,
+        to_fast_slots: slots(KernelRingLayout::TO_FAST_SLOTS)?,
+        to_slow_slots: slots(layout.to_slow_slots())?,
         status: page.first().ok_or_else(too_small)?,
+        layout,
     })
 }

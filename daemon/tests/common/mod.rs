@@ -8,12 +8,12 @@ use abi::{
     context::{ring_bytes, ContextLayout},
     event::{KernelEvent, EVENT_WORDS},
     kernel_ring::{to_fast, to_slow, KernelEntry, KERNEL_WORDS},
-    limits::{CONTEXT_RING_ENTRIES, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::{CONTEXT_RING_ENTRIES, ETHERNET_MTU, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES},
     message::{
         notice, AttachApplication, AttachControl, AttachFast, Body, Endpoint, Message, Name, Notice, Op,
         Socket,
     },
-    region::{kernel_rings, Region, RegionKind},
+    region::{KernelRingLayout, Region, RegionKind},
     version,
 };
 use daemon::{Client, Credentials, Give, Instance, Memory, MemoryKind, Reply, Settings, Take};
@@ -39,6 +39,9 @@ pub struct Rings {
     memory: &'static Memory,
 }
 
+/// What the tests' fast path has.
+pub const LAYOUT: KernelRingLayout = KernelRingLayout::of(ETHERNET_MTU);
+
 /// Leaks a region: a test's memory may outlive it.
 pub fn keep(memory: Arc<Memory>) -> &'static Memory {
     Box::leak(Box::new(memory))
@@ -48,8 +51,8 @@ impl Rings {
     fn new(instance: &Instance, core: u32) -> Self {
         let memory = keep(instance.region(Region::whole(RegionKind::KernelRings, core)).unwrap());
         let words = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
-        let to_slow = memory.words(kernel_rings::TO_SLOW, words).unwrap();
-        let to_fast = memory.words(kernel_rings::TO_FAST, words).unwrap();
+        let to_slow = memory.words(KernelRingLayout::TO_SLOW, words).unwrap();
+        let to_fast = memory.words(KernelRingLayout::TO_FAST, words).unwrap();
         Self {
             producer: Producer::attach(to_slow, KERNEL_RING_ENTRIES).unwrap(),
             consumer: Consumer::attach(to_fast, KERNEL_RING_ENTRIES).unwrap(),
@@ -71,8 +74,7 @@ impl Rings {
     }
 
     fn write_slot(&mut self, frame: &[u8]) {
-        let slot = (self.producer.position() % u64::from(KERNEL_RING_ENTRIES)) as usize;
-        let offset = kernel_rings::TO_SLOW_SLOTS + slot * PACKET_SLOT_BYTES as usize;
+        let offset = LAYOUT.to_slow_slots() + LAYOUT.slot(self.producer.position());
         assert!(self.memory.bytes().write(offset, frame));
     }
 
@@ -87,14 +89,14 @@ impl Rings {
     pub fn take(&mut self) -> Vec<Out> {
         let mut out = Vec::new();
         loop {
-            let slot = (self.consumer.position() % u64::from(KERNEL_RING_ENTRIES)) as usize;
+            let slot = LAYOUT.slot(self.consumer.position());
             let Some(words) = self.consumer.pop() else {
                 break;
             };
             let entry = KernelEntry::decode(words);
             if entry.op == to_fast::TRANSMIT {
                 let mut frame = vec![0; entry.value as usize];
-                let offset = kernel_rings::TO_FAST_SLOTS + slot * PACKET_SLOT_BYTES as usize;
+                let offset = KernelRingLayout::TO_FAST_SLOTS + slot;
                 assert!(self.memory.bytes().read(offset, &mut frame));
                 out.push(Out::Frame(frame));
             } else {

@@ -66,7 +66,7 @@ pub(super) fn attach_fast(
         match refused {
             // The options were checked: what remains is a difference from what lives there.
             true => error.context(format!(
-                "instance {} holds connections of a fast path with another --cores, --flows or --ip: give the same, or end \
+                "instance {} holds connections of a fast path with another --cores, --flows, --ip or --mtu: give the same, or end \
                  the applications (tasctl status)",
                 options.instance
             )),

@@ -4,10 +4,12 @@
 use std::ffi::CStr;
 use std::mem::zeroed;
 
+use abi::region::KernelRingLayout;
 use anyhow::{bail, ensure, Context, Result};
 use dpdk_sys::*;
 
 use super::eal::{check, error_text};
+use super::mtu::Mtu;
 
 /// Descriptors of a receive queue: at 10 Gbit/s of small frames a core may be away for 30 us.
 const RX_DESCRIPTORS: u16 = 512;
@@ -17,10 +19,6 @@ const TX_DESCRIPTORS: u16 = 512;
 const BUFFERS_PER_CORE: u32 = 2048;
 /// Objects in each thread's mempool cache.
 const CACHE_OBJECTS: u32 = 256;
-/// Data room of a packet buffer: a standard frame in one piece, with headroom.
-const DATA_ROOM_BYTES: u16 = 2048 + RTE_PKTMBUF_HEADROOM as u16;
-/// Ethernet header and a VLAN tag: bytes of a frame beyond the MTU.
-const FRAME_OVERHEAD_BYTES: u32 = 14 + 4;
 /// Any NUMA node (SOCKET_ID_ANY).
 const ANY_SOCKET: i32 = -1;
 
@@ -31,10 +29,8 @@ pub struct DeviceRequest {
     pub name: Option<String>,
     /// Queue pairs, one per core.
     pub queues: u16,
-    /// MTU asked for; `None` takes the port's, at most `mtu_max_bytes`.
+    /// MTU asked for; `None` takes the port's, at most standard Ethernet's: jumbo frames cost memory.
     pub mtu_bytes: Option<u16>,
-    /// Largest MTU the rest of TAS handles.
-    pub mtu_max_bytes: u16,
     /// Let the port compute transmit checksums.
     pub tx_checksums: bool,
     /// Let the port verify receive checksums.
@@ -101,9 +97,12 @@ impl Device {
         let driver = unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned();
 
         let mut conf = wanted_configuration(&info, request);
+        let mtu = Mtu::choose(port, &info, &driver, request)?;
+        let mtu_bytes = mtu.wanted;
+        mtu.configure(&mut conf);
         let interrupts = try_configure(port, queues, &mut conf)?;
-        let mtu_bytes = set_mtu(port, &info, request)?;
-        let (pool, rx_descriptors, tx_descriptors) = create_pool(port, queues)?;
+        mtu.set(port)?;
+        let (pool, rx_descriptors, tx_descriptors) = create_pool(port, queues, mtu_bytes)?;
         // From here on a failure must close the port: build Self first.
         let mut device = Self {
             port,
@@ -342,33 +341,12 @@ fn try_configure(port: u16, queues: u16, conf: &mut rte_eth_conf) -> Result<bool
     Ok(with_interrupts)
 }
 
-fn set_mtu(port: u16, info: &rte_eth_dev_info, request: &DeviceRequest) -> Result<u16> {
-    let mut current = 0;
-    // SAFETY: plain out-parameter.
-    check(unsafe { rte_eth_dev_get_mtu(port, &mut current) }, "rte_eth_dev_get_mtu")?;
-    let largest = request.mtu_max_bytes.min(info.max_mtu);
-    let wanted = request.mtu_bytes.unwrap_or(current.min(largest));
-    ensure!(
-        wanted <= largest && wanted >= info.min_mtu,
-        "MTU {wanted} is not between {} and {largest}",
-        info.min_mtu
-    );
-    ensure!(
-        u32::from(wanted) + FRAME_OVERHEAD_BYTES <= u32::from(DATA_ROOM_BYTES) - RTE_PKTMBUF_HEADROOM,
-        "MTU {wanted} does not fit a packet buffer"
-    );
-    if wanted != current {
-        // SAFETY: the port is configured and stopped.
-        let code = unsafe { rte_eth_dev_set_mtu(port, wanted) };
-        // A port that cannot change its MTU may still carry smaller packets.
-        if code != -libc::ENOTSUP || wanted > current {
-            check(code, "rte_eth_dev_set_mtu")?;
-        }
-    }
-    Ok(wanted)
+/// Data room of a packet buffer: a frame of this MTU in one piece, and a slot of the kernel ring, with headroom.
+fn data_room_bytes(mtu_bytes: u16) -> u16 {
+    KernelRingLayout::of(u32::from(mtu_bytes)).slot_bytes() as u16 + RTE_PKTMBUF_HEADROOM as u16
 }
 
-fn create_pool(port: u16, queues: u16) -> Result<(*mut rte_mempool, u16, u16)> {
+fn create_pool(port: u16, queues: u16, mtu_bytes: u16) -> Result<(*mut rte_mempool, u16, u16)> {
     let (mut rx, mut tx) = (RX_DESCRIPTORS, TX_DESCRIPTORS);
     // SAFETY: out-parameters; the port is configured.
     check(unsafe { rte_eth_dev_adjust_nb_rx_tx_desc(port, &mut rx, &mut tx) }, "descriptor counts")?;
@@ -377,16 +355,18 @@ fn create_pool(port: u16, queues: u16) -> Result<(*mut rte_mempool, u16, u16)> {
     let socket = unsafe { rte_eth_dev_socket_id(port) };
     let name = c"tas-packets".as_ptr();
     let count = per_queue * u32::from(queues);
+    let room = data_room_bytes(mtu_bytes);
     // SAFETY: a name, sizes and a node; the result is checked.
-    let mut pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, socket) };
+    let mut pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, room, socket) };
     if pool.is_null() {
         // SAFETY: as above, on any node.
-        pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, DATA_ROOM_BYTES, ANY_SOCKET) };
+        pool = unsafe { rte_pktmbuf_pool_create(name, count, CACHE_OBJECTS, 0, room, ANY_SOCKET) };
     }
     if pool.is_null() {
         // SAFETY: reads the calling thread's rte_errno.
         let reason = error_text(unsafe { tas_errno() });
-        bail!("no memory for {count} packet buffers: {reason}. Give EAL more: -- -m MIB, or free huge pages");
+        let mib = (u64::from(count) * u64::from(room)) >> 20;
+        bail!("no memory for {count} packet buffers ({mib} MiB): {reason}. Give EAL more: -- -m MIB, or free huge pages");
     }
     Ok((pool, rx, tx))
 }

@@ -2,10 +2,19 @@
 //! What EAL is started with: the operator's arguments, and defaults for what they leave open.
 //! Pure; [`super::host`] gathers the facts.
 
+use abi::limits::{ETHERNET_MTU, JUMBO_SLOT_BYTES};
+use abi::region::KernelRingLayout;
+
 use super::host::{Host, PciBinding};
 
 /// Memory asked for without huge pages, in MiB: 16 cores' packet buffers and descriptors.
 const NO_HUGE_MIB: u64 = 256;
+/// The same where the MTU is larger than standard Ethernet's, as are the buffers.
+const NO_HUGE_JUMBO_MIB: u64 = 768;
+/// net_af_packet's ring for jumbo frames: four frames in nine pages. Its frames are no larger than a packet buffer: the
+/// driver copies without looking.
+const JUMBO_RING: &str = ",blocksz=36864,framesz=9216,framecnt=512";
+const _: () = assert!(JUMBO_SLOT_BYTES == 9216);
 /// Free huge page memory below which they are not worth using, in MiB.
 const HUGE_MIB_MIN: u64 = 128;
 
@@ -18,19 +27,24 @@ pub(super) struct EalArguments {
     pub(super) notes: Vec<String>,
 }
 
-/// Completes the operator's EAL arguments.
+/// Completes the operator's EAL arguments for a port with this MTU.
 ///
 /// # Errors
 /// Arguments that cannot work on this host, with what to type instead.
 pub(super) fn complete(
     given: &[String],
     no_hugepages: bool,
+    mtu_bytes: u32,
     host: &dyn Host,
 ) -> Result<EalArguments, String> {
     let given = Given(given);
+    let jumbo = mtu_bytes > ETHERNET_MTU;
     let mut words = given.0.to_vec();
+    if jumbo {
+        words.iter_mut().for_each(widen_ring);
+    }
     let mut notes = Vec::new();
-    let devices = pci_devices(&given, host)?;
+    let devices = pci_devices(&given, mtu_bytes, host)?;
     let physical = devices.iter().any(|device| device.binding.needs_physical_addresses());
 
     if !given.has(&["--iova-mode"]) {
@@ -43,7 +57,8 @@ pub(super) fn complete(
                 .into(),
         );
     }
-    add_memory(&given, no_hugepages, physical, host, &mut words, &mut notes)?;
+    let no_huge_mib = if jumbo { NO_HUGE_JUMBO_MIB } else { NO_HUGE_MIB };
+    add_memory(&given, (no_hugepages, no_huge_mib), physical, host, &mut words, &mut notes)?;
     if given.has(&["--vdev"]) && !given.has(&["-a", "--allow", "-b", "--block", "--no-pci"]) {
         // Otherwise EAL would take every device bound to vfio, whoever it is meant for.
         words.push("--no-pci".into());
@@ -57,9 +72,21 @@ pub(super) fn complete(
     Ok(EalArguments { words, notes })
 }
 
+/// A net_af_packet port whose ring the operator leaves open gets one for jumbo frames.
+fn widen_ring(word: &mut String) {
+    let value = word.strip_prefix("--vdev=").unwrap_or(word);
+    if is_af_packet(value) && !["framesz=", "blocksz=", "framecnt="].iter().any(|key| value.contains(key)) {
+        word.push_str(JUMBO_RING);
+    }
+}
+
+fn is_af_packet(value: &str) -> bool {
+    value.starts_with("net_af_packet") || value.starts_with("eth_af_packet")
+}
+
 fn add_memory(
     given: &Given<'_>,
-    no_hugepages: bool,
+    (no_hugepages, no_huge_mib): (bool, u64),
     physical: bool,
     host: &dyn Host,
     words: &mut Vec<String>,
@@ -84,14 +111,14 @@ fn add_memory(
         if !asked_none {
             notes.push(format!(
                 "{free_mib} MiB of huge pages are free, at least {HUGE_MIB_MIN} are wanted: using ordinary pages. For \
-                 huge pages type: echo {NO_HUGE_MIB} > /proc/sys/vm/nr_hugepages (2 MiB pages)"
+                 huge pages type: echo {no_huge_mib} > /proc/sys/vm/nr_hugepages (2 MiB pages)"
             ));
         }
         if !given.has(&["--no-huge"]) {
             words.push("--no-huge".into());
         }
         if !given.has(&["-m", "--socket-mem"]) {
-            words.extend(["-m".into(), NO_HUGE_MIB.to_string()]);
+            words.extend(["-m".into(), no_huge_mib.to_string()]);
         }
         if !given.has(&["--file-prefix", "--no-shconf"]) {
             // No files in /run: several instances do not meet, and a killed one leaves nothing.
@@ -112,7 +139,7 @@ struct PciDevice {
 }
 
 /// The PCI devices EAL would take, checked.
-fn pci_devices(given: &Given<'_>, host: &dyn Host) -> Result<Vec<PciDevice>, String> {
+fn pci_devices(given: &Given<'_>, mtu_bytes: u32, host: &dyn Host) -> Result<Vec<PciDevice>, String> {
     let mut devices = Vec::new();
     for value in given.values(&["-a", "--allow"]) {
         let name = value.split(',').next().unwrap_or_default();
@@ -126,7 +153,7 @@ fn pci_devices(given: &Given<'_>, host: &dyn Host) -> Result<Vec<PciDevice>, Str
         devices.push(PciDevice { binding });
     }
     for value in given.values(&["--vdev"]) {
-        check_vdev(value, host)?;
+        check_vdev(value, mtu_bytes, host)?;
     }
     let by_scan = devices.is_empty() && !given.has(&["--vdev", "--no-pci", "-a", "--allow"]);
     if by_scan {
@@ -162,12 +189,19 @@ fn check_binding(address: &str, binding: &PciBinding) -> Result<(), String> {
 
 /// `remote=` makes net_tap take all traffic of an interface; an interface that does not exist
 /// would only be reported as a failed probe.
-fn check_vdev(value: &str, host: &dyn Host) -> Result<(), String> {
+fn check_vdev(value: &str, mtu_bytes: u32, host: &dyn Host) -> Result<(), String> {
     let (name, options) = value.split_once(',').unwrap_or((value, ""));
     let option = |key: &str| options.split(',').find_map(|pair| pair.strip_prefix(key));
     let interface = match name {
         _ if name.starts_with("net_tap") => option("remote="),
-        _ if name.starts_with("net_af_packet") || name.starts_with("eth_af_packet") => {
+        _ if is_af_packet(name) => {
+            let most = KernelRingLayout::of(mtu_bytes).slot_bytes();
+            let given = option("framesz=").map_or(Ok(0), str::parse::<usize>);
+            if !given.is_ok_and(|bytes| bytes <= most) {
+                return Err(format!(
+                    "{name}: framesz must be a number up to {most}, what a packet buffer holds"
+                ));
+            }
             Some(option("iface=").ok_or_else(|| format!("{name} needs iface=INTERFACE"))?)
         }
         _ => None,

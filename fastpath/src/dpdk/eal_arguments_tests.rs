@@ -35,7 +35,7 @@ const PLAIN: Fake = Fake { hugepage_mib: 0, binding: None, only_way_in: false };
 
 fn run(words: &[&str], host: &Fake) -> Result<EalArguments, String> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    complete(&words, false, host)
+    complete(&words, false, 1500, host)
 }
 
 fn accepted(words: &[&str], host: &Fake) -> Vec<String> {
@@ -63,7 +63,7 @@ fn huge_pages_are_used_when_free() {
     assert!(!words.contains(&"--single-file-segments".into()));
     let words = accepted(&["--vdev=net_vhost0,iface=/tmp/x"], &rich);
     assert!(words.contains(&"--single-file-segments".into()));
-    let words = complete(&["--vdev=net_tap0".into()], true, &rich).unwrap().words;
+    let words = complete(&["--vdev=net_tap0".into()], true, 1500, &rich).unwrap().words;
     assert!(words.contains(&"--no-huge".into()) && !words.contains(&"--in-memory".into()));
 }
 
@@ -122,4 +122,29 @@ fn lcores_are_noticed() {
         |words: &[&str]| names_lcores(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
     assert!(named(&["-l", "1,2"]) && named(&["-c3"]) && named(&["--lcores=1"]));
     assert!(!named(&["--log-level=3", "--vdev=net_tap0", "-m", "64"]));
+}
+
+#[test]
+fn jumbo_frames_need_more_memory_and_larger_rings() {
+    let jumbo = |words: &[&str]| {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        complete(&words, false, 9000, &PLAIN)
+    };
+    let done = jumbo(&["--vdev=net_af_packet0,iface=eth0"]).unwrap().words;
+    assert_eq!(done[0], "--vdev=net_af_packet0,iface=eth0,blocksz=36864,framesz=9216,framecnt=512");
+    assert!(done.contains(&"768".to_owned()), "{done:?}");
+    let done = jumbo(&["--vdev", "net_af_packet0,iface=eth0"]).unwrap().words;
+    assert!(done[1].ends_with("framecnt=512"), "{done:?}");
+    let own = "--vdev=net_af_packet0,iface=eth0,blocksz=65536,framesz=8192";
+    assert_eq!(jumbo(&[own]).unwrap().words[0], own);
+    assert_eq!(
+        accepted(&["--vdev=net_af_packet0,iface=eth0"], &PLAIN)[0],
+        "--vdev=net_af_packet0,iface=eth0"
+    );
+    // The driver would write beyond a packet buffer.
+    for (framesz, mtu) in [("4096", 1500), ("16384", 1500), ("16384", 9000), ("x", 9000)] {
+        let word = format!("--vdev=net_af_packet0,iface=eth0,blocksz=65536,framesz={framesz}");
+        let error = complete(&[word], false, mtu, &PLAIN).unwrap_err();
+        assert!(error.contains("framesz"), "{error}");
+    }
 }

@@ -51,6 +51,16 @@ pub(super) trait Host {
     fn address_owner(&self, address: IpAddr) -> Option<String>;
 }
 
+/// Name and MTU of the network interface with this number.
+pub(super) fn interface_mtu(index: u32) -> Option<(String, u32)> {
+    let number = |entry: &fs::DirEntry, file: &str| -> Option<u32> {
+        fs::read_to_string(entry.path().join(file)).ok()?.trim().parse().ok()
+    };
+    let mut entries = fs::read_dir("/sys/class/net").ok()?.flatten();
+    let entry = entries.find(|entry| number(entry, "ifindex") == Some(index))?;
+    Some((entry.file_name().to_string_lossy().into_owned(), number(&entry, "mtu")?))
+}
+
 /// Number of CAP_NET_ADMIN in <linux/capability.h>.
 const CAP_NET_ADMIN: u32 = 12;
 

@@ -77,13 +77,12 @@ fn role_of_a_child() {
     };
     let mut words = role.split(' ').map(String::from);
     let part = words.next().unwrap();
-    let arguments = eal_arguments::complete(&words.collect::<Vec<_>>(), false, &ThisHost).unwrap();
+    let arguments = eal_arguments::complete(&words.collect::<Vec<_>>(), false, 1500, &ThisHost).unwrap();
     let _eal = Eal::start(&arguments.words).unwrap();
     let device = Device::start(&DeviceRequest {
         name: None,
         queues: 1,
         mtu_bytes: None,
-        mtu_max_bytes: 1500,
         tx_checksums: true,
         rx_checksums: true,
         vlan: None,

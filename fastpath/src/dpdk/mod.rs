@@ -9,6 +9,7 @@ mod eal;
 mod eal_arguments;
 mod host;
 mod ipv4;
+mod mtu;
 mod notices;
 mod option_values;
 mod options;

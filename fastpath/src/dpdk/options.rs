@@ -82,7 +82,7 @@ pub struct Options {
           value_parser = clap::value_parser!(u32).range(FLOWS_MIN as i64..=FLOWS_MAX as i64))]
     pub flows: u32,
 
-    /// MTU in bytes [default: the port's, at most 1500]
+    /// MTU in bytes, up to 9000 [default: the port's, at most 1500]
     #[arg(long, value_parser = clap::value_parser!(u32).range(MTU_MIN as i64..=MTU_MAX as i64))]
     pub mtu: Option<u32>,
 

@@ -174,7 +174,7 @@ fn wrong_values_are_refused() {
     with(&["--cpus", "1", "--no-pin"], "exclude");
     with(&["--socket", "/tmp/x"], "--backend daemon");
     with(&["--ready-fd", "-1"], "-1");
-    with(&["--mtu", "9000"], "1500");
+    with(&["--mtu", "9001"], "9000");
     with(&["--no-such-option"], "unexpected argument");
 }
 

@@ -13,7 +13,7 @@ use dpdk_sys::*;
 use super::device::Device;
 use super::ipv4::header_checksum;
 use super::vlan;
-use crate::port::{Batch, Capabilities, Packet, Port, RxChecksum, BATCH_MAX, FRAME_BYTES_MAX};
+use crate::port::{Batch, Capabilities, Packet, Port, RxChecksum, BATCH_MAX};
 use crate::vlan::TAG_BYTES;
 
 /// Bursts in a row that a port may refuse whole before the first frame is given up: a link that
@@ -196,7 +196,7 @@ impl DpdkPort {
                     steer_in_software: device.queues > 1 && !device.rss,
                 },
                 ip_checksum_in_software: !device.tx_ip_checksum,
-                frame_bytes_max: FRAME_BYTES_MAX.min(usize::from(device.mtu_bytes) + 14),
+                frame_bytes_max: usize::from(device.mtu_bytes) + 14,
                 found: Batch::default(),
                 refusals: 0,
                 dropped: 0,

@@ -18,7 +18,6 @@ fn request() -> DeviceRequest {
         name: None,
         queues: 2,
         mtu_bytes: None,
-        mtu_max_bytes: 1500,
         tx_checksums: true,
         rx_checksums: true,
         vlan: None,
@@ -27,8 +26,8 @@ fn request() -> DeviceRequest {
 }
 
 fn start_eal() -> Eal {
-    let words = ["--vdev=net_ring0", "--no-huge", "-m", "96"].map(String::from);
-    let arguments = eal_arguments::complete(&words, false, &ThisHost).unwrap();
+    let words = ["--vdev=net_ring0", "--vdev=net_ring1", "--no-huge", "-m", "128"].map(String::from);
+    let arguments = eal_arguments::complete(&words, false, 1500, &ThisHost).unwrap();
     Eal::start(&arguments.words).unwrap()
 }
 
@@ -42,6 +41,7 @@ fn filled(port: &mut DpdkPort, value: u8) -> DpdkPacket {
 #[test]
 fn port_over_net_ring() {
     let eal = start_eal();
+    jumbo_frames_come_back();
     assert!(Device::start(&DeviceRequest { name: Some("eth9".into()), ..request() })
         .is_err_and(|error| error.to_string().contains("net_ring0")));
     let device = Arc::new(Device::start(&request()).unwrap());
@@ -72,6 +72,39 @@ fn port_over_net_ring() {
     drop(eal);
 }
 
+/// The largest frames, each in one buffer, and none that is larger. The port is gone afterwards.
+fn jumbo_frames_come_back() {
+    let request = |mtu_bytes| DeviceRequest {
+        name: Some("net_ring1".into()),
+        queues: 1,
+        mtu_bytes: Some(mtu_bytes),
+        ..request()
+    };
+    assert!(
+        Device::start(&request(40)).is_err_and(|error| format!("{error:#}").contains("is not between 46"))
+    );
+    let device = Device::start(&request(9000)).unwrap();
+    assert_eq!(device.mtu_bytes, 9000);
+    let _registered = RegisteredThread::new().unwrap();
+    let mut port = DpdkPort::new(&device, 0).unwrap();
+    let mut batch = Batch::default();
+    for bytes in [9014, 9015, 60] {
+        let mut packet = filled(&mut port, 7);
+        assert!(packet.capacity() >= 9018);
+        packet.set_len(bytes);
+        packet.data_mut().fill(bytes as u8);
+        assert!(batch.push(packet).is_ok());
+    }
+    while !batch.is_empty() {
+        port.transmit(&mut batch);
+    }
+    assert_eq!((port.receive(&mut batch, BATCH_MAX), port.dropped()), (2, 1));
+    for (packet, bytes) in batch.iter().zip([9014, 60]) {
+        assert_eq!(packet.data(), vec![bytes as u8; bytes]);
+    }
+    batch.clear();
+}
+
 fn frames_come_back_in_order(port: &mut DpdkPort) {
     let mut batch = Batch::default();
     for round in 0..200u8 {
@@ -86,7 +119,7 @@ fn frames_come_back_in_order(port: &mut DpdkPort) {
         for (index, packet) in batch.iter().enumerate() {
             assert_eq!(packet.data(), [round ^ index as u8; 60]);
             assert_eq!(packet.checksum(), RxChecksum::Unknown);
-            assert!(packet.capacity() >= FRAME_BYTES_MAX);
+            assert!(packet.capacity() >= 1514 && packet.capacity() < 4096);
         }
         batch.clear();
     }
@@ -111,7 +144,7 @@ fn what_cannot_be_sent_is_dropped(port: &mut DpdkPort) {
     let mut batch = Batch::default();
     let mut long = filled(port, 1);
     long.set_len(usize::MAX);
-    assert!(long.data().len() > FRAME_BYTES_MAX);
+    assert!(long.data().len() > port.frame_bytes_max);
     assert!(batch.push(long).is_ok());
     assert!(batch.push(filled(port, 2)).is_ok());
     // The frame that no port takes goes first, the next one with the next call.

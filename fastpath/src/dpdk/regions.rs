@@ -15,7 +15,7 @@ use abi::event::EVENT_WORDS;
 use abi::kernel_ring::KERNEL_WORDS;
 use abi::limits::{ADJACENCIES_MAX, CONTEXT_RING_ENTRIES, KERNEL_EVENT_ENTRIES, KERNEL_RING_ENTRIES};
 use abi::pool::SEGMENT_BYTES;
-use abi::region::{kernel_rings, recovery_blocks, Region, RegionKind};
+use abi::region::{recovery_blocks, KernelRingLayout, Region, RegionKind};
 use anyhow::{Context, Result};
 use ring::SharedBytes;
 use tas::control::{ControlChannel, Mapping};
@@ -66,11 +66,11 @@ pub(super) struct InstanceMemory {
 }
 
 impl InstanceMemory {
-    /// Maps the tables of an instance with `flows` flows and `cores` cores.
+    /// Maps the tables of an instance with `flows` flows, `cores` cores and this MTU.
     ///
     /// # Errors
     /// What the channel reports.
-    pub(super) fn map(channel: &dyn ControlChannel, flows: u32, cores: u32) -> Result<Self> {
+    pub(super) fn map(channel: &dyn ControlChannel, flows: u32, cores: u32, mtu_bytes: u32) -> Result<Self> {
         let whole = |kind, bytes, writable| map(channel, Region::whole(kind, 0), bytes, writable);
         let flow_count = flows as usize;
         let blocks = recovery_blocks(flows) as usize;
@@ -96,11 +96,11 @@ impl InstanceMemory {
         };
         let mut mappings = vec![clock, hot, cold, adjacencies, recovery];
         let mut memories = Vec::new();
+        let layout = KernelRingLayout::of(mtu_bytes);
         for core in 0..cores {
-            let rings =
-                map(channel, Region::whole(RegionKind::KernelRings, core), kernel_rings::BYTES, true)?;
+            let rings = map(channel, Region::whole(RegionKind::KernelRings, core), layout.bytes(), true)?;
             // SAFETY: as above.
-            memories.push(unsafe { core_memory(&status, &rings, core)? });
+            memories.push(unsafe { core_memory(&status, &rings, layout, core)? });
             mappings.push(rings);
         }
         mappings.push(status);
@@ -110,7 +110,12 @@ impl InstanceMemory {
 
 /// # Safety
 /// Both mappings outlive every use of the result.
-unsafe fn core_memory(status: &Mapping, rings: &Mapping, core: u32) -> Result<CoreMemory<'static>> {
+unsafe fn core_memory(
+    status: &Mapping,
+    rings: &Mapping,
+    layout: KernelRingLayout,
+    core: u32,
+) -> Result<CoreMemory<'static>> {
     let words = ring_bytes(KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
     // SAFETY: the caller's.
     unsafe {
@@ -118,10 +123,10 @@ unsafe fn core_memory(status: &Mapping, rings: &Mapping, core: u32) -> Result<Co
             status: view::<CoreStatus>(status, core as usize * CORE_STATUS_STRIDE, 1)?
                 .first()
                 .context("status page")?,
-            to_fast: view(rings, kernel_rings::TO_FAST, words)?,
-            to_slow: view(rings, kernel_rings::TO_SLOW, words)?,
-            to_fast_slots: bytes_view(rings, kernel_rings::TO_FAST_SLOTS, kernel_rings::SLOTS_BYTES)?,
-            to_slow_slots: bytes_view(rings, kernel_rings::TO_SLOW_SLOTS, kernel_rings::SLOTS_BYTES)?,
+            to_fast: view(rings, KernelRingLayout::TO_FAST, words)?,
+            to_slow: view(rings, KernelRingLayout::TO_SLOW, words)?,
+            to_fast_slots: bytes_view(rings, KernelRingLayout::TO_FAST_SLOTS, layout.slots_bytes())?,
+            to_slow_slots: bytes_view(rings, layout.to_slow_slots(), layout.slots_bytes())?,
         })
     }
 }

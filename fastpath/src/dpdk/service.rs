@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 use std::sync::Arc;
 
-use abi::limits::{IPV6_MTU_MIN, MTU_MAX};
+use abi::limits::{ETHERNET_MTU, IPV6_MTU_MIN};
 use anyhow::{bail, ensure, Context, Result};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, Signal};
@@ -44,8 +44,9 @@ pub fn run(options: &Options) -> Result<()> {
     let channel = attach::open(options)?;
 
     let given: Vec<String> = options.eal.iter().chain(&options.dpdk_extra).cloned().collect();
-    let eal =
-        eal_arguments::complete(&given, options.core.no_hugepages, &ThisHost).map_err(anyhow::Error::msg)?;
+    let mtu_bytes = options.mtu.unwrap_or(ETHERNET_MTU);
+    let eal = eal_arguments::complete(&given, options.core.no_hugepages, mtu_bytes, &ThisHost)
+        .map_err(anyhow::Error::msg)?;
     let say = |text: &str| {
         if !options.quiet {
             eprintln!("tas-fastpath: {text}");
@@ -89,7 +90,6 @@ fn device_request(options: &Options) -> DeviceRequest {
         name: options.port.clone(),
         queues: options.cores as u16,
         mtu_bytes: options.mtu.map(|mtu| mtu as u16),
-        mtu_max_bytes: MTU_MAX as u16,
         tx_checksums: !options.core.no_xsumoffload,
         rx_checksums: !options.core.no_rx_xsumoffload,
         vlan: options.vlan.map(|id| id as u16),
@@ -147,7 +147,8 @@ struct Service {
 impl Service {
     fn start(options: &Options, channel: Arc<dyn ControlChannel>, device: Arc<Device>) -> Result<Self> {
         let reply = attach::attach_fast(&*channel, options, &device)?;
-        let memory = InstanceMemory::map(&*channel, attach::flow_slots(options), options.cores)?;
+        let (flows, mtu_bytes) = (attach::flow_slots(options), u32::from(device.mtu_bytes));
+        let memory = InstanceMemory::map(&*channel, flows, options.cores, mtu_bytes)?;
         attach::join_groups(&device, &reply, options.quiet);
         let wakes: Vec<CoreWake> =
             memory.cores.iter().map(|core| CoreWake::new(&core.status.waiting)).collect::<Result<_>>()?;
@@ -187,6 +188,7 @@ impl Service {
                     mac: device.mac,
                     hash_key,
                     label_key,
+                    mtu_bytes: u32::from(device.mtu_bytes),
                     ..Config::default()
                 },
                 tables: self._memory.tables,

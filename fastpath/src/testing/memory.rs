@@ -7,7 +7,7 @@ use abi::{
     event::EVENT_WORDS,
     kernel_ring::KERNEL_WORDS,
     limits::KERNEL_RING_ENTRIES,
-    region::kernel_rings,
+    region::KernelRingLayout,
 };
 use ring::SharedBytes;
 use std::{cell::RefCell, ptr::NonNull};
@@ -81,15 +81,16 @@ pub fn zeroed_bytes(bytes: usize) -> SharedBytes<'static> {
     unsafe { SharedBytes::new(memory, bytes) }
 }
 
-/// Memory of a core.
-pub fn core_memory() -> CoreMemory<'static> {
+/// Memory of a core of an instance with this MTU.
+pub fn core_memory(mtu_bytes: u32) -> CoreMemory<'static> {
+    let slots_bytes = KernelRingLayout::of(mtu_bytes).slots_bytes();
     let words = RING_HEADER_WORDS + KERNEL_RING_ENTRIES as usize * KERNEL_WORDS;
     CoreMemory {
         status: &zeroed_table(1)[0],
         to_fast: zeroed_table(words),
         to_slow: zeroed_table(words),
-        to_fast_slots: zeroed_bytes(kernel_rings::SLOTS_BYTES),
-        to_slow_slots: zeroed_bytes(kernel_rings::SLOTS_BYTES),
+        to_fast_slots: zeroed_bytes(slots_bytes),
+        to_slow_slots: zeroed_bytes(slots_bytes),
     }
 }
 

@@ -16,8 +16,9 @@ use abi::{
     event::{event_flags, FlowEvent, EVENT_WORDS},
     flow::{hot_flags, mss_scale, owner, slot_state, HotFlow, RATE_UNLIMITED},
     kernel_ring::{KernelEntry, KERNEL_WORDS},
-    limits::{KERNEL_RING_ENTRIES, PACKET_SLOT_BYTES},
+    limits::KERNEL_RING_ENTRIES,
     pool::{CHUNK_BYTES, CHUNK_SHIFT, MAP_ENTRIES, SEGMENT_CHUNKS, SEGMENT_RECEIVE_CHUNKS},
+    region::KernelRingLayout,
 };
 use ring::{Consumer, Producer, SharedBytes};
 use std::{
@@ -124,7 +125,7 @@ impl<const FAMILY: u8> World<FAMILY> {
         };
         let mac = REMOTE_MAC.iter().fold(0u64, |mac, byte| mac << 8 | u64::from(*byte));
         tables.adjacencies[1].mac.store(mac | abi::adjacency::RESOLVED, Relaxed);
-        let memory = core_memory();
+        let memory = core_memory(config.mtu_bytes);
         let context = context_memory();
         let config = Config { mac: LOCAL_MAC, ..config };
         let pool = zeroed_bytes(abi::pool::SEGMENT_BYTES as usize);
@@ -164,6 +165,12 @@ impl<const FAMILY: u8> World<FAMILY> {
     pub fn restart(&mut self) {
         self.core =
             start(&self.config, self.tables, self.memory, self.context, self.pool, self.maps, self.now_us);
+    }
+
+    /// [`Self::restart`] on another port.
+    pub fn restart_with(&mut self, config: Config) {
+        self.config = Config { mac: LOCAL_MAC, ..config };
+        self.restart();
     }
 
     /// The hot entry of a flow.
@@ -276,18 +283,20 @@ impl<const FAMILY: u8> World<FAMILY> {
 
     /// The slow path gives a frame with an operation.
     pub fn ask_with_frame(&mut self, op: u8, frame: &[u8]) -> Vec<TestSegment> {
-        let slot = (self.to_fast.position() & u64::from(KERNEL_RING_ENTRIES - 1)) as usize
-            * PACKET_SLOT_BYTES as usize;
+        let slot = self.layout().slot(self.to_fast.position());
         assert!(self.memory.to_fast_slots.write(slot, frame));
         self.ask(op, 0, frame.len() as u64)
+    }
+
+    fn layout(&self) -> KernelRingLayout {
+        KernelRingLayout::of(self.config.mtu_bytes)
     }
 
     /// What the slow path was told since last asked, with the frames.
     pub fn reports(&mut self) -> Vec<(KernelEntry, Vec<u8>)> {
         let mut reports = Vec::new();
         loop {
-            let slot = (self.to_slow.position() & u64::from(KERNEL_RING_ENTRIES - 1)) as usize
-                * PACKET_SLOT_BYTES as usize;
+            let slot = self.layout().slot(self.to_slow.position());
             let Some(words) = self.to_slow.pop() else {
                 break;
             };
@@ -432,7 +441,8 @@ fn start(
 ) -> Core<'static, MemoryPort> {
     let shared = Arc::new(Shared::new(&tables));
     shared.adopt(&tables, &[Adopted { application: APPLICATION, pool_segments: 1, maps: vec![maps] }]);
-    let port = MemoryPort::default();
+    let mut port = MemoryPort::default();
+    port.frame_bytes = config.mtu_bytes as usize + 14;
     let mut core = Core::new(config.clone(), tables, memory, shared, port, NoSteer, now_us).unwrap();
     core.command(Command::AddMapSegment { application: APPLICATION, segment: 0, words: maps }).unwrap();
     core.command(Command::AddPoolSegment { application: APPLICATION, segment: 0, bytes: pool }).unwrap();

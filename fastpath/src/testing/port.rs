@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A port that is two queues in memory.
 
-use crate::{header, Batch, Capabilities, Packet, Port, RxChecksum, FRAME_BYTES_MAX};
+use crate::{header, Batch, Capabilities, Packet, Port, RxChecksum};
 use std::{
     collections::VecDeque,
     sync::{
@@ -15,6 +15,7 @@ pub struct MemoryPacket {
     bytes: Vec<u8>,
     checksum: RxChecksum,
     offload: bool,
+    capacity: usize,
     live: Arc<AtomicUsize>,
 }
 
@@ -32,11 +33,11 @@ impl Packet for MemoryPacket {
         &mut self.bytes
     }
     fn capacity(&self) -> usize {
-        FRAME_BYTES_MAX
+        self.capacity
     }
     fn set_len(&mut self, len: usize) {
         // What comes into the frame has any value: make it a bad one.
-        self.bytes.resize(len.min(FRAME_BYTES_MAX), 0xa5);
+        self.bytes.resize(len.min(self.capacity), 0xa5);
     }
     fn checksum(&self) -> RxChecksum {
         self.checksum
@@ -64,6 +65,8 @@ pub struct MemoryPort {
     pub capabilities: Capabilities,
     /// Frames the port takes before it is full, until `outgoing` is emptied.
     pub tx_room: usize,
+    /// Bytes a packet has room for: a standard frame.
+    pub frame_bytes: usize,
     /// Packets that can be allocated or received at a time.
     pub packets: usize,
     live: Arc<AtomicUsize>,
@@ -77,6 +80,7 @@ impl Default for MemoryPort {
             checksum: RxChecksum::Unknown,
             capabilities: Capabilities::default(),
             tx_room: usize::MAX,
+            frame_bytes: 1514,
             packets: usize::MAX,
             live: Arc::default(),
         }
@@ -91,7 +95,13 @@ impl MemoryPort {
 
     fn packet(&self, bytes: Vec<u8>) -> MemoryPacket {
         self.live.fetch_add(1, Relaxed);
-        MemoryPacket { bytes, checksum: self.checksum, offload: false, live: self.live.clone() }
+        MemoryPacket {
+            bytes,
+            checksum: self.checksum,
+            offload: false,
+            capacity: self.frame_bytes,
+            live: self.live.clone(),
+        }
     }
 }
 
@@ -112,7 +122,7 @@ impl Port for MemoryPort {
     }
 
     fn allocate(&mut self) -> Option<MemoryPacket> {
-        (self.live() < self.packets).then(|| self.packet(Vec::with_capacity(FRAME_BYTES_MAX)))
+        (self.live() < self.packets).then(|| self.packet(Vec::with_capacity(self.frame_bytes)))
     }
 
     fn transmit(&mut self, batch: &mut Batch<MemoryPacket>) -> usize {

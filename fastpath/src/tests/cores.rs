@@ -63,7 +63,7 @@ fn cores(spread: bool) -> Cores {
     let mut memories = Vec::new();
     let mut cores = Vec::new();
     for core in 0..2 {
-        let memory = core_memory();
+        let memory = core_memory(abi::limits::ETHERNET_MTU);
         let mut port = MemoryPort::default();
         port.capabilities.steer_in_software = spread;
         let steer = TestSteer { me: core, queues: queues.clone(), bound: 3 };

@@ -7,6 +7,7 @@ mod context;
 mod cores;
 mod fast_open;
 mod hold;
+mod jumbo;
 mod kernel;
 mod out_of_order;
 mod pacing;

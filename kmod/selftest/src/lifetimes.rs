@@ -8,7 +8,7 @@ use crate::{
 };
 use abi::{
     message::{notice, AttachFast, Message, Op},
-    region::{kernel_rings, Region, RegionKind},
+    region::{KernelRingLayout, Region, RegionKind},
 };
 use std::{
     fs::File,
@@ -222,11 +222,11 @@ fn mappings_outlive_their_owner() {
 }
 
 /// Headers and first entries of a core's ring from the fast path.
-const RING_BYTES: std::ops::Range<usize> = kernel_rings::TO_SLOW..kernel_rings::TO_SLOW + 512;
+const RING_BYTES: std::ops::Range<usize> = KernelRingLayout::TO_SLOW..KernelRingLayout::TO_SLOW + 512;
 
 fn rings_of(fast: &FastPath) -> Map {
     let region = Region::whole(RegionKind::KernelRings, 1);
-    Map::new(&*fast.file, region, kernel_rings::BYTES, libc::PROT_READ | libc::PROT_WRITE).unwrap()
+    Map::new(&*fast.file, region, roles::RINGS.bytes(), libc::PROT_READ | libc::PROT_WRITE).unwrap()
 }
 
 fn a_dead_fast_path_is_replaced() {
@@ -260,6 +260,7 @@ fn a_dead_fast_path_is_replaced() {
     for wrong in [
         AttachFast { cores: 1, ..request },
         AttachFast { flows: 2048, ..request },
+        AttachFast { mtu_bytes: 9000, ..request },
         AttachFast { ipv4: roles::ADDRESS + 1, ..request },
     ] {
         assert_eq!(roles::attach_fast(&sys::open(), &wrong).unwrap_err().0, libc::EINVAL);

@@ -8,14 +8,15 @@ use crate::{
 };
 use abi::{
     clock::ClockPage,
-    message::{Grow, Message, Op},
+    message::{AttachFast, Grow, Message, Op},
     pool::SEGMENT_BYTES,
-    region::{kernel_rings, recovery_blocks, Region, RegionKind},
+    region::{recovery_blocks, KernelRingLayout, Region, RegionKind},
 };
 use std::os::fd::OwnedFd;
 
 pub(crate) const CASES: &[Case] = &[
     ("regions_are_for_their_roles", |_| regions_are_for_their_roles()),
+    ("jumbo_frames_have_larger_rings", |_| jumbo_frames_have_larger_rings()),
     ("read_only_stays_read_only", |_| read_only_stays_read_only()),
     ("mappings_are_shared_whole_and_not_executable", |_| mappings_are_shared_whole_and_not_executable()),
     ("offsets_that_name_nothing", |_| offsets_that_name_nothing()),
@@ -52,7 +53,7 @@ fn regions_are_for_their_roles() {
         (whole(RegionKind::FlowCold), flows * 128, [ro, no, no, no]),
         (whole(RegionKind::Adjacencies), 32768, [ro, no, no, no]),
         (whole(RegionKind::Recovery), recovery_blocks(1024) as usize * 128, [rw, no, no, no]),
-        (Region::whole(RegionKind::KernelRings, 1), kernel_rings::BYTES, [rw, no, no, no]),
+        (Region::whole(RegionKind::KernelRings, 1), roles::RINGS.bytes(), [rw, no, no, no]),
         (Region::whole(RegionKind::Context, context.context), context.bytes as usize, [rw, rw, no, no]),
         (of_first(RegionKind::Pool), SEGMENT, [rw, rw, no, no]),
         (of_first(RegionKind::Maps), SEGMENT, [rw, rw, no, no]),
@@ -80,6 +81,17 @@ fn regions_are_for_their_roles() {
             }
         }
     }
+}
+
+fn jumbo_frames_have_larger_rings() {
+    let request = AttachFast { mtu_bytes: 9000, ..roles::fast_request() };
+    let fast = FastPath::start(&request, true).unwrap();
+    assert_eq!(fast.reply.mtu_bytes, 9000);
+    let bytes = KernelRingLayout::of(9000).bytes();
+    assert!(bytes > roles::RINGS.bytes());
+    let rings = Map::new(&*fast.file, Region::whole(RegionKind::KernelRings, 1), bytes, WRITE).unwrap();
+    rings.write(bytes - 1, 42);
+    assert_eq!((rings.read(0), rings.read(bytes - 1)), (0, 42));
 }
 
 fn read_only_stays_read_only() {

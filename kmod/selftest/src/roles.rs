@@ -4,6 +4,7 @@
 use crate::sys::{self, Errno, Map};
 use abi::{
     message::{notice, AttachApplication, AttachControl, AttachFast, Context, Message, Notice, Op, Socket},
+    region::KernelRingLayout,
     version,
 };
 use std::{
@@ -24,6 +25,9 @@ pub(crate) const NAME: [u8; 16] = *b"selftest\0\0\0\0\0\0\0\0";
 pub(crate) const OTHER: [u8; 16] = *b"other\0\0\0\0\0\0\0\0\0\0\0";
 /// 10.88.0.1
 pub(crate) const ADDRESS: u32 = 0x0a58_0001;
+
+/// Rings of such a fast path.
+pub(crate) const RINGS: KernelRingLayout = KernelRingLayout::of(1500);
 
 /// A good request.
 pub(crate) fn fast_request() -> AttachFast {
@@ -204,7 +208,7 @@ fn answer_notices(
 
 /// Everything the fast path may map, with the length; to check and to scribble over.
 pub(crate) fn fast_maps(fast: &FastPath) -> Vec<Map> {
-    use abi::region::{kernel_rings, recovery_blocks, Region, RegionKind};
+    use abi::region::{recovery_blocks, Region, RegionKind};
     let flows = fast.reply.flows as usize;
     let write = libc::PROT_READ | libc::PROT_WRITE;
     let mut maps = vec![
@@ -226,7 +230,7 @@ pub(crate) fn fast_maps(fast: &FastPath) -> Vec<Map> {
     ];
     for core in 0..fast.reply.cores {
         maps.push(
-            Map::new(&*fast.file, Region::whole(RegionKind::KernelRings, core), kernel_rings::BYTES, write)
+            Map::new(&*fast.file, Region::whole(RegionKind::KernelRings, core), RINGS.bytes(), write)
                 .unwrap(),
         );
     }

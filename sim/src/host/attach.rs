@@ -6,7 +6,7 @@ use super::{
     request, Host, FAST_PATH,
 };
 use abi::{
-    message::{notice, Message, Notice, Op},
+    message::{notice, AttachFast, Message, Notice, Op},
     pool::SEGMENT_BYTES,
     region::{Region, RegionKind},
 };
@@ -56,9 +56,11 @@ impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
     /// cores, commands, answers.
     pub(super) fn attach(&mut self, lanes: Vec<(P, S)>) -> io::Result<()> {
         let now = self.now_us.load(Relaxed);
-        self.control(&mut Message::with(Op::AttachFast, 0, &self.body))?;
+        let mut attach = Message::with(Op::AttachFast, 0, &self.body);
+        self.control(&mut attach)?;
+        let mtu_bytes = attach.get::<AttachFast>().mtu_bytes;
         let mut regions = Regions { instance: &self.instance, held: &mut self.held };
-        let (tables, memories) = map_tables(&mut regions, self.config.flows, self.config.cores)?;
+        let (tables, memories) = map_tables(&mut regions, self.config.flows, self.config.cores, mtu_bytes)?;
         self.status = memories.iter().map(|memory| memory.status).collect();
         let mut taken = Vec::new();
         let mut changes = Vec::new();
@@ -80,6 +82,7 @@ impl<P: Port, S: Steer<P::Packet>> Host<P, S> {
                 cores: self.config.cores,
                 mac: self.config.mac,
                 hash_key: self.config.seed | 1,
+                mtu_bytes,
                 ..Config::default()
             };
             let mut core = Core::new(config, tables, memory, shared.clone(), port, steer, now)

@@ -11,7 +11,7 @@ use abi::{
     kernel_ring::KERNEL_WORDS,
     limits,
     recovery::RecoveryBlock,
-    region::{kernel_rings, recovery_blocks, Region, RegionKind},
+    region::{recovery_blocks, KernelRingLayout, Region, RegionKind},
 };
 use daemon::{Instance, Memory};
 use fastpath::{ContextMemory, CoreMemory, Tables};
@@ -67,6 +67,7 @@ pub(super) fn map_tables(
     regions: &mut Regions<'_>,
     flows: u32,
     cores: u32,
+    mtu_bytes: u32,
 ) -> io::Result<(Tables<'static>, Vec<CoreMemory<'static>>)> {
     let count = flows as usize;
     let tables = Tables {
@@ -92,25 +93,31 @@ pub(super) fn map_tables(
             .and_then(<[_]>::first)
             .ok_or_else(|| gone("clock"))?,
     };
-    let memories = (0..cores).map(|core| core_memory(regions, core)).collect::<io::Result<_>>()?;
+    let memories = (0..cores)
+        .map(|core| core_memory(regions, KernelRingLayout::of(mtu_bytes), core))
+        .collect::<io::Result<_>>()?;
     Ok((tables, memories))
 }
 
-fn core_memory(regions: &mut Regions<'_>, core: u32) -> io::Result<CoreMemory<'static>> {
+fn core_memory(
+    regions: &mut Regions<'_>,
+    layout: KernelRingLayout,
+    core: u32,
+) -> io::Result<CoreMemory<'static>> {
     let pages = regions.whole(RegionKind::CoreStatus)?;
     let status = pages.table::<CoreStatus>(core as usize * CORE_STATUS_STRIDE, 1).and_then(<[_]>::first);
     let rings = regions.get(Region::whole(RegionKind::KernelRings, core))?;
     let words = ring_bytes(limits::KERNEL_RING_ENTRIES, KERNEL_WORDS) / 8;
     let slots = |offset| {
         // SAFETY: the memory is held by the host.
-        rings.bytes().slice(offset, kernel_rings::SLOTS_BYTES).map(|bytes| unsafe { bytes_forever(bytes) })
+        rings.bytes().slice(offset, layout.slots_bytes()).map(|bytes| unsafe { bytes_forever(bytes) })
     };
     Ok(CoreMemory {
         status: status.ok_or_else(|| gone("core status"))?,
-        to_fast: rings.words(kernel_rings::TO_FAST, words).ok_or_else(|| gone("kernel ring"))?,
-        to_slow: rings.words(kernel_rings::TO_SLOW, words).ok_or_else(|| gone("kernel ring"))?,
-        to_fast_slots: slots(kernel_rings::TO_FAST_SLOTS).ok_or_else(|| gone("packet slots"))?,
-        to_slow_slots: slots(kernel_rings::TO_SLOW_SLOTS).ok_or_else(|| gone("packet slots"))?,
+        to_fast: rings.words(KernelRingLayout::TO_FAST, words).ok_or_else(|| gone("kernel ring"))?,
+        to_slow: rings.words(KernelRingLayout::TO_SLOW, words).ok_or_else(|| gone("kernel ring"))?,
+        to_fast_slots: slots(KernelRingLayout::TO_FAST_SLOTS).ok_or_else(|| gone("packet slots"))?,
+        to_slow_slots: slots(layout.to_slow_slots()).ok_or_else(|| gone("packet slots"))?,
     })
 }
 

@@ -3,7 +3,10 @@
 
 use super::{Connect, Death, End, Forge, LinkPlan, Listen, Plan, Process, Side, Strip, Trouble};
 use crate::{host::HostConfig, link::Impairment, random::Random, stream::HEADER_BYTES, world::START_US};
-use abi::message::congestion;
+use abi::{
+    limits::{ETHERNET_MTU, MTU_MAX},
+    message::congestion,
+};
 
 const MILLISECOND: u64 = 1000;
 const SECOND: u64 = 1_000_000;
@@ -87,10 +90,40 @@ pub(super) fn draw(seed: u64) -> Plan {
         let sides = plan.connections.iter_mut().flat_map(|connection| &mut connection.sides);
         sides.for_each(|side| side.urgent_inline = true);
     }
+    jumbo(seed, &mut plan);
     plan.slow_path_lag_us = [0, 1].map(|_| dice.maybe(60, |dice| dice.scale(20, 5_000)));
     be_patient(&mut plan);
     plan.limit_us = limit(&plan);
     plan
+}
+
+/// Jumbo frames: on both hosts, or against one without them, and perhaps a path that is narrower, with or without a router
+/// that says so. Drawn apart, so that all else in a world is what it was before there were any.
+fn jumbo(seed: u64, plan: &mut Plan) {
+    let dice = &mut Dice(Random::new(seed ^ 0x7a5_0000_9000));
+    if !dice.chance(80) {
+        return;
+    }
+    plan.hosts[0].mtu_bytes = MTU_MAX;
+    if dice.chance(700) {
+        plan.hosts[1].mtu_bytes = if dice.chance(800) { MTU_MAX } else { dice.range(1501, 8999) as u32 };
+    }
+    if dice.chance(500) {
+        let [first, second] = &mut plan.hosts;
+        std::mem::swap(&mut first.mtu_bytes, &mut second.mtu_bytes);
+    }
+    for link in &mut plan.links {
+        // A queue that holds no frame would be a path that carries none.
+        link.queue_bytes = link.queue_bytes.max(40_000);
+    }
+    let narrow = plan.troubles.iter().any(|(_, trouble)| matches!(trouble, Trouble::Narrow(..)));
+    if !narrow && dice.chance(400) {
+        let mtu_bytes = if dice.chance(600) { ETHERNET_MTU } else { dice.range(1280, 8999) as u32 };
+        let host = dice.range(0, 1) as usize;
+        let at_us = START_US + dice.maybe(700, |dice| dice.scale(100, 300_000));
+        plan.troubles.push((at_us, Trouble::Narrow(host, mtu_bytes, dice.chance(600))));
+        plan.troubles.sort_by_key(|(at, _)| *at);
+    }
 }
 
 /// The answer to a SYN cookie may find no room at all, and is forgotten then: only what the client sends next brings

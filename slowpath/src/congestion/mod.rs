@@ -10,7 +10,9 @@ mod newreno;
 use crate::config::Config;
 use abi::{flow::RATE_UNLIMITED, message::congestion, pool::BUFFER_BYTES_MAX};
 
-/// Initial window in segments (RFC 6928).
+/// Initial window in bytes (RFC 6928 §2): two segments if those are more.
+const INITIAL_WINDOW_BYTES: u32 = 14_600;
+/// No more than so many segments.
 pub(crate) const INITIAL_WINDOW_SEGMENTS: u32 = 10;
 /// A window that never limits: what the buffers hold.
 pub(crate) const WINDOW_MAX_BYTES: u32 = BUFFER_BYTES_MAX;
@@ -86,7 +88,8 @@ impl Parameters {
     }
     /// The initial window, bytes.
     pub(crate) fn initial_window(&self) -> u32 {
-        self.mss_bytes.saturating_mul(INITIAL_WINDOW_SEGMENTS)
+        let large = self.mss_bytes.saturating_mul(2).max(INITIAL_WINDOW_BYTES);
+        self.mss_bytes.saturating_mul(INITIAL_WINDOW_SEGMENTS).min(large)
     }
 }
 

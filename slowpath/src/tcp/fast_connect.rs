@@ -23,7 +23,7 @@ use crate::{
 use abi::{
     flow::NONE,
     kernel_ring::to_fast,
-    limits::MTU_MAX,
+    limits::ETHERNET_MTU,
     message::{connect_flags, Connect, Message, SynData as SynDataBody},
 };
 
@@ -33,8 +33,8 @@ const HEADERS_BYTES: u32 = 40;
 const TCP_HEADER_BYTES: u32 = 20;
 /// Room that a SYN's options may take of the MSS, as Linux reckons.
 const OPTIONS_BYTES: u32 = 40;
-/// Most data of a SYN.
-const SYN_DATA_MAX: usize = (MTU_MAX - HEADERS_BYTES - OPTIONS_BYTES) as usize;
+/// Most data of a SYN, on a link with jumbo frames too: nothing is known of the path yet, and little is lost.
+const SYN_DATA_MAX: usize = (ETHERNET_MTU - HEADERS_BYTES - OPTIONS_BYTES) as usize;
 /// An application may use a quarter of the room for SYNs' data.
 const SYN_DATA_SHARE: u32 = SYN_DATA / 4;
 /// SYNs with data that were lost in a row before a destination is suspected to be behind a box that drops them: one
@@ -231,8 +231,8 @@ impl Stack<'_> {
         if let Some(id) = self.new_frame() {
             let data = self.syn_data.at(slot);
             let payload = data.bytes.get(..bytes as usize).unwrap_or_default();
-            let length = segment.write(&mut self.frames.at_mut(id).bytes, mac, payload);
-            service.apply(&mut self.frames.at_mut(id).bytes);
+            let length = segment.write(self.frame_bytes.at_mut(id), mac, payload);
+            service.apply(self.frame_bytes.at_mut(id));
             self.send(core, id, to_fast::TRANSMIT, NONE, length);
         }
         if bytes > 0 {

@@ -10,7 +10,6 @@ use crate::{
     counters::Counter,
     errno::Errno,
     lookup::Tuple,
-    queues::FRAME_BYTES,
     random::SipKey,
     socket::flag as option,
     stack::Stack,
@@ -99,7 +98,7 @@ impl Stack<'_> {
     /// too large; it goes on as an ordinary handshake.
     pub(crate) fn open_fast(&mut self, listener: u32, id: u32, segment: &Segment, frame: &[u8]) -> bool {
         let half = *self.half_open.at(id);
-        if frame.len() > FRAME_BYTES {
+        if frame.len() > self.frame_bytes.each_bytes() {
             return false;
         }
         let Some(carrier) = self.new_frame() else {
@@ -123,7 +122,7 @@ impl Stack<'_> {
         half.flow = flow;
         let socket = self.sockets.at_mut(listener);
         socket.fast_open_pending = socket.fast_open_pending.saturating_add(1);
-        crate::wire::put(&mut self.frames.at_mut(carrier).bytes, 0, frame);
+        crate::wire::put(self.frame_bytes.at_mut(carrier), 0, frame);
         let core = self.connections.at(flow).core;
         self.send(core, carrier, to_fast::SYN_DATA, flow, frame.len());
         true

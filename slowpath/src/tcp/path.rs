@@ -9,7 +9,10 @@ use crate::{
     stack::Stack,
     wire::address::{Address, Family},
 };
-use abi::{flow::extend, limits::IPV6_MTU_MIN};
+use abi::{
+    flow::extend,
+    limits::{ETHERNET_MTU, IPV6_MTU_MIN},
+};
 use core::sync::atomic::Ordering::Relaxed;
 
 /// What is remembered of a destination. One entry per hash value: a second destination with the same
@@ -51,8 +54,8 @@ pub(crate) const PATH_LIFE_US: u64 = 600_000_000;
 const R1: u8 = 3;
 /// MTU tried after R1 timeouts, Linux's `tcp_base_mss` and headers; the smallest after twice as many.
 const PATH_MTU_BASE: u32 = 1064;
-/// MTUs of networks (RFC 1191 §7.1), for routers that do not tell theirs.
-const PLATEAUS: [u32; 4] = [1492, 1006, 576, 552];
+/// MTUs of networks (RFC 1191 §7.1, and Ethernet without LLC, which most are now), for routers that do not tell theirs.
+const PLATEAUS: [u32; 8] = [8166, 4352, 2002, ETHERNET_MTU, 1492, 1006, 576, 552];
 
 /// What is remembered of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -265,6 +268,8 @@ mod tests {
             (1500, 1500, None),
             (9000, 1500, None),
             (68, 1500, Some(552)),
+            (0, 9000, Some(8166)),
+            (0, 1501, Some(1500)),
             (0, 1500, Some(1492)),
             (0, 1492, Some(1006)),
             (0, 1006, Some(576)),
@@ -281,6 +286,8 @@ mod tests {
             (1279, 1500, None),
             (0, 1500, None),
             (1500, 1500, None),
+            (1500, 9000, Some(1500)),
+            (9000, 9000, None),
         ] {
             assert_eq!(believable_mtu(&peer, told, dropped), mtu, "{told} {dropped}");
         }

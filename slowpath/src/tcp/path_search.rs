@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT OR Apache-2.0
 //! Searching upwards for the MTU of a path (RFC 4821 §7.3, RFC 8899): when a lower one was long ago, one longer segment
-//! tells whether it still holds. The size that the link takes is tried first, since the path may be what it was; then the
-//! search halves what is left. The fast path sends the probe, and tells if it is lost; no window shrinks for it.
+//! tells whether it still holds. The size that the link takes is tried first, since the path may be what it was, then that
+//! of standard Ethernet, which most paths of a link with jumbo frames have; then the search halves what is left. The fast path sends the probe, and tells if it is lost; no window shrinks for it.
 
 use super::{
     flows::View,
@@ -14,7 +14,7 @@ use crate::{
     counters::Counter,
     stack::Stack,
 };
-use abi::flow::hot_flags;
+use abi::{flow::hot_flags, limits::ETHERNET_MTU};
 use core::sync::atomic::{fence, Ordering::Acquire, Ordering::Relaxed};
 
 /// The search is over when what is left of it is no more than this, bytes (Linux's tcp_probe_threshold).
@@ -93,8 +93,10 @@ impl Stack<'_> {
     fn ask_probe(&mut self, flow: u32, view: &View, ceiling: u16) {
         let connection = self.connections.at(flow);
         let mss = connection.mss_bytes;
+        let standard = connection.mss_for(ETHERNET_MTU);
         let bytes = match connection.search.too_large {
             0 => ceiling,
+            too_large if mss < standard && standard < too_large => standard,
             too_large => mss.saturating_add(too_large.saturating_sub(mss) / 2),
         };
         let needed = (bytes as u64).saturating_add((mss as u64).saturating_mul(FOLLOWERS));

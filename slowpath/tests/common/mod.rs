@@ -14,7 +14,7 @@ use abi::{
     event::KernelEvent,
     flow::{hot_flags, slot_state, ColdFlow, HotFlow, NONE},
     kernel_ring::{reason, to_fast, to_slow, KernelEntry},
-    limits::ADJACENCIES_MAX,
+    limits::{ADJACENCIES_MAX, JUMBO_SLOT_BYTES},
     message::*,
 };
 use frames::Tcp;
@@ -224,7 +224,7 @@ impl World {
 
     /// Carries out all actions, and what they lead to.
     pub fn pump(&mut self) {
-        let mut frame = [0u8; 2048];
+        let mut frame = [0u8; JUMBO_SLOT_BYTES as usize];
         let mut room = self.room;
         while let Some(action) = self.stack.poll_action(&mut frame) {
             if room == 0 {
@@ -241,7 +241,7 @@ impl World {
     }
 
     fn carry_out(&mut self, core: u32, entry: KernelEntry, frame: &[u8]) {
-        let bytes = frame[..(entry.value as usize).min(2048)].to_vec();
+        let bytes = frame[..(entry.value as usize).min(frame.len())].to_vec();
         match entry.op {
             to_fast::TRANSMIT => {
                 self.last_transmit_flow = entry.flow;
