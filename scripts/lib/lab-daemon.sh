@@ -10,14 +10,14 @@ daemon_up() {
     packages_install build e2e
     need_user_space
     make_namespaces
-    wire_prepare
+    port_prepare
     # --instance names it for tasctl status; the socket is the lab's own.
     start_service slowpathd "tas-slowpathd: ready" \
         "$tas_bin/tas-slowpathd" --instance "$lab_instance" --socket "$lab_socket"
     start_service fastpath "tas-fastpath: ready" \
         ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --ip6 "$tas_address6/64" --cores 1 \
         --backend daemon --instance "$lab_instance" --socket "$lab_socket" "$@" \
-        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
+        -- --no-huge -m 256 --file-prefix tas-lab "$(port_device)"
     wire_up
     configure_peer
 }

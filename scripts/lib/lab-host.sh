@@ -52,11 +52,11 @@ host_up() {
     # A small system has the tap driver, but nobody who loads it at the first use.
     [ -c /dev/net/tun ] || modprobe tun
     make_namespaces
-    wire_prepare
+    port_prepare
     start_service fastpath "tas-fastpath: ready" \
         ip netns exec "$(near_ns)" "$tas_bin/tas-fastpath" --ip "$tas_address/24" --ip6 "$tas_address6/64" --cores 1 \
         --backend kernel --instance "$lab_instance" "$@" \
-        -- --no-huge -m 256 --file-prefix tas-lab --vdev=net_tap0,iface="$(near_device)"
+        -- --no-huge -m 256 --file-prefix tas-lab "$(port_device)"
     wire_up
     configure_peer
 }

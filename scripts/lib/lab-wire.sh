@@ -13,10 +13,6 @@ wire_spec_file=$lab_state/wire.spec
 # A value of --wire; "none" is a perfect wire that can be changed later.
 wire=
 
-# What TAS's end of the link is called, and where it is.
-near_ns() { if [ -n "$wire" ]; then echo "$wire_ns"; else echo "$peer_ns"; fi; }
-near_device() { if [ -n "$wire" ]; then echo "$wire_device"; else echo "$peer_device"; fi; }
-
 wire_spec() { [ "$1" = none ] || printf '%s\n' "$1"; }
 
 # Before TAS's end is made.
