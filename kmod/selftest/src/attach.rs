@@ -55,7 +55,7 @@ fn fast_path_requests_are_checked() {
         AttachFast { cores: 0, ..good },
         AttachFast { cores: 17, ..good },
         AttachFast { flows: u32::MAX, ..good },
-        AttachFast { mtu_bytes: 9000, ..good },
+        AttachFast { mtu_bytes: abi::limits::MTU_MAX + 1, ..good },
         AttachFast { prefix: 33, ..good },
         AttachFast { ipv4: 0, ..good },
         AttachFast { ipv4: 0xe000_0001, ..good },
