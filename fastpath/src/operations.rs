@@ -276,11 +276,10 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
                 private.timed_at_us = self.now_us as u32;
             }
         }
-        let now_ns = self.now_us.wrapping_mul(1000);
+        // What was sent before still counts against the rate: a timeout may be shorter than a frame takes at it.
         let private = &mut self.private[flow.id as usize];
         private.recover = hot.snd_max.get() as u32;
         private.bits |= bit::URGENT;
-        private.next_send_ns = private.next_send_ns.min(now_ns);
         if hot.snd_wnd.get() == 0 {
             // The peer took its window back: ask for it.
             return self.probe(flow);
