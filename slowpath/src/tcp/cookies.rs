@@ -25,6 +25,9 @@ const STAMP_SACK: u32 = 16;
 const STAMP_ECN: u32 = 32;
 /// Low part of the sequence number: the MSS's index, blinded.
 const DATA_MASK: u32 = 0x00ff_ffff;
+/// What lies between the indices, 2^24 over the golden ratio: with neighbours an ACK of our FIN, one more than the cookie,
+/// would be the answer to another cookie, and open a connection again that is over.
+const INDEX_STEP: u32 = 0x009e_3779;
 
 /// Options of a SYN that a timestamp can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,12 @@ fn blinds(secret: &SipKey, tuple: &Tuple, irs: u32, tick: u32) -> (u32, u32) {
 pub(crate) fn make(secret: &SipKey, tuple: &Tuple, irs: u32, mss: u16, tick: u32) -> u32 {
     let index = MSS_TABLE.iter().rposition(|entry| *entry <= mss).unwrap_or(0) as u32;
     let (whole, low) = blinds(secret, tuple, irs, tick);
-    whole.wrapping_add(irs).wrapping_add(tick << 24).wrapping_add(low.wrapping_add(index) & DATA_MASK)
+    whole.wrapping_add(irs).wrapping_add(tick << 24).wrapping_add(data(low, index))
+}
+
+/// The low part that stands for `index`.
+fn data(low: u32, index: u32) -> u32 {
+    low.wrapping_add(index.wrapping_mul(INDEX_STEP)) & DATA_MASK
 }
 
 /// The MSS that `cookie` was made with, if it is one of ours, for this connection, and not too old.
@@ -62,11 +70,8 @@ pub(crate) fn check(secret: &SipKey, tuple: &Tuple, irs: u32, cookie: u32, tick:
         let tick = tick.wrapping_sub(age);
         let (whole, low) = blinds(secret, tuple, irs, tick);
         let rest = cookie.wrapping_sub(whole).wrapping_sub(irs).wrapping_sub(tick << 24);
-        let index = rest.wrapping_sub(low) & DATA_MASK;
-        if rest > DATA_MASK {
-            return None;
-        }
-        MSS_TABLE.get(index as usize).copied()
+        let (_, mss) = (0..).zip(MSS_TABLE).find(|(index, _)| data(low, *index) == rest)?;
+        Some(mss)
     })
 }
 
@@ -132,6 +137,10 @@ mod tests {
                 assert_eq!(check(&SECRET, &tuple, irs, cookie, tick.wrapping_add(age)), None, "age {age}");
             }
             assert_eq!(check(&SECRET, &tuple, irs.wrapping_add(1), cookie, tick), None);
+            // What acknowledges data or a FIN besides is no cookie.
+            for more in 1..3000 {
+                assert_eq!(check(&SECRET, &tuple, irs, cookie.wrapping_add(more), tick), None);
+            }
             assert_eq!(check(&SipKey(11, 13), &tuple, irs, cookie, tick), None);
             let other = Tuple { ports: tuple.ports ^ 1, ..tuple };
             assert_eq!(check(&SECRET, &other, irs, cookie, tick), None);
