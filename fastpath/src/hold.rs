@@ -46,9 +46,16 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             let Some(flow) = self.ours(id) else {
                 continue;
             };
-            if flow.hot.snd_nxt.get() < flow.hot.snd_end.get() {
+            let hot = flow.hot;
+            let waits = hot.snd_end.get().saturating_sub(hot.snd_nxt.get());
+            if waits > 0 {
                 self.private[id as usize].bits |= bit::URGENT;
                 self.schedule(flow);
+            }
+            if waits > u64::from(flow.mss().min(hot.snd_wnd.get())) {
+                // One segment leaves now. The others wait as long again at most.
+                self.private[id as usize].bits |= bit::IN_HELD;
+                self.held.push((id, self.now_us as u32));
             }
         }
     }

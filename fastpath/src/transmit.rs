@@ -251,7 +251,9 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
             return false;
         }
         if private.has(bit::HELD) {
-            return true;
+            // What waits for more is the end. Where the peer's window has no room for a full segment (its buffer may be
+            // smaller than one), more would not help.
+            return all || nxt != una;
         }
         let small_in_flight = private.small_end.wrapping_sub(una as u32) as i32 > 0;
         !all || (!private.has(bit::NODELAY) && small_in_flight && nxt == flow.hot.snd_max.get())

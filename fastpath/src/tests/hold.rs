@@ -36,6 +36,35 @@ fn an_entry_without_news_releases_what_waits() {
     assert_eq!(write(&mut world, &[], 0), [100]);
 }
 
+/// Everything is acknowledged, and `window` offered. Returns the bytes of the segments that this lets go.
+fn offer(world: &mut World, window: u16) -> Vec<usize> {
+    let segment = TestSegment { window, ..world.from_peer(1, b"") };
+    let sent = world.receive(&segment);
+    sent.into_iter().chain(world.poll()).map(|segment| segment.payload.len()).collect()
+}
+
+#[test]
+fn a_window_smaller_than_a_segment_does_not_wait_for_more() {
+    let mut world = World::connected();
+    assert_eq!(offer(&mut world, 500), [0; 0]);
+    assert_eq!(write(&mut world, &[1; 1200], event_flags::MORE), [500]);
+    assert_eq!(offer(&mut world, 500), [500]);
+    assert_eq!(offer(&mut world, 500), [0; 0], "the end of it waits");
+    assert_eq!(world.after(200_000)[0].payload.len(), 200);
+}
+
+#[test]
+fn the_end_of_much_waits_no_longer_than_200_ms_either() {
+    let mut world = World::connected();
+    assert_eq!(offer(&mut world, 1000), [0; 0]);
+    assert_eq!(write(&mut world, &[1; 2100], event_flags::MORE), [1000]);
+    // The time passes while nothing is acknowledged.
+    assert!(world.after(200_000).is_empty());
+    assert_eq!(offer(&mut world, 1000), [1000]);
+    assert_eq!(offer(&mut world, 1000), [0; 0]);
+    assert_eq!(world.after(200_000)[0].payload.len(), 100);
+}
+
 #[test]
 fn nothing_waits_longer_than_200_ms() {
     let mut world = World::connected();
