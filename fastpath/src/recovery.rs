@@ -404,7 +404,7 @@ impl<'m, P: Port, S: Steer<P::Packet>> Core<'m, P, S> {
         block.undo_cwnd_bytes.set(0);
         block.recover.set(max as u32);
         board.store(block);
-        // At the pace: the timeout that may follow takes the one frame that a rate forgives.
+        // At the pace, as everything that is sent again.
         let private = &mut self.private[flow.id as usize];
         private.bits = (private.bits | bit::RESEND) & !bit::TIMED;
         self.status.count(Counter::TailProbes);

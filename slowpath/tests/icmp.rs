@@ -6,7 +6,7 @@ mod common;
 use abi::{
     event::kernel_event,
     flow::hot_flags,
-    kernel_ring::{to_fast, to_slow, KernelEntry},
+    kernel_ring::to_fast,
     message::{option, tcp_state, FlowInfo},
 };
 use common::{frames::*, *};
@@ -179,9 +179,6 @@ fn a_lower_path_mtu_is_forgotten_after_ten_minutes() {
     }
 }
 
-/// Longest pause between two looks of the slow path at a flow that does not stall, microseconds.
-const LOOK: u64 = 300_000;
-
 /// A flow whose path took 1300 bytes ten minutes ago, with much to send.
 fn narrow() -> (World, FlowInfo) {
     let (mut world, info) = established();
@@ -193,22 +190,6 @@ fn narrow() -> (World, FlowInfo) {
     world.hot[info.flow as usize].snd_end.fetch_add(50_000, Relaxed);
     world.ops();
     (world, info)
-}
-
-/// The size of the probe that is asked for, with what IPv6's header takes more, when it has left.
-fn probe(world: &mut World, flow: u32) -> Option<u64> {
-    world.advance(LOOK);
-    let asked =
-        std::mem::take(&mut world.entries).into_iter().find(|entry| entry.op == to_fast::PROBE_PATH)?;
-    let hot = &world.hot[flow as usize];
-    let end = hot.snd_nxt.load(Relaxed) + asked.value;
-    hot.flags.fetch_or(hot_flags::PATH_PROBE, Relaxed);
-    hot.snd_nxt.store(end, Relaxed);
-    hot.snd_max.store(end, Relaxed);
-    hot.snd_end.fetch_add(asked.value, Relaxed);
-    let report = KernelEntry { op: to_slow::PATH_PROBE, reason: 0, flow, value: end };
-    world.stack.handle_report(world.now, 0, report);
-    Some(asked.value + u64::from(extra()))
 }
 
 /// The probe was lost, or not; in the end everything is acknowledged.
@@ -224,7 +205,7 @@ fn probed(world: &mut World, flow: u32, passes: bool) {
 #[test]
 fn a_path_that_widened_is_found_by_one_probe() {
     let (mut world, info) = narrow();
-    assert_eq!(probe(&mut world, info.flow), Some(1448));
+    assert_eq!(world.path_probe(info.flow), Some(1448));
     world.advance(LOOK);
     assert_eq!(mss(&world, info.flow), 1248, "as long as it is in flight");
     probed(&mut world, info.flow, true);
@@ -232,7 +213,7 @@ fn a_path_that_widened_is_found_by_one_probe() {
     assert_eq!(mss(&world, info.flow), 1448);
     assert!(world.ops().contains(&to_fast::UPDATE));
     assert_eq!(world.info(info.socket).unwrap().mss_bytes, 1448 - extra());
-    assert_eq!(probe(&mut world, info.flow), None);
+    assert_eq!(world.path_probe(info.flow), None);
     let counters = [Counter::PathProbes, Counter::PathProbesLost, Counter::PathMtuRaised];
     assert_eq!(counters.map(|counter| world.stack.counter(counter)), [1, 0, 1]);
     // It is proof: a router that asks for less has to wait for a timeout.
@@ -248,7 +229,7 @@ fn the_size_that_passes_is_searched_for() {
     let (mut world, info) = narrow();
     let cwnd = world.cold[info.flow as usize].cwnd_bytes.load(Relaxed);
     let mut sizes = vec![];
-    while let Some(size) = probe(&mut world, info.flow) {
+    while let Some(size) = world.path_probe(info.flow) {
         sizes.push(size);
         probed(&mut world, info.flow, size <= 1348);
         assert!(sizes.len() < 20, "{sizes:?}");
@@ -267,14 +248,14 @@ fn the_size_that_passes_is_searched_for() {
     world.advance(601 * SECOND);
     world.write(info.flow, 0);
     world.hot[info.flow as usize].snd_end.fetch_add(50_000, Relaxed);
-    assert_eq!(probe(&mut world, info.flow), Some(1448));
+    assert_eq!(world.path_probe(info.flow), Some(1448));
     // A router tells what it takes: that is that.
     let at = world.hot[info.flow as usize].snd_una.load(Relaxed) as u32;
     error(&mut world, 3, 4, 1420, &quote(8080, 4000, at, 1500));
     assert_eq!(mss(&world, info.flow), 1368);
     probed(&mut world, info.flow, false);
     world.advance(LOOK);
-    assert_eq!((mss(&world, info.flow), probe(&mut world, info.flow)), (1368, None));
+    assert_eq!((mss(&world, info.flow), world.path_probe(info.flow)), (1368, None));
 }
 
 #[test]
@@ -290,7 +271,7 @@ fn a_probe_needs_something_behind_it_and_a_calm_flow() {
             "window" => hot.snd_wnd.store(6000, Relaxed),
             _ => {}
         }
-        assert_eq!(probe(&mut world, info.flow).is_some(), room, "{case}");
+        assert_eq!(world.path_probe(info.flow).is_some(), room, "{case}");
     }
     // One that the fast path could not send is asked for anew.
     let (mut world, info) = narrow();

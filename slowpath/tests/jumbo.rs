@@ -5,7 +5,6 @@ mod common;
 
 use abi::{
     flow::hot_flags,
-    kernel_ring::{to_fast, to_slow, KernelEntry},
     message::{congestion, FlowInfo},
 };
 use common::{frames::*, *};
@@ -152,25 +151,6 @@ fn a_router_asks_for_less() {
     }
 }
 
-/// The probe for a larger segment, when it has left.
-fn probe(world: &mut World, flow: u32) -> Option<u64> {
-    world.advance(300_000);
-    let mut entries = std::mem::take(&mut world.entries).into_iter();
-    let asked = entries.find(|entry| entry.op == to_fast::PROBE_PATH)?;
-    let hot = &world.hot[flow as usize];
-    let end = hot.snd_nxt.load(Relaxed) + asked.value;
-    hot.flags.fetch_or(hot_flags::PATH_PROBE, Relaxed);
-    hot.snd_nxt.store(end, Relaxed);
-    hot.snd_max.store(end, Relaxed);
-    hot.snd_end.fetch_add(asked.value, Relaxed);
-    world.stack.handle_report(
-        world.now,
-        0,
-        KernelEntry { op: to_slow::PATH_PROBE, reason: 0, flow, value: end },
-    );
-    Some(asked.value + u64::from(extra()))
-}
-
 /// RFC 4821 §7.3: the link's MTU is tried first, then that of Ethernet, then what is between.
 #[test]
 fn larger_segments_are_searched_for_up_to_the_links_mtu() {
@@ -187,7 +167,7 @@ fn larger_segments_are_searched_for_up_to_the_links_mtu() {
     world.hot[info.flow as usize].snd_end.fetch_add(200_000, Relaxed);
     world.ops();
     let mut sizes = vec![];
-    while let Some(size) = probe(&mut world, info.flow) {
+    while let Some(size) = world.path_probe(info.flow) {
         sizes.push(size);
         if size > 1500 {
             world.hot[info.flow as usize].flags.fetch_and(!hot_flags::PATH_PROBE, Relaxed);

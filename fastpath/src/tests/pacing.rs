@@ -61,6 +61,20 @@ fn a_rising_rate_ends_the_wait() {
     assert_eq!(sent.len(), 3);
 }
 
+/// A timeout may be shorter than a frame takes at the rate: what it repeats waits for its turn all the same.
+#[test]
+fn timeouts_do_not_forgive_what_was_sent() {
+    let mut world = World::connected();
+    world.tables.cold[1].rate_kbps.store(100, Relaxed);
+    world.ask(to_fast::UPDATE, 1, 0);
+    assert_eq!(world.write(1, &[0; 5000]).len(), 1, "1500 bytes: 120 ms");
+    for _ in 0..10 {
+        assert!(world.ask(to_fast::RETRANSMIT, 1, 60_000).is_empty());
+        assert!(world.after(10_000).is_empty());
+    }
+    assert_eq!(world.after(25_000).len(), 1);
+}
+
 #[test]
 fn the_deadline_is_known() {
     let mut world = World::connected();

@@ -323,11 +323,11 @@ impl Stack<'_> {
         let taken = segment.ack.wrapping_sub(connection.iss.wrapping_add(1));
         connection.syn_data_bytes = taken as u16;
         let repeated = connection.backoff != 0;
-        let rtt_us = (!repeated).then(|| now_us.saturating_sub(connection.started_us));
+        let once_us = (!repeated).then(|| now_us.saturating_sub(connection.started_us));
         let has_timestamps = connection.is(fact::TIMESTAMPS);
         let peer_shift = if connection.is(fact::WINDOW_SCALE) { connection.peer_shift } else { 0 };
         let (peer_mss, id) = (connection.mss_bytes, connection.socket);
-        let rtt_us = rtt_us.or_else(|| self.echoed_rtt_us(segment).filter(|_| has_timestamps));
+        let rtt_us = once_us.or_else(|| self.echoed_rtt_us(segment).filter(|_| has_timestamps));
         self.install(flow, &Opening { peer_mss, peer_shift, peer_window, rtt_us, repeated });
         self.command(flow, pending::ACKNOWLEDGE);
         if self.sockets.has(id) {

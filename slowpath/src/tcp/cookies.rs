@@ -2,8 +2,8 @@
 //! SYN cookies (RFC 4987 §3.6): what a half-open connection would remember travels in the sequence
 //! number of our SYN-ACK and in the low bits of its timestamp, and comes back with the ACK.
 //!
-//! The layout is Linux's: the top byte of the sequence number hides a clock of 67 s, the rest the
-//! index of the peer's MSS; six bits of the timestamp hold window shift, SACK and ECN. A peer without
+//! The layout is Linux's, but for the distance of the indices: the top byte of the sequence number hides a clock of
+//! 67 s, the rest the index of the peer's MSS; six bits of the timestamp hold window shift, SACK and ECN. A peer without
 //! timestamps gets neither of those three. Keys change every nine minutes and never repeat.
 
 use crate::{lookup::Tuple, random::SipKey};

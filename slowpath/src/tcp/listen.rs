@@ -339,8 +339,8 @@ impl Stack<'_> {
         if self.is_accept_full(listener) {
             return;
         }
-        let once = (half.sent == 1).then(|| self.now_us.saturating_sub(half.sent_us));
-        let rtt_us = once.or_else(|| self.echoed_rtt_us(segment).filter(|_| half.timestamps));
+        let once_us = (half.sent == 1).then(|| self.now_us.saturating_sub(half.sent_us));
+        let rtt_us = once_us.or_else(|| self.echoed_rtt_us(segment).filter(|_| half.timestamps));
         self.lookup.remove(Found::HalfOpen(id));
         if self.admit(core, listener, &half, rtt_us, segment, frame) {
             self.free_half_open(id);

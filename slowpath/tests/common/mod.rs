@@ -27,6 +27,8 @@ pub const LOCAL_MAC: u64 = 0x0200_0000_0001;
 pub const PEER_MAC: u64 = 0x0200_0000_0002;
 pub const APP: u32 = 3;
 pub const CONTEXT: u32 = 7;
+/// Longest pause between two looks of the slow path at a flow that does not stall, microseconds.
+pub const LOOK: u64 = 300_000;
 
 /// Whether the tests are run over IPv6: those that `ipv6.rs` includes are.
 pub fn is_v6() -> bool {
@@ -434,6 +436,22 @@ impl World {
     pub fn release(&mut self, socket: u32) {
         self.stack.release_socket(self.now, socket);
         self.pump();
+    }
+
+    /// The size of the path MTU probe that is asked for, with what IPv6's header takes more, when it has left.
+    pub fn path_probe(&mut self, flow: u32) -> Option<u64> {
+        self.advance(LOOK);
+        let asked =
+            std::mem::take(&mut self.entries).into_iter().find(|entry| entry.op == to_fast::PROBE_PATH)?;
+        let hot = &self.hot[flow as usize];
+        let end = hot.snd_nxt.load(Relaxed) + asked.value;
+        hot.flags.fetch_or(hot_flags::PATH_PROBE, Relaxed);
+        hot.snd_nxt.store(end, Relaxed);
+        hot.snd_max.store(end, Relaxed);
+        hot.snd_end.fetch_add(asked.value, Relaxed);
+        let report = KernelEntry { op: to_slow::PATH_PROBE, reason: 0, flow, value: end };
+        self.stack.handle_report(self.now, 0, report);
+        Some(asked.value + u64::from(extra()))
     }
 
     pub fn status(&mut self) -> Status {
